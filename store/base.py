@@ -1,0 +1,241 @@
+"""The store's contract, in prose. ``sqlite.py`` and ``mongo.py`` keep it; ``tests/contract`` is its
+definition.
+
+Rules that hold for every method:
+
+- A method that returns has made its effect durable: it survives ``kill -9`` and a power cut.
+- A method that raises :class:`~store.errors.StoreUnavailable` has had its effect fully, or not at all, per
+  item; which of the two is not known. Every write may be repeated with the same keys and ids and then has its
+  effect once.
+- Nothing waits longer than two seconds for a database that is away; it raises ``StoreUnavailable`` instead.
+- Methods may be called concurrently from one event loop. Writes called in an order are applied in that order
+  where they touch the same row or key.
+- Backend exceptions stop here: callers see only :mod:`store.errors`.
+
+**Log.** Events are numbered by growing offsets, not always by one. ``prev`` of an event is the offset of the
+one before it, so a reader can tell a gap. An event's key is unique in the log for as long as it is kept. Once
+a reader has seen offset n, no event below n appears any more.
+
+**Outbox.** Rows move along the table in ``states.py`` only. A row is visible to its lane once its task is
+ready.
+
+**Leases.** One owner at a time; each change of hands raises the term. The owner's own clock decides only when
+it must stop trusting its lease, never that it still holds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Protocol
+
+from store.records import (
+    Alias,
+    Change,
+    Cursor,
+    Event,
+    Lease,
+    LogBounds,
+    NewEvent,
+    NewRow,
+    NewTask,
+    Place,
+    Priority,
+    Row,
+    RowView,
+    TaskView,
+)
+from store.states import State
+
+__all__ = ["Store"]
+
+
+class Store(Protocol):
+    """Everything durable. See the module's docstring for the rules of all methods."""
+
+    @property
+    def epoch(self) -> str:
+        """Identity of this log, made when the store was first opened; offsets of another mean nothing."""
+        ...
+
+    @property
+    def atomic(self) -> bool:
+        """Whether :meth:`apply` commits log, rows and cursor as one; else a crash may leave the log ahead."""
+        ...
+
+    # -- life ------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Connect, make or migrate the schema, start to follow the log.
+
+        Raises StoreBusy where another process holds a store for one process, StoreUnavailable where the
+        database does not answer.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Flush what was accepted, then let go. Idempotent; no other method may be called afterwards."""
+        ...
+
+    async def ping(self) -> None:
+        """Return if a write would be taken now; raise StoreUnavailable if not."""
+        ...
+
+    # -- log -------------------------------------------------------------------------------------------
+
+    async def append_events(self, events: Sequence[NewEvent]) -> list[Event]:
+        """Append those whose key is not in the log yet, in the order given; return just these.
+
+        All or none, together with the dropping of duplicates: also of the same key twice in one call, and of
+        two calls under way at once (one of them gets the event, the other does not).
+        """
+        ...
+
+    async def events_after(self, offset: int, limit: int) -> list[Event]:
+        """The oldest events past ``offset``, in order, at most ``limit``."""
+        ...
+
+    async def log_bounds(self) -> LogBounds:
+        """What the log holds now."""
+        ...
+
+    def on_events(self, callback: Callable[[Sequence[Event]], None]) -> None:
+        """Call back, in the event loop, with every batch of events that the log takes from :meth:`open` on.
+
+        In order, without gap or repetition, those of other processes too. The callback must not block or
+        raise. It runs before the append that brought the events returns.
+        """
+        ...
+
+    async def load_cursor(self, name: str) -> int:
+        """How far the consumer of this name has come; 0 if it never saved."""
+        ...
+
+    async def save_cursor(self, cursor: Cursor, lease: Lease | None = None) -> None:
+        """Save a consumer's place. With ``lease``: raises LeaseLost unless it is still the newest term."""
+        ...
+
+    # -- contacts --------------------------------------------------------------------------------------
+
+    async def find_aliases(self, aliases: Collection[str]) -> dict[str, Alias]:
+        """Those of these addresses that are known."""
+        ...
+
+    async def put_aliases(self, aliases: Sequence[Alias]) -> None:
+        """Store each, in place of what the same address was before."""
+        ...
+
+    # -- outbox ----------------------------------------------------------------------------------------
+
+    async def create_task(
+        self, task: NewTask, rows: Sequence[NewRow], events: Sequence[NewEvent] = (), *, ready: bool = True
+    ) -> bool:
+        """Store a task with these rows and append these events; False, and no effect, if its id is known.
+
+        With ``ready=False`` its rows stay invisible to lanes until :meth:`mark_ready`, and more may be added.
+        """
+        ...
+
+    async def add_rows(self, task_id: str, rows: Sequence[NewRow]) -> None:
+        """Add rows to a task that is not ready. A row whose ``n`` is there already is left as it is."""
+        ...
+
+    async def mark_ready(self, task_id: str, events: Sequence[NewEvent] = ()) -> None:
+        """Make a task's rows visible to their lanes, and append these events."""
+        ...
+
+    async def sweep_unready(self, created_before: int) -> int:
+        """Remove tasks, with their rows, that never became ready and are older; how many tasks."""
+        ...
+
+    async def read_ahead(
+        self, lane: str, priority: Priority, after: Place, now: int, limit: int
+    ) -> list[Row]:
+        """Rows of ready tasks in ``queued`` with ``due <= now`` past ``after``, ordered by (due, seq)."""
+        ...
+
+    async def read_contact(
+        self, lane: str, priority: Priority, contact: str, after: Place, now: int, limit: int
+    ) -> list[Row]:
+        """As :meth:`read_ahead`, for one contact only."""
+        ...
+
+    async def blocking_rows(self, lane: str, after_seq: int, limit: int) -> list[Row]:
+        """Rows that hold back later ones of their contact and priority: ``sending``, ``unknown``, or
+        ``queued`` with an attempt made, due or not; in the order of seq, past ``after_seq``."""
+        ...
+
+    async def mark_sending(self, lease: Lease, rows: Sequence[Row], at: int) -> set[str]:
+        """Move these rows from ``queued`` to ``sending`` with attempt + 1 under the lease's term; ids of
+        those moved.
+
+        A row is left out when it is no longer ``queued`` with the attempt that ``row`` shows, or was marked
+        under a newer term. Raises LeaseLost where the store knows of a newer term of the lease.
+        """
+        ...
+
+    async def apply(
+        self,
+        changes: Sequence[Change],
+        events: Sequence[NewEvent] = (),
+        cursor: Cursor | None = None,
+        lease: Lease | None = None,
+    ) -> list[bool]:
+        """Append events, apply changes in order, save the cursor; whether each change moved its row.
+
+        One transaction where :attr:`atomic`, else in this order, so that a repetition completes it. ``lease``
+        guards the cursor as in :meth:`save_cursor`. A change of an unknown row is no error; it moves nothing.
+        """
+        ...
+
+    async def find_rows(self, ids: Collection[str]) -> dict[str, RowView]:
+        """Those of these rows that exist."""
+        ...
+
+    async def find_by_wamid(self, wamids: Collection[str]) -> dict[str, str]:
+        """Row ids by the ids that Meta gave them; those that are known."""
+        ...
+
+    async def rows_in_state(self, lane: str, state: State, after_seq: int, limit: int) -> list[Row]:
+        """Rows of ready tasks of a lane in one state, in the order of seq, past ``after_seq``."""
+        ...
+
+    async def task_rows(self, task_id: str, after_n: int, limit: int) -> list[RowView]:
+        """Rows of a task in the order of ``n``, past ``after_n`` (-1: from the start)."""
+        ...
+
+    async def find_task(self, task_id: str) -> TaskView | None:
+        """A ready task with its counts, or None."""
+        ...
+
+    async def finished_tasks(self, task_ids: Collection[str]) -> set[str]:
+        """Those of these that are ready, hold all their rows, have none open, and are not marked complete."""
+        ...
+
+    async def complete_tasks(self, task_ids: Collection[str], at: int) -> None:
+        """Mark these complete, unless they are already."""
+        ...
+
+    async def depth(self, lane: str) -> Mapping[State, int]:
+        """How many rows of a lane are in each open state."""
+        ...
+
+    # -- coordination ----------------------------------------------------------------------------------
+
+    async def acquire_lease(self, name: str, owner: str, ttl_ms: int) -> Lease | None:
+        """Take or extend the lease of this name for ``ttl_ms`` from now, by the store's clock.
+
+        None while another owner holds it. Extending keeps the term, a change of hands raises it by one.
+        """
+        ...
+
+    async def release_lease(self, lease: Lease) -> None:
+        """Give the lease back, if it is still this owner's under this term."""
+        ...
+
+    async def claim_once(self, key: str, token: str, now: int, cooldown_ms: int) -> bool:
+        """Whether the holder of ``token`` may do what ``key`` names, which may be done once per cooldown.
+
+        True if no claim of ``key`` is younger than ``cooldown_ms``, or the youngest is this token's own (the
+        repetition of a claim after a crash); the claim is then this token's, from its first ``now`` on.
+        """
+        ...

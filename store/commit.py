@@ -1,0 +1,118 @@
+"""Group commit: many callers, one write.
+
+Owns the queue in front of a commit function. While one commit is under way, whatever arrives collects and
+goes into the next, so the cost of a durable write (an fsync, a round trip) is shared by all who wait for it,
+and a lone caller waits for nobody. Knows nothing of what is committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, NamedTuple, TypeVar
+
+from store.errors import StoreUnavailable
+
+__all__ = ["GroupCommit"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class _Waiting(NamedTuple, Generic[Item, Result]):
+    item: Item
+    future: asyncio.Future[Result]
+
+
+class GroupCommit(Generic[Item, Result]):
+    """Collects items and commits them in the order of :meth:`submit`, up to ``max_items`` at once.
+
+    ``commit`` gets the items and returns, for each, its result or the exception to raise to its caller; an
+    exception that it raises goes to the callers of the whole batch. Only one commit runs at a time. A caller
+    hears within ``timeout_s`` seconds, if only that the store is unavailable: its item is then withdrawn,
+    unless its commit has begun, which may still succeed.
+    """
+
+    def __init__(
+        self,
+        commit: Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]],
+        *,
+        max_items: int = 500,
+        max_waiting: int = 20_000,
+        timeout_s: float = 1.8,
+    ) -> None:
+        self._commit = commit
+        self._max_items = max_items
+        self._max_waiting = max_waiting
+        self._timeout_s = timeout_s
+        self._waiting: deque[_Waiting[Item, Result]] = deque()
+        self._deadlines: deque[tuple[float, asyncio.Future[Result]]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def submit(self, item: Item) -> asyncio.Future[Result]:
+        """Queue an item; the future ends when its commit has. Cancelling it withdraws the item as a timeout
+        does.
+
+        Raises StoreUnavailable when more wait than the bound allows: the database is slower than the callers.
+        """
+        if len(self._waiting) >= self._max_waiting:
+            raise StoreUnavailable("the store is behind: too many writes are waiting, try again later")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = loop.create_future()
+        self._waiting.append(_Waiting(item, future))
+        self._deadlines.append((loop.time() + self._timeout_s, future))
+        if self._timer is None:
+            self._timer = loop.call_later(self._timeout_s, self._expire)
+        if self._task is None:
+            self._task = asyncio.Task(self._run(), name="group-commit")
+        return future
+
+    async def flush(self) -> None:
+        """Return once everything submitted so far has been committed or refused."""
+        while self._task is not None:
+            await asyncio.wait({self._task})
+
+    async def _run(self) -> None:
+        # One turn of the loop, so that callers that are ready together share the first commit too.
+        await asyncio.sleep(0)
+        while batch := self._next_batch():
+            try:
+                results = await self._commit([waiting.item for waiting in batch])
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is its callers' to handle
+                results = [error] * len(batch)
+            for waiting, result in zip(batch, results, strict=True):
+                _settle(waiting.future, result)
+        # No await between the last look at the queue and this line, so no item can be stranded.
+        self._task = None
+
+    def _next_batch(self) -> list[_Waiting[Item, Result]]:
+        batch: list[_Waiting[Item, Result]] = []
+        while self._waiting and len(batch) < self._max_items:
+            waiting = self._waiting.popleft()
+            if not waiting.future.done():
+                batch.append(waiting)
+        return batch
+
+    def _expire(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        self._timer = None
+        while self._deadlines:
+            deadline, future = self._deadlines[0]
+            if not future.done():
+                if deadline > now:
+                    self._timer = loop.call_at(deadline, self._expire)
+                    return
+                future.set_exception(StoreUnavailable("the store did not answer in time"))
+            self._deadlines.popleft()
+
+
+def _settle(future: asyncio.Future[Result], result: Result | Exception) -> None:
+    if future.done():
+        return
+    if isinstance(result, Exception):
+        future.set_exception(result)
+    else:
+        future.set_result(result)

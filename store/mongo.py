@@ -1,0 +1,261 @@
+"""The store on MongoDB: several gateways, one database. The parts are in the files beside this one.
+
+========================= =============================================================================
+``mongo_connection.py``   the client, the two-second rule, the order of small writes
+``mongo_log.py``          collection ``events``: the log, its followers
+``mongo_leases.py``       ``leases``, ``cursors``, ``claims``, ``aliases``: what gateways agree upon
+``mongo_rows.py``         ``rows``: the outbox, its guarded moves
+``mongo_tasks.py``        ``tasks``, ``counters``: how a task is stored in steps, and ends
+========================= =============================================================================
+
+Owns the schema: indexes, version, epoch. Only these files know motor and pymongo. Needs neither transactions
+nor change streams, so a single server, and others that speak MongoDB's protocol, will do; writes ask for a
+majority and the journal, reads for what a majority has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from pymongo import IndexModel
+
+from store.errors import StoreError, StoreUnavailable
+from store.mongo_connection import Connection, InOrder
+from store.mongo_leases import Coordination
+from store.mongo_log import EVENTS, MongoLog
+from store.mongo_rows import ROWS, Rows
+from store.mongo_tasks import TASKS, Tasks
+from store.records import (
+    Alias,
+    Change,
+    Cursor,
+    Event,
+    Lease,
+    LogBounds,
+    NewEvent,
+    NewRow,
+    NewTask,
+    Place,
+    Priority,
+    Row,
+    RowView,
+    TaskView,
+)
+from store.states import State
+
+__all__ = ["MongoStore"]
+
+_VERSION = 1
+_QUEUED = {"state": State.QUEUED.value}
+
+_INDEXES: Mapping[str, Sequence[IndexModel]] = {
+    EVENTS: [IndexModel([("events.k", 1)], name="key", unique=True)],
+    TASKS: [IndexModel([("created_at", 1)], name="unready", partialFilterExpression={"ready": False})],
+    ROWS: [
+        # With the task at the end, so that rows of a task that is not ready are passed over unread.
+        IndexModel(
+            [("lane", 1), ("priority", 1), ("due", 1), ("seq", 1), ("task", 1)],
+            name="due",
+            partialFilterExpression=_QUEUED,
+        ),
+        IndexModel(
+            [("lane", 1), ("contact", 1), ("priority", 1), ("due", 1), ("seq", 1)],
+            name="contact",
+            partialFilterExpression=_QUEUED,
+        ),
+        IndexModel([("lane", 1), ("seq", 1)], name="again", partialFilterExpression={"again": True}),
+        IndexModel([("lane", 1), ("state", 1), ("seq", 1)], name="state"),
+        IndexModel([("task", 1), ("n", 1)], name="task"),
+        IndexModel([("task", 1), ("state", 1), ("attempt", 1), ("sent_at", 1)], name="counts"),
+        IndexModel(
+            [("task", 1), ("n", 1), ("error", 1)],
+            name="errors",
+            partialFilterExpression={"error": {"$exists": True}},
+        ),
+        # Not unique: a second row with an id of Meta's is odd, but must not make every later write fail.
+        IndexModel([("wamids", 1)], name="wamids", sparse=True),
+    ],
+}
+
+
+class MongoStore:
+    """:class:`~store.base.Store` in a database that gateways share.
+
+    ``url``: as MongoDB's drivers take it; the database that it names, else ``whatsapp_gateway``. ``clock``:
+    milliseconds since 1970, for the age of log documents and for rows to be sent at once; leases go by the
+    server's clock.
+    """
+
+    atomic = False
+
+    def __init__(self, url: str, *, clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> None:
+        self._clock = clock
+        self._epoch = ""
+        self._closed = False
+        self._callbacks: list[Callable[[Sequence[Event]], None]] = []
+        self._db = Connection(url)
+        self._in_order = InOrder()
+        self._coordination = Coordination(self._db, self._in_order)
+        self._log = MongoLog(self._db, self._callbacks, clock)
+        self._rows = Rows(self._db, self._log, self._coordination)
+        self._tasks = Tasks(self._db, self._log, self._rows, self._in_order, clock)
+
+    @property
+    def epoch(self) -> str:
+        return self._epoch
+
+    # -- life ------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        try:
+            await self._db.open()
+            await self._prepare()
+            await self._log.start()
+        except BaseException:
+            await self._db.close()
+            raise
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        # In this order, since moves and creations wait for the log, and moves for cursors.
+        await self._rows.flush()
+        await self._tasks.flush()
+        await self._in_order.flush()
+        await self._log.stop()
+        await self._db.close()
+
+    async def ping(self) -> None:
+        done = await self._db.call(
+            lambda: self._db["meta"].update_one({"_id": "store"}, {"$set": {"pinged_at": self._clock()}})
+        )
+        if not done.matched_count:
+            raise StoreUnavailable("the database was emptied while the gateway ran")
+
+    async def _prepare(self) -> None:
+        """Version and epoch first, so that nothing is built in a database that is not ours to change."""
+        fresh = {"_id": "store", "version": _VERSION, "epoch": uuid.uuid4().hex[:12]}
+        await self._db.insert_new("meta", [fresh])
+        meta = await self._db.find_one("meta", {"_id": "store"})
+        if meta is None:
+            raise StoreUnavailable("the database does not show what was just written to it")
+        if meta["version"] != _VERSION:
+            raise StoreError(
+                f"the database has schema version {meta['version']}, this version of the gateway knows "
+                f"{_VERSION}: run the gateway that wrote it, or name another database in STORE_URL"
+            )
+        self._epoch = meta["epoch"]
+        await self._db.insert_new("counters", [{"_id": "seq", "value": 0}])
+        await asyncio.gather(*(self._build_indexes(name) for name in _INDEXES))
+
+    async def _build_indexes(self, name: str) -> None:
+        await self._db.build(lambda: self._db[name].create_indexes(list(_INDEXES[name])))
+
+    # -- log -------------------------------------------------------------------------------------------
+
+    async def append_events(self, events: Sequence[NewEvent]) -> list[Event]:
+        return await self._log.append(events)
+
+    async def events_after(self, offset: int, limit: int) -> list[Event]:
+        return await self._log.events_after(offset, limit)
+
+    async def log_bounds(self) -> LogBounds:
+        return await self._log.bounds()
+
+    def on_events(self, callback: Callable[[Sequence[Event]], None]) -> None:
+        self._callbacks.append(callback)
+
+    async def load_cursor(self, name: str) -> int:
+        return await self._coordination.load_cursor(name)
+
+    async def save_cursor(self, cursor: Cursor, lease: Lease | None = None) -> None:
+        await self._coordination.save_cursor(cursor, lease)
+
+    # -- contacts --------------------------------------------------------------------------------------
+
+    async def find_aliases(self, aliases: Collection[str]) -> dict[str, Alias]:
+        return await self._coordination.find_aliases(aliases)
+
+    async def put_aliases(self, aliases: Sequence[Alias]) -> None:
+        await self._coordination.put_aliases(aliases)
+
+    # -- outbox ----------------------------------------------------------------------------------------
+
+    async def create_task(
+        self, task: NewTask, rows: Sequence[NewRow], events: Sequence[NewEvent] = (), *, ready: bool = True
+    ) -> bool:
+        return await self._tasks.create_task(task, rows, events, ready)
+
+    async def add_rows(self, task_id: str, rows: Sequence[NewRow]) -> None:
+        await self._tasks.add_rows(task_id, rows)
+
+    async def mark_ready(self, task_id: str, events: Sequence[NewEvent] = ()) -> None:
+        await self._tasks.mark_ready(task_id, events)
+
+    async def sweep_unready(self, created_before: int) -> int:
+        return await self._tasks.sweep_unready(created_before)
+
+    async def read_ahead(
+        self, lane: str, priority: Priority, after: Place, now: int, limit: int
+    ) -> list[Row]:
+        return await self._rows.read_due({"lane": lane, "priority": priority}, after, now, limit)
+
+    async def read_contact(
+        self, lane: str, priority: Priority, contact: str, after: Place, now: int, limit: int
+    ) -> list[Row]:
+        where = {"lane": lane, "contact": contact, "priority": priority}
+        return await self._rows.read_due(where, after, now, limit)
+
+    async def blocking_rows(self, lane: str, after_seq: int, limit: int) -> list[Row]:
+        return await self._rows.blocking_rows(lane, after_seq, limit)
+
+    async def mark_sending(self, lease: Lease, rows: Sequence[Row], at: int) -> set[str]:
+        return await self._rows.mark_sending(lease, rows)
+
+    async def apply(
+        self,
+        changes: Sequence[Change],
+        events: Sequence[NewEvent] = (),
+        cursor: Cursor | None = None,
+        lease: Lease | None = None,
+    ) -> list[bool]:
+        return await self._rows.apply(changes, events, cursor, lease)
+
+    async def find_rows(self, ids: Collection[str]) -> dict[str, RowView]:
+        return await self._rows.find_rows(ids)
+
+    async def find_by_wamid(self, wamids: Collection[str]) -> dict[str, str]:
+        return await self._rows.find_by_wamid(wamids)
+
+    async def rows_in_state(self, lane: str, state: State, after_seq: int, limit: int) -> list[Row]:
+        return await self._rows.rows_in_state(lane, state, after_seq, limit)
+
+    async def task_rows(self, task_id: str, after_n: int, limit: int) -> list[RowView]:
+        return await self._rows.task_rows(task_id, after_n, limit)
+
+    async def find_task(self, task_id: str) -> TaskView | None:
+        return await self._tasks.find_task(task_id)
+
+    async def finished_tasks(self, task_ids: Collection[str]) -> set[str]:
+        return await self._tasks.finished_tasks(task_ids)
+
+    async def complete_tasks(self, task_ids: Collection[str], at: int) -> None:
+        await self._tasks.complete_tasks(task_ids, at)
+
+    async def depth(self, lane: str) -> Mapping[State, int]:
+        return await self._rows.depth(lane)
+
+    # -- coordination ----------------------------------------------------------------------------------
+
+    async def acquire_lease(self, name: str, owner: str, ttl_ms: int) -> Lease | None:
+        return await self._coordination.acquire_lease(name, owner, ttl_ms)
+
+    async def release_lease(self, lease: Lease) -> None:
+        await self._coordination.release_lease(lease)
+
+    async def claim_once(self, key: str, token: str, now: int, cooldown_ms: int) -> bool:
+        return await self._coordination.claim_once(key, token, now, cooldown_ms)

@@ -1,0 +1,68 @@
+"""Looks after the store: whether it answers, for how long it has, and what requests left half done in it.
+
+Owns the beat in which the store is asked. Others read :attr:`StoreMonitor.up`, or count by
+:attr:`StoreMonitor.up_seconds`: time in which nobody could have written does not count for deadlines that
+wait for a word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from store.base import Store
+from store.errors import StoreError
+
+__all__ = ["StoreMonitor"]
+
+_log = logging.getLogger(__name__)
+
+_BEAT_S = 1.0
+_SWEEP_S = 3600.0
+
+
+class StoreMonitor:
+    """One per process; knows the store as away until it has answered once."""
+
+    def __init__(self, store: Store, *, now_ms: Callable[[], int], monotonic: Callable[[], float]) -> None:
+        self._store = store
+        self._now_ms = now_ms
+        self._monotonic = monotonic
+        self.up = False
+        """Whether the store took a write a moment ago."""
+        self.up_seconds = 0.0
+        """How long it has, all in all, while this process ran."""
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        before = self._monotonic()
+        sweep_at = before
+        while True:
+            await self._look()
+            now = self._monotonic()
+            if self.up:
+                # At most a beat and a half: a process that was stopped does not count the stop.
+                self.up_seconds += min(now - before, 1.5 * _BEAT_S)
+            before = now
+            if self.up and now >= sweep_at:
+                sweep_at = now + _SWEEP_S
+                await self._sweep()
+            await asyncio.sleep(_BEAT_S)
+
+    async def _look(self) -> None:
+        try:
+            await self._store.ping()
+        except StoreError as error:
+            if self.up:
+                _log.error("the store is away: %s", error.message)
+            self.up = False
+        else:
+            self.up = True
+
+    async def _sweep(self) -> None:
+        """Remove tasks whose request ended before all their rows were stored."""
+        try:
+            await self._store.sweep_unready(self._now_ms() - int(_SWEEP_S * 1000))
+        except StoreError as error:
+            _log.warning("half-stored tasks are removed later: %s", error.message)

@@ -1,0 +1,223 @@
+"""Values that cross the store's border. All are frozen; times are integer milliseconds since 1970, UTC.
+
+Owns the shapes only. How they are kept is each store's own business; what may be done with them is said in
+``base.py``. An event's ``body`` and a row's ``payload`` are JSON texts that the store never looks into.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from store.states import State
+
+__all__ = [
+    "Alias",
+    "Change",
+    "Cursor",
+    "Event",
+    "Lease",
+    "LogBounds",
+    "NewEvent",
+    "NewRow",
+    "NewTask",
+    "Place",
+    "Priority",
+    "Row",
+    "RowView",
+    "TaskView",
+]
+
+Priority = int
+"""0 high, 1 normal, 2 low."""
+
+
+class NewEvent(msgspec.Struct, frozen=True, gc=False):
+    """Something that happened, on its way into the log."""
+
+    key: str
+    """Names the happening itself: a second append with the same key is dropped."""
+    type: str
+    """``message.received``, ``message.sent``, ..."""
+    at: int
+    """When the gateway learnt of it."""
+    body: bytes
+    """The event as subscribers see it: a JSON object, not empty, without ``type``, ``offset`` and ``prev``.
+    """
+    phone_number_id: str = ""
+    """Our number that it concerns; empty where none."""
+    contact: str = ""
+    """Key of the contact that it concerns; empty where none."""
+    message_id: str = ""
+    """The outbox row that it concerns; empty where none."""
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """A :class:`NewEvent` with its place in the log."""
+
+    offset: int
+    prev: int
+    """Offset of the event just before it in the log; 0 before the first."""
+    key: str
+    type: str
+    at: int
+    body: bytes
+    phone_number_id: str = ""
+    contact: str = ""
+    message_id: str = ""
+
+
+class LogBounds(NamedTuple):
+    """What the log holds. A cursor below ``floor`` has missed events that were removed."""
+
+    floor: int
+    """``prev`` of the oldest event kept; equals ``head`` when the log is empty."""
+    head: int
+    """Offset of the newest event; 0 when there never was one."""
+
+
+class Cursor(msgspec.Struct, frozen=True, gc=False):
+    """How far a named consumer has come."""
+
+    name: str
+    offset: int
+
+
+class Lease(msgspec.Struct, frozen=True, gc=False):
+    """Proof that one owner may work on a named thing for a while."""
+
+    name: str
+    owner: str
+    term: int
+    """Grows each time the lease changes hands; a write with an older one is refused."""
+
+
+class Alias(msgspec.Struct, frozen=True, gc=False):
+    """One address under which a contact is known."""
+
+    alias: str
+    """A phone (digits) or a user id (``CC.`` and more), as it stands in webhooks."""
+    contact: str
+    """Key of the contact that answers to it."""
+    peer: str = ""
+    """The address of the other kind that it was last seen with."""
+
+
+class NewTask(msgspec.Struct, frozen=True, gc=False):
+    """One request to send, to one recipient or many."""
+
+    id: str
+    kind: str
+    """What is sent: ``text``, ``template``, ..."""
+    source: str
+    """Who asked: ``api``, or ``autoreply:<rule>``."""
+    total: int
+    """How many rows it has, or will have once it is ready."""
+    created_at: int
+
+
+class NewRow(msgspec.Struct, frozen=True, gc=False):
+    """One message to one recipient, to be put into the outbox. Its id is ``<task id>-<n>``."""
+
+    n: int
+    """Its place in the task, from 0."""
+    lane: str
+    """The phone number id that sends it."""
+    contact: str
+    priority: Priority
+    due: int
+    """Not sent before this time. 0: at once; the store then puts the time at which it takes the row, which
+    never goes back within a process, so that a reader that has passed a place does not miss a row that
+    came later."""
+    payload: bytes
+    """Meta's message object as JSON, without ``biz_opaque_callback_data``."""
+    expires_at: int = 0
+    """Not sent after this time; 0: no limit."""
+    callback_data: str = ""
+
+
+class Place(NamedTuple):
+    """Where a row stands in its lane's order."""
+
+    due: int
+    seq: int
+
+
+class Row(msgspec.Struct, frozen=True, gc=False):
+    """What a lane needs of a row to send it."""
+
+    id: str
+    seq: int
+    """Order of acceptance within the store; grows, with gaps."""
+    task_id: str
+    lane: str
+    contact: str
+    priority: Priority
+    due: int
+    payload: bytes
+    state: State
+    attempt: int
+    """How often it was marked ``sending``; the number of the attempt under way or last made."""
+    failures: int
+    """How many of those attempts count against the limit."""
+    doubt: bool
+    """An earlier attempt may have reached Meta (it was unknown, or failed in a way that leaves doubt)."""
+    expires_at: int
+    callback_data: str
+    created_at: int
+
+
+class RowView(msgspec.Struct, frozen=True, gc=False):
+    """A row with all that is known of its fate."""
+
+    row: Row
+    wamids: tuple[str, ...]
+    """Every id that Meta gave it, oldest first; two or more are a counted double."""
+    error: bytes
+    """The last refusal as JSON; empty where none."""
+    sent_at: int
+    """When Meta was first known to have taken it, by its answer or by any status that proves it."""
+    delivered_at: int
+    read_at: int
+    ended_at: int
+    """When it failed, was cancelled or expired."""
+
+
+class TaskView(msgspec.Struct, frozen=True, gc=False):
+    """A task with the present counts of its rows."""
+
+    task: NewTask
+    completed_at: int
+    """0 while any row is open."""
+    counts: dict[State, int]
+    retrying: int
+    """Rows of ``queued`` that have been tried before."""
+    taken: int
+    """Rows that Meta took at some time (their ``sent_at`` is set), whatever became of them later."""
+    errors: tuple[bytes, ...]
+    """``error`` of the first rows that have one, at most 20, in the order of ``n``."""
+
+
+class Change(msgspec.Struct, frozen=True, gc=False):
+    """What is to become of one row. Applied only where every guard holds, else it changes nothing."""
+
+    row_id: str
+    to: State
+    at: int
+    attempt: int = 0
+    """Guard: only if this is the row's attempt; 0: any."""
+    term: int = 0
+    """Guard: only if the row was marked under this term of its lane's lease; 0: any."""
+    only_from: tuple[State, ...] = ()
+    """Guard, beside the table of moves: only from these states; empty: any that the table allows."""
+    wamid: str = ""
+    """An id of Meta's to keep. It is kept even where a guard stops the move."""
+    due: int = 0
+    """With ``to`` = queued: when to try again."""
+    burn: bool = False
+    """Count the attempt against the limit."""
+    doubt: bool = False
+    """Mark that Meta may have taken an attempt."""
+    error: bytes = b""
+    """JSON to keep as the row's last error; empty leaves what is there."""

@@ -1,0 +1,349 @@
+"""The embedded store: one SQLite file, one process, one writer thread.
+
+Owns the threads, the connections and the lock on the file; what happens inside a transaction is in
+``sqlite_writes.py`` and ``sqlite_reads.py``. All writes go through one group commit: many callers, one
+transaction, one fsync (WAL with ``synchronous=FULL``, so that what was answered survives a power cut). Reads
+have connections of their own and never wait for the writer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from store.commit import GroupCommit
+from store.errors import GatewayError, StoreBusy, StoreError, StoreUnavailable
+from store.records import (
+    Alias,
+    Change,
+    Cursor,
+    Event,
+    Lease,
+    LogBounds,
+    NewEvent,
+    NewRow,
+    NewTask,
+    Place,
+    Priority,
+    Row,
+    RowView,
+    TaskView,
+)
+from store.sqlite_reads import Reads
+from store.sqlite_schema import migrate
+from store.sqlite_writes import Writes
+from store.states import State
+
+__all__ = ["SqliteStore"]
+
+_log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Operation = Callable[[Writes], Any]
+
+_LOCKED_MS = 1400
+"""How long a statement waits for a lock that some other program holds on the file."""
+_ANSWER_S = 1.8
+_READERS = 2
+
+
+class SqliteStore:
+    """:class:`~store.base.Store` in a file. ``lock_timeout_s``: how long :meth:`open` waits for another
+    process."""
+
+    atomic = True
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        lock_timeout_s: float = 20.0,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self._path = Path(path)
+        self._lock_timeout_s = lock_timeout_s
+        self._now_ms = now_ms
+        self._epoch = ""
+        self._callbacks: list[Callable[[Sequence[Event]], None]] = []
+        self._group = GroupCommit[Operation, Any](self._commit, max_items=1000, timeout_s=_ANSWER_S)
+        self._writer_thread = ThreadPoolExecutor(1, "sqlite-writer")
+        self._reader_threads = ThreadPoolExecutor(_READERS, "sqlite-reader")
+        self._reader = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        self._writes: Writes | None = None
+        self._lock_file: int | None = None
+
+    @property
+    def epoch(self) -> str:
+        return self._epoch
+
+    # -- life ------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        await self._take_lock()
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._writer_thread, self._open_writer)
+        except sqlite3.Error as error:
+            raise _translate(error) from error
+
+    async def close(self) -> None:
+        await self._group.flush()
+        self._reader_threads.shutdown(wait=True)
+        self._writer_thread.shutdown(wait=True)
+        for connection in self._connections:
+            connection.close()
+        self._connections.clear()
+        if self._lock_file is not None:
+            os.close(self._lock_file)
+            self._lock_file = None
+
+    async def ping(self) -> None:
+        await self._write(lambda writes: None)
+
+    # -- log -------------------------------------------------------------------------------------------
+
+    async def append_events(self, events: Sequence[NewEvent]) -> list[Event]:
+        added: list[Event] = await self._group.submit(lambda writes: writes.append_events(events))
+        return added
+
+    async def events_after(self, offset: int, limit: int) -> list[Event]:
+        return await self._read(Reads.events_after, offset, limit)
+
+    async def log_bounds(self) -> LogBounds:
+        return LogBounds(*await self._read(Reads.log_bounds))
+
+    def on_events(self, callback: Callable[[Sequence[Event]], None]) -> None:
+        self._callbacks.append(callback)
+
+    async def load_cursor(self, name: str) -> int:
+        return await self._read(Reads.load_cursor, name)
+
+    async def save_cursor(self, cursor: Cursor, lease: Lease | None = None) -> None:
+        await self._write(lambda writes: writes.save_cursor(cursor, lease))
+
+    # -- contacts --------------------------------------------------------------------------------------
+
+    async def find_aliases(self, aliases: Collection[str]) -> dict[str, Alias]:
+        return await self._read(Reads.find_aliases, aliases)
+
+    async def put_aliases(self, aliases: Sequence[Alias]) -> None:
+        await self._write(lambda writes: writes.put_aliases(aliases))
+
+    # -- outbox ----------------------------------------------------------------------------------------
+
+    async def create_task(
+        self, task: NewTask, rows: Sequence[NewRow], events: Sequence[NewEvent] = (), *, ready: bool = True
+    ) -> bool:
+        return await self._write(lambda writes: writes.create_task(task, rows, events, ready))
+
+    async def add_rows(self, task_id: str, rows: Sequence[NewRow]) -> None:
+        await self._write(lambda writes: writes.add_rows(task_id, rows))
+
+    async def mark_ready(self, task_id: str, events: Sequence[NewEvent] = ()) -> None:
+        await self._write(lambda writes: writes.mark_ready(task_id, events))
+
+    async def sweep_unready(self, created_before: int) -> int:
+        return await self._write(lambda writes: writes.sweep_unready(created_before))
+
+    async def read_ahead(
+        self, lane: str, priority: Priority, after: Place, now: int, limit: int
+    ) -> list[Row]:
+        return await self._read(Reads.read_ahead, lane, priority, after, now, limit)
+
+    async def read_contact(
+        self, lane: str, priority: Priority, contact: str, after: Place, now: int, limit: int
+    ) -> list[Row]:
+        return await self._read(Reads.read_contact, lane, priority, contact, after, now, limit)
+
+    async def blocking_rows(self, lane: str, after_seq: int, limit: int) -> list[Row]:
+        return await self._read(Reads.blocking_rows, lane, after_seq, limit)
+
+    async def mark_sending(self, lease: Lease, rows: Sequence[Row], at: int) -> set[str]:
+        return await self._write(lambda writes: writes.mark_sending(lease, rows, at))
+
+    async def apply(
+        self,
+        changes: Sequence[Change],
+        events: Sequence[NewEvent] = (),
+        cursor: Cursor | None = None,
+        lease: Lease | None = None,
+    ) -> list[bool]:
+        def work(writes: Writes) -> list[bool]:
+            writes.append_events(events)
+            moved = writes.apply(changes)
+            if cursor is not None:
+                writes.save_cursor(cursor, lease)
+            return moved
+
+        return await self._write(work)
+
+    async def find_rows(self, ids: Collection[str]) -> dict[str, RowView]:
+        return await self._read(Reads.find_rows, ids)
+
+    async def find_by_wamid(self, wamids: Collection[str]) -> dict[str, str]:
+        return await self._read(Reads.find_by_wamid, wamids)
+
+    async def rows_in_state(self, lane: str, state: State, after_seq: int, limit: int) -> list[Row]:
+        return await self._read(Reads.rows_in_state, lane, state, after_seq, limit)
+
+    async def task_rows(self, task_id: str, after_n: int, limit: int) -> list[RowView]:
+        return await self._read(Reads.task_rows, task_id, after_n, limit)
+
+    async def find_task(self, task_id: str) -> TaskView | None:
+        return await self._read(Reads.find_task, task_id)
+
+    async def finished_tasks(self, task_ids: Collection[str]) -> set[str]:
+        return await self._read(Reads.finished_tasks, task_ids)
+
+    async def complete_tasks(self, task_ids: Collection[str], at: int) -> None:
+        await self._write(lambda writes: writes.complete_tasks(task_ids, at))
+
+    async def depth(self, lane: str) -> dict[State, int]:
+        return await self._read(Reads.depth, lane)
+
+    # -- coordination ----------------------------------------------------------------------------------
+
+    async def acquire_lease(self, name: str, owner: str, ttl_ms: int) -> Lease | None:
+        return await self._write(lambda writes: writes.acquire_lease(name, owner, self._now_ms(), ttl_ms))
+
+    async def release_lease(self, lease: Lease) -> None:
+        await self._write(lambda writes: writes.release_lease(lease))
+
+    async def claim_once(self, key: str, token: str, now: int, cooldown_ms: int) -> bool:
+        return await self._write(lambda writes: writes.claim_once(key, token, now, cooldown_ms))
+
+    # -- inside ----------------------------------------------------------------------------------------
+
+    async def _write(self, operation: Callable[[Writes], T]) -> T:
+        result: T = await self._group.submit(operation)
+        return result
+
+    async def _commit(self, operations: Sequence[Operation]) -> Sequence[Any]:
+        """One transaction for all; its events reach the listeners before any caller goes on."""
+        results, fresh = await asyncio.get_running_loop().run_in_executor(
+            self._writer_thread, self._run_batch, operations
+        )
+        if fresh:
+            for callback in self._callbacks:
+                callback(fresh)
+        return results
+
+    def _run_batch(self, operations: Sequence[Operation]) -> tuple[list[Any], list[Event]]:
+        writes = self._writes
+        assert writes is not None, "the store is not open"
+        try:
+            return _run_together(writes, operations)
+        except Exception as error:  # noqa: BLE001 - told apart below, and given to its caller
+            failure = _translate(error)
+            if len(operations) == 1 or isinstance(failure, StoreUnavailable):
+                return [failure] * len(operations), []
+        # One of them is at fault: each alone, so that only that one fails.
+        results: list[Any] = []
+        fresh: list[Event] = []
+        for operation in operations:
+            alone, events = self._run_batch([operation])
+            results += alone
+            fresh += events
+        return results, fresh
+
+    async def _read(self, query: Callable[Concatenate[Reads, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        def work() -> T:
+            return query(self._reads(), *args, **kwargs)
+
+        try:
+            future = asyncio.get_running_loop().run_in_executor(self._reader_threads, work)
+            # Never cancelled: the thread goes on either way.
+            done, _ = await asyncio.wait({future}, timeout=_ANSWER_S)
+            if not done:
+                raise StoreUnavailable("the store did not answer in time")
+            return future.result()
+        except sqlite3.Error as error:
+            raise _translate(error) from error
+
+    def _reads(self) -> Reads:
+        reads: Reads | None = getattr(self._reader, "reads", None)
+        if reads is None:
+            reads = self._reader.reads = Reads(self._connect())
+        return reads
+
+    def _open_writer(self) -> None:
+        connection = self._connect()
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        migrate(connection)
+        connection.execute(
+            "INSERT INTO meta VALUES ('epoch', ?) ON CONFLICT (key) DO NOTHING", (uuid.uuid4().hex[:12],)
+        )
+        (self._epoch,) = connection.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()
+        self._writes = Writes(connection, self._now_ms)
+        self._writes.free_all_leases()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path,
+            timeout=_LOCKED_MS / 1000,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
+        )
+        connection.execute("PRAGMA cache_size = -32768")
+        self._connections.append(connection)
+        return connection
+
+    async def _take_lock(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        lock_file = os.open(f"{self._path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        deadline = time.monotonic() + self._lock_timeout_s
+        waits = False
+        while True:
+            try:
+                fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not waits:
+                    waits = True
+                    _log.warning(
+                        "another process works on %s: waiting up to %g s for it to stop",
+                        self._path,
+                        self._lock_timeout_s,
+                    )
+                if time.monotonic() >= deadline:
+                    os.close(lock_file)
+                    raise StoreBusy(
+                        f"another process works on {self._path}: stop it, or name another file in STORE_URL"
+                    ) from None
+                await asyncio.sleep(0.1)
+            else:
+                self._lock_file = lock_file
+                return
+
+
+def _run_together(writes: Writes, operations: Sequence[Operation]) -> tuple[list[Any], list[Event]]:
+    try:
+        writes.begin()
+        results = [operation(writes) for operation in operations]
+        writes.commit()
+        return results, writes.fresh
+    except Exception:
+        writes.rollback()
+        raise
+
+
+def _translate(error: Exception) -> Exception:
+    """An error of SQLite's as one of the store's; others as they are."""
+    if isinstance(error, GatewayError) or not isinstance(error, sqlite3.Error):
+        return error
+    kind = StoreUnavailable if isinstance(error, sqlite3.OperationalError) else StoreError
+    translated = kind(f"the store refused: {error}")
+    translated.__cause__ = error
+    return translated

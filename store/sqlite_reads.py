@@ -1,0 +1,207 @@
+"""What the SQLite store reads: the queries of the contract, over a connection of their own.
+
+Plain functions of a connection, no threads, no event loop, and nothing that writes.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterable, Sequence
+
+from store.records import Alias, Event, NewTask, Place, Row, RowView, TaskView
+from store.states import State
+
+__all__ = ["Reads", "row_key"]
+
+_ROW = (
+    "seq, task_id, n, lane, contact, priority, due, payload, state, attempt, failures, doubt, expires_at,"
+    " callback_data, created_at"
+)
+_READY = "task_id NOT IN (SELECT id FROM tasks WHERE ready = 0)"
+
+
+def row_key(row_id: str) -> tuple[str, int]:
+    """Task id and place of a row; a place that no row has where the id is none of ours."""
+    task_id, _, n = row_id.rpartition("-")
+    return task_id, int(n) if n.isascii() and n.isdigit() else -1
+
+
+class Reads:
+    """The queries of the contract, over a connection of their own."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+
+    def events_after(self, offset: int, limit: int) -> list[Event]:
+        """Oldest first. Offsets of this store are contiguous, so ``prev`` follows from the offset."""
+        found = self._db.execute(
+            "SELECT offset, offset - 1, key, type, at, body, phone_number_id, contact, message_id"
+            " FROM events WHERE offset > ? ORDER BY offset LIMIT ?",
+            (offset, limit),
+        )
+        return [Event(*values) for values in found]
+
+    def log_bounds(self) -> tuple[int, int]:
+        """Offset before the oldest event, and of the newest."""
+        oldest, newest = self._db.execute("SELECT min(offset), max(offset) FROM events").fetchone()
+        return (oldest - 1, newest) if newest else (0, 0)
+
+    def load_cursor(self, name: str) -> int:
+        """0 where there is none."""
+        found = self._db.execute("SELECT offset FROM cursors WHERE name = ?", (name,)).fetchone()
+        return int(found[0]) if found else 0
+
+    def find_aliases(self, aliases: Collection[str]) -> dict[str, Alias]:
+        """By point look-ups: callers ask for a few at a time."""
+        known = {}
+        for alias in aliases:
+            found = self._db.execute("SELECT * FROM aliases WHERE alias = ?", (alias,)).fetchone()
+            if found is not None:
+                known[alias] = Alias(*found)
+        return known
+
+    def read_ahead(self, lane: str, priority: int, after: Place, now: int, limit: int) -> list[Row]:
+        """Due rows past a place."""
+        return self._rows(
+            f"SELECT {_ROW} FROM rows WHERE state = 'queued' AND lane = ? AND priority = ?"
+            f" AND (due, seq) > (?, ?) AND due <= ? AND {_READY} ORDER BY due, seq LIMIT ?",
+            (lane, priority, after.due, after.seq, now, limit),
+        )
+
+    def read_contact(
+        self, lane: str, priority: int, contact: str, after: Place, now: int, limit: int
+    ) -> list[Row]:
+        """The same for one contact."""
+        return self._rows(
+            f"SELECT {_ROW} FROM rows WHERE state = 'queued' AND lane = ? AND priority = ? AND contact = ?"
+            f" AND (due, seq) > (?, ?) AND due <= ? AND {_READY} ORDER BY due, seq LIMIT ?",
+            (lane, priority, contact, after.due, after.seq, now, limit),
+        )
+
+    def blocking_rows(self, lane: str, after_seq: int, limit: int) -> list[Row]:
+        """In flight, unknown, or backing off."""
+        return self._rows(
+            f"SELECT {_ROW} FROM rows WHERE lane = ?1 AND state IN ('sending', 'unknown') AND seq > ?2"
+            f" UNION ALL SELECT {_ROW} FROM rows WHERE lane = ?1 AND state = 'queued' AND attempt > 0"
+            " AND seq > ?2 ORDER BY seq LIMIT ?3",
+            (lane, after_seq, limit),
+        )
+
+    def rows_in_state(self, lane: str, state: State, after_seq: int, limit: int) -> list[Row]:
+        """By seq."""
+        return self._rows(
+            f"SELECT {_ROW} FROM rows WHERE lane = ? AND state = '{state.value}' AND seq > ? AND {_READY}"
+            " ORDER BY seq LIMIT ?",
+            (lane, after_seq, limit),
+        )
+
+    def find_rows(self, ids: Collection[str]) -> dict[str, RowView]:
+        """By point look-ups."""
+        found = {}
+        for row_id in ids:
+            views = self._views("task_id = ? AND n = ?", row_key(row_id))
+            if views:
+                found[row_id] = views[0]
+        return found
+
+    def find_by_wamid(self, wamids: Collection[str]) -> dict[str, str]:
+        """By point look-ups."""
+        found = {}
+        for wamid in wamids:
+            row = self._db.execute(
+                "SELECT task_id, n FROM wamids JOIN rows ON seq = row_seq WHERE wamid = ?", (wamid,)
+            ).fetchone()
+            if row is not None:
+                found[wamid] = f"{row[0]}-{row[1]}"
+        return found
+
+    def task_rows(self, task_id: str, after_n: int, limit: int) -> list[RowView]:
+        """By n."""
+        return self._views("task_id = ? AND n > ? ORDER BY n LIMIT ?", (task_id, after_n, limit))
+
+    def find_task(self, task_id: str) -> TaskView | None:
+        """With its counts as they are now."""
+        found = self._db.execute(
+            "SELECT id, kind, source, total, created_at, completed_at FROM tasks WHERE id = ? AND ready = 1",
+            (task_id,),
+        ).fetchone()
+        if found is None:
+            return None
+        counts: dict[State, int] = {}
+        retrying = taken = 0
+        for state, tried, sent, number in self._db.execute(
+            "SELECT state, attempt > 0, sent_at > 0, count(*) FROM rows WHERE task_id = ? GROUP BY 1, 2, 3",
+            (task_id,),
+        ):
+            counts[State(state)] = counts.get(State(state), 0) + number
+            retrying += number if tried and state == State.QUEUED else 0
+            taken += number if sent else 0
+        errors = self._db.execute(
+            "SELECT error FROM rows WHERE task_id = ? AND error != x'' ORDER BY n LIMIT 20", (task_id,)
+        )
+        return TaskView(
+            NewTask(*found[:5]), found[5], counts, retrying, taken, tuple(error for (error,) in errors)
+        )
+
+    def finished_tasks(self, task_ids: Collection[str]) -> set[str]:
+        """By point look-ups of the counter; the rows themselves are counted only where that is 0."""
+        finished = set()
+        for task_id in task_ids:
+            found = self._db.execute(
+                "SELECT 1 FROM tasks WHERE id = ?1 AND ready = 1 AND open_rows = 0 AND completed_at = 0"
+                " AND total <= (SELECT count(*) FROM rows WHERE task_id = ?1)",
+                (task_id,),
+            ).fetchone()
+            if found:
+                finished.add(task_id)
+        return finished
+
+    def depth(self, lane: str) -> dict[State, int]:
+        """Counts over the partial indexes of open rows."""
+        counts: dict[State, int] = {}
+        for state, condition in (
+            (State.QUEUED, "state = 'queued' AND priority IN (0, 1, 2)"),
+            (State.SENDING, "state = 'sending'"),
+            (State.UNKNOWN, "state = 'unknown'"),
+        ):
+            (counts[state],) = self._db.execute(
+                f"SELECT count(*) FROM rows WHERE lane = ? AND {condition}", (lane,)
+            ).fetchone()
+        return counts
+
+    def _rows(self, statement: str, parameters: Iterable[object]) -> list[Row]:
+        return [_row(values) for values in self._db.execute(statement, tuple(parameters))]
+
+    def _views(self, condition: str, parameters: Sequence[object]) -> list[RowView]:
+        found = self._db.execute(
+            f"SELECT {_ROW}, error, sent_at, delivered_at, read_at, ended_at FROM rows WHERE {condition}",
+            tuple(parameters),
+        )
+        return [_view(values, self._wamids(values[0])) for values in found.fetchall()]
+
+    def _wamids(self, seq: int) -> tuple[str, ...]:
+        found = self._db.execute("SELECT wamid FROM wamids WHERE row_seq = ? ORDER BY at, wamid", (seq,))
+        return tuple(wamid for (wamid,) in found)
+
+
+def _row(values: tuple[object, ...]) -> Row:
+    seq, task_id, n, lane, contact, priority, due, payload, state, attempt, failures, doubt, *rest = values
+    return Row(
+        f"{task_id}-{n}",
+        seq,  # type: ignore[arg-type]  # sqlite3 gives what the schema declares
+        task_id,  # type: ignore[arg-type]
+        lane,  # type: ignore[arg-type]
+        contact,  # type: ignore[arg-type]
+        priority,  # type: ignore[arg-type]
+        due,  # type: ignore[arg-type]
+        payload,  # type: ignore[arg-type]
+        State(str(state)),
+        attempt,  # type: ignore[arg-type]
+        failures,  # type: ignore[arg-type]
+        bool(doubt),
+        *rest,  # type: ignore[arg-type]
+    )
+
+
+def _view(values: tuple[object, ...], wamids: tuple[str, ...]) -> RowView:
+    return RowView(_row(values[:15]), wamids, *values[15:])  # type: ignore[arg-type]

@@ -1,0 +1,104 @@
+"""The SQLite store's tables, indexes and migrations. Nothing here runs a query of the contract.
+
+A migration is one list of statements that takes the schema from version n to n + 1; ``PRAGMA user_version``
+holds the version. Migrations are only ever added: what is written here has run on somebody's disk.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from store.errors import StoreError
+
+__all__ = ["VERSION", "migrate"]
+
+_MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+        """CREATE TABLE events (
+            offset INTEGER PRIMARY KEY,
+            key TEXT NOT NULL UNIQUE,
+            type TEXT NOT NULL,
+            at INTEGER NOT NULL,
+            phone_number_id TEXT NOT NULL,
+            contact TEXT NOT NULL,
+            message_id TEXT NOT NULL,
+            body BLOB NOT NULL
+        )""",
+        "CREATE TABLE cursors (name TEXT PRIMARY KEY, offset INTEGER NOT NULL) WITHOUT ROWID",
+        """CREATE TABLE aliases (
+            alias TEXT PRIMARY KEY, contact TEXT NOT NULL, peer TEXT NOT NULL
+        ) WITHOUT ROWID""",
+        # open_rows: how many of the task's rows are queued, sending or unknown; kept by the writer.
+        """CREATE TABLE tasks (
+            id TEXT PRIMARY KEY,
+            kind TEXT NOT NULL,
+            source TEXT NOT NULL,
+            total INTEGER NOT NULL,
+            created_at INTEGER NOT NULL,
+            completed_at INTEGER NOT NULL DEFAULT 0,
+            ready INTEGER NOT NULL,
+            open_rows INTEGER NOT NULL DEFAULT 0
+        ) WITHOUT ROWID""",
+        "CREATE INDEX tasks_unready ON tasks (id) WHERE ready = 0",
+        """CREATE TABLE rows (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT,
+            task_id TEXT NOT NULL,
+            n INTEGER NOT NULL,
+            lane TEXT NOT NULL,
+            contact TEXT NOT NULL,
+            priority INTEGER NOT NULL,
+            due INTEGER NOT NULL,
+            payload BLOB NOT NULL,
+            state TEXT NOT NULL,
+            attempt INTEGER NOT NULL DEFAULT 0,
+            failures INTEGER NOT NULL DEFAULT 0,
+            doubt INTEGER NOT NULL DEFAULT 0,
+            term INTEGER NOT NULL DEFAULT 0,
+            expires_at INTEGER NOT NULL,
+            callback_data TEXT NOT NULL,
+            created_at INTEGER NOT NULL,
+            error BLOB NOT NULL DEFAULT x'',
+            sent_at INTEGER NOT NULL DEFAULT 0,
+            delivered_at INTEGER NOT NULL DEFAULT 0,
+            read_at INTEGER NOT NULL DEFAULT 0,
+            ended_at INTEGER NOT NULL DEFAULT 0,
+            UNIQUE (task_id, n)
+        )""",
+        "CREATE INDEX rows_due ON rows (lane, priority, due, seq) WHERE state = 'queued'",
+        "CREATE INDEX rows_contact ON rows (lane, priority, contact, due, seq) WHERE state = 'queued'",
+        "CREATE INDEX rows_retrying ON rows (lane, seq) WHERE state = 'queued' AND attempt > 0",
+        "CREATE INDEX rows_in_flight ON rows (lane, state, seq) WHERE state IN ('sending', 'unknown')",
+        """CREATE TABLE wamids (
+            wamid TEXT PRIMARY KEY, row_seq INTEGER NOT NULL, at INTEGER NOT NULL
+        ) WITHOUT ROWID""",
+        "CREATE INDEX wamids_row ON wamids (row_seq)",
+        """CREATE TABLE leases (
+            name TEXT PRIMARY KEY, owner TEXT NOT NULL, term INTEGER NOT NULL, until INTEGER NOT NULL
+        ) WITHOUT ROWID""",
+        """CREATE TABLE claims (
+            key TEXT PRIMARY KEY, token TEXT NOT NULL, at INTEGER NOT NULL
+        ) WITHOUT ROWID""",
+    ),
+)
+
+VERSION = len(_MIGRATIONS)
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the schema to :data:`VERSION`, each step in a transaction of its own.
+
+    Raises StoreError where the file was written by a newer version of the gateway.
+    """
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > VERSION:
+        raise StoreError(
+            f"the store has schema version {version}, this version of the gateway knows {VERSION}: "
+            "run the newer gateway, or name another file in STORE_URL"
+        )
+    for number, statements in enumerate(_MIGRATIONS[version:], version + 1):
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in statements:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {number}")
+        connection.execute("COMMIT")

@@ -1,0 +1,308 @@
+"""What the SQLite store writes: plain functions of a connection, no threads, no event loop.
+
+Every write runs in the writer's transaction and must leave nothing behind in Python when it fails, since a
+batch that fails is rolled back and its members are run again one by one.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Collection, Sequence
+
+from store.errors import LeaseLost
+from store.records import Alias, Change, Cursor, Event, Lease, NewEvent, NewRow, NewTask, Row
+from store.sqlite_reads import row_key
+from store.states import OPEN, State, can_move
+
+__all__ = ["Writes"]
+
+_PROOFS = frozenset({State.SENT, State.DELIVERED, State.READ, State.PLAYED})
+_TIME_OF = {
+    State.DELIVERED: "delivered_at",
+    State.READ: "read_at",
+    State.FAILED: "ended_at",
+    State.CANCELLED: "ended_at",
+    State.EXPIRED: "ended_at",
+}
+
+
+class Writes:
+    """The writes of one transaction after another. ``fresh`` collects the events appended since
+    :meth:`begin`."""
+
+    def __init__(self, connection: sqlite3.Connection, now_ms: Callable[[], int]) -> None:
+        self._db = connection
+        self._now_ms = now_ms
+        self._last_due = 0
+        self._head: int | None = None
+        self.fresh: list[Event] = []
+
+    def begin(self) -> None:
+        """Open a transaction."""
+        self.fresh = []
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        """Make it durable."""
+        self._db.execute("COMMIT")
+
+    def rollback(self) -> None:
+        """Undo it, also what is remembered of it."""
+        self.fresh = []
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+        self._head = None
+
+    def append_events(self, events: Sequence[NewEvent]) -> list[Event]:
+        """Append those whose key is new."""
+        added = []
+        head = self._stored_head() if self._head is None else self._head
+        for event in events:
+            offset = head + 1
+            done = self._db.execute(
+                "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING",
+                (
+                    offset,
+                    event.key,
+                    event.type,
+                    event.at,
+                    event.phone_number_id,
+                    event.contact,
+                    event.message_id,
+                    event.body,
+                ),
+            )
+            if done.rowcount:
+                added.append(_event_at(offset, event))
+                head = offset
+        self._head = head
+        self.fresh.extend(added)
+        return added
+
+    def save_cursor(self, cursor: Cursor, lease: Lease | None) -> None:
+        """Save a consumer's place, if the lease is still its own."""
+        if lease is not None:
+            self._check_term(lease)
+        self._db.execute(
+            "INSERT INTO cursors VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET offset = excluded.offset",
+            (cursor.name, cursor.offset),
+        )
+
+    def put_aliases(self, aliases: Sequence[Alias]) -> None:
+        """Store each, in place of what the address was before."""
+        self._db.executemany(
+            "INSERT INTO aliases VALUES (?, ?, ?) ON CONFLICT (alias)"
+            " DO UPDATE SET contact = excluded.contact, peer = excluded.peer",
+            [(alias.alias, alias.contact, alias.peer) for alias in aliases],
+        )
+
+    def create_task(
+        self, task: NewTask, rows: Sequence[NewRow], events: Sequence[NewEvent], ready: bool
+    ) -> bool:
+        """A task with its first rows; False where the id is known."""
+        done = self._db.execute(
+            "INSERT INTO tasks (id, kind, source, total, created_at, ready) VALUES (?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (id) DO NOTHING",
+            (task.id, task.kind, task.source, task.total, task.created_at, ready),
+        )
+        if not done.rowcount:
+            return False
+        self._insert_rows(task.id, task.created_at, rows)
+        self.append_events(events)
+        return True
+
+    def add_rows(self, task_id: str, rows: Sequence[NewRow]) -> None:
+        """More rows for a task that is not ready."""
+        found = self._db.execute(
+            "SELECT created_at FROM tasks WHERE id = ? AND ready = 0", (task_id,)
+        ).fetchone()
+        if found is not None:
+            self._insert_rows(task_id, found[0], rows)
+
+    def mark_ready(self, task_id: str, events: Sequence[NewEvent]) -> None:
+        """Show a task to its lanes."""
+        self._db.execute("UPDATE tasks SET ready = 1 WHERE id = ?", (task_id,))
+        self.append_events(events)
+
+    def sweep_unready(self, created_before: int) -> int:
+        """Remove what never became ready."""
+        ids = [
+            (task_id,)
+            for (task_id,) in self._db.execute(
+                "SELECT id FROM tasks WHERE ready = 0 AND created_at < ?", (created_before,)
+            )
+        ]
+        self._db.executemany("DELETE FROM rows WHERE task_id = ?", ids)
+        self._db.executemany("DELETE FROM tasks WHERE id = ?", ids)
+        return len(ids)
+
+    def mark_sending(self, lease: Lease, rows: Sequence[Row], at: int) -> set[str]:
+        """Claim rows for one attempt each."""
+        self._check_term(lease)
+        moved = set()
+        for row in rows:
+            done = self._db.execute(
+                "UPDATE rows SET state = 'sending', attempt = attempt + 1, term = ?"
+                " WHERE seq = ? AND state = 'queued' AND attempt = ? AND term <= ?",
+                (lease.term, row.seq, row.attempt, lease.term),
+            )
+            if done.rowcount:
+                moved.add(row.id)
+        return moved
+
+    def apply(self, changes: Sequence[Change]) -> list[bool]:
+        """Move rows as far as their guards allow."""
+        return [self._apply_one(change) for change in changes]
+
+    def complete_tasks(self, task_ids: Collection[str], at: int) -> None:
+        """Mark complete, once."""
+        self._db.executemany(
+            "UPDATE tasks SET completed_at = ? WHERE id = ? AND completed_at = 0",
+            [(at, task_id) for task_id in task_ids],
+        )
+
+    def acquire_lease(self, name: str, owner: str, now: int, ttl_ms: int) -> Lease | None:
+        """Take or extend a lease."""
+        found = self._db.execute("SELECT owner, term, until FROM leases WHERE name = ?", (name,)).fetchone()
+        holder, term, until = found or ("", 0, 0)
+        if holder != owner or until <= now:
+            if until > now:
+                return None
+            term += 1
+        self._db.execute(
+            "INSERT INTO leases VALUES (?, ?, ?, ?) ON CONFLICT (name)"
+            " DO UPDATE SET owner = excluded.owner, term = excluded.term, until = excluded.until",
+            (name, owner, term, now + ttl_ms),
+        )
+        return Lease(name, owner, term)
+
+    def release_lease(self, lease: Lease) -> None:
+        """Give it back, if it is ours."""
+        self._db.execute(
+            "UPDATE leases SET until = 0 WHERE name = ? AND owner = ? AND term = ?",
+            (lease.name, lease.owner, lease.term),
+        )
+
+    def free_all_leases(self) -> None:
+        """This process alone has the file, so whoever held a lease is gone."""
+        self._db.execute("UPDATE leases SET until = 0")
+
+    def claim_once(self, key: str, token: str, now: int, cooldown_ms: int) -> bool:
+        """One claim per cooldown, repeatable by its holder."""
+        found = self._db.execute("SELECT token, at FROM claims WHERE key = ?", (key,)).fetchone()
+        if found is not None:
+            holder, at = found
+            if holder == token:
+                return True
+            if now - at < cooldown_ms:
+                return False
+        self._db.execute(
+            "INSERT INTO claims VALUES (?, ?, ?) ON CONFLICT (key)"
+            " DO UPDATE SET token = excluded.token, at = excluded.at",
+            (key, token, now),
+        )
+        return True
+
+    def _stored_head(self) -> int:
+        (head,) = self._db.execute("SELECT coalesce(max(offset), 0) FROM events").fetchone()
+        return int(head)
+
+    def _check_term(self, lease: Lease) -> None:
+        found = self._db.execute("SELECT term FROM leases WHERE name = ?", (lease.name,)).fetchone()
+        if found is None or found[0] != lease.term:
+            raise LeaseLost(f"the lease {lease.name} has another owner")
+
+    def _insert_rows(self, task_id: str, created_at: int, rows: Sequence[NewRow]) -> None:
+        self._last_due = max(self._last_due, self._now_ms())
+        done = self._db.executemany(
+            "INSERT INTO rows (task_id, n, lane, contact, priority, due, payload, state, expires_at,"
+            " callback_data, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?)"
+            " ON CONFLICT (task_id, n) DO NOTHING",
+            [
+                (
+                    task_id,
+                    row.n,
+                    row.lane,
+                    row.contact,
+                    row.priority,
+                    row.due or self._last_due,
+                    row.payload,
+                    row.expires_at,
+                    row.callback_data,
+                    created_at,
+                )
+                for row in rows
+            ],
+        )
+        self._db.execute("UPDATE tasks SET open_rows = open_rows + ? WHERE id = ?", (done.rowcount, task_id))
+
+    def _apply_one(self, change: Change) -> bool:
+        task_id, n = row_key(change.row_id)
+        found = self._db.execute(
+            "SELECT seq, state, attempt, term FROM rows WHERE task_id = ? AND n = ?", (task_id, n)
+        ).fetchone()
+        if found is None:
+            return False
+        seq, state, attempt, term = found
+        if change.wamid:
+            self._db.execute(
+                "INSERT INTO wamids VALUES (?, ?, ?) ON CONFLICT (wamid) DO NOTHING",
+                (change.wamid, seq, change.at),
+            )
+        source = State(state)
+        if not _allows(change, source, attempt, term):
+            return False
+        self._update_row(seq, change)
+        opened = (change.to in OPEN) - (source in OPEN)
+        if opened:
+            self._db.execute(
+                "UPDATE tasks SET open_rows = open_rows + ?,"
+                " completed_at = CASE WHEN ? > 0 THEN 0 ELSE completed_at END WHERE id = ?",
+                (opened, opened, task_id),
+            )
+        return True
+
+    def _update_row(self, seq: int, change: Change) -> None:
+        sets, values = ["state = ?"], [change.to.value]
+        parameters: list[object] = [*values]
+        if change.to is State.QUEUED:
+            sets.append("due = ?")
+            parameters.append(change.due)
+        if change.burn:
+            sets.append("failures = failures + 1")
+        if change.doubt:
+            sets.append("doubt = 1")
+        if change.error:
+            sets.append("error = ?")
+            parameters.append(change.error)
+        if (column := _TIME_OF.get(change.to)) is not None:
+            sets.append(f"{column} = ?")
+            parameters.append(change.at)
+        if change.to in _PROOFS:
+            sets.append("sent_at = CASE sent_at WHEN 0 THEN ? ELSE sent_at END")
+            parameters.append(change.at)
+        self._db.execute(f"UPDATE rows SET {', '.join(sets)} WHERE seq = ?", (*parameters, seq))
+
+
+def _event_at(offset: int, event: NewEvent) -> Event:
+    return Event(
+        offset,
+        offset - 1,
+        event.key,
+        event.type,
+        event.at,
+        event.body,
+        event.phone_number_id,
+        event.contact,
+        event.message_id,
+    )
+
+
+def _allows(change: Change, source: State, attempt: int, term: int) -> bool:
+    if not can_move(source, change.to):
+        return False
+    if change.only_from and source not in change.only_from:
+        return False
+    if change.attempt and change.attempt != attempt:
+        return False
+    return not change.term or change.term == term

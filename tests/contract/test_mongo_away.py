@@ -1,0 +1,198 @@
+"""What the contract says of a database that is away: MongoDB stores whose server was stopped or killed."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from tornado.ioloop import IOLoop
+
+from store.base import Store
+from store.errors import StoreUnavailable
+from store.mongo import MongoStore
+from store.records import Alias, Change, Cursor, Lease, Place, Row
+from store.states import State
+from tests.support.mongod import Mongod, database_url
+from tests.support.store_values import (
+    LANE,
+    START,
+    Listener,
+    add_task,
+    bring,
+    eventually,
+    lane_lease,
+    new_event,
+    new_row,
+    new_task,
+)
+
+T = TypeVar("T")
+
+HANG_S = 5.0
+"""Only a guard: a test that takes longer hangs."""
+
+LEASE = Lease("lane:100", "me", 1)
+ROW = Row("task-0", 1, "task", LANE, "c", 1, 1, b"{}", State.QUEUED, 0, 0, False, 0, "", 1)
+
+CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
+    "ping": lambda store: store.ping(),
+    "append_events": lambda store: store.append_events([new_event("a")]),
+    "events_after": lambda store: store.events_after(0, 10),
+    "log_bounds": lambda store: store.log_bounds(),
+    "load_cursor": lambda store: store.load_cursor("tracker"),
+    "save_cursor": lambda store: store.save_cursor(Cursor("tracker", 1)),
+    "find_aliases": lambda store: store.find_aliases(["1555"]),
+    "put_aliases": lambda store: store.put_aliases([Alias("1555", "c")]),
+    "create_task": lambda store: store.create_task(new_task("new"), [new_row()], [new_event("b")]),
+    "add_rows": lambda store: store.add_rows("unready", [new_row(1)]),
+    "mark_ready": lambda store: store.mark_ready("unready", [new_event("c")]),
+    "sweep_unready": lambda store: store.sweep_unready(1),
+    "read_ahead": lambda store: store.read_ahead(LANE, 1, START, 10_000, 10),
+    "read_contact": lambda store: store.read_contact(LANE, 1, "c", Place(5, 5), 10_000, 10),
+    "blocking_rows": lambda store: store.blocking_rows(LANE, 0, 10),
+    "mark_sending": lambda store: store.mark_sending(LEASE, [ROW], 1),
+    "apply": lambda store: store.apply(
+        [Change("task-0", State.CANCELLED, 1)], [new_event("d")], Cursor("applied", 1)
+    ),
+    "find_rows": lambda store: store.find_rows(["task-0"]),
+    "find_by_wamid": lambda store: store.find_by_wamid(["wamid"]),
+    "rows_in_state": lambda store: store.rows_in_state(LANE, State.QUEUED, 0, 10),
+    "task_rows": lambda store: store.task_rows("task", -1, 10),
+    "find_task": lambda store: store.find_task("task"),
+    "finished_tasks": lambda store: store.finished_tasks(["task"]),
+    "complete_tasks": lambda store: store.complete_tasks(["task"], 1),
+    "depth": lambda store: store.depth(LANE),
+    "acquire_lease": lambda store: store.acquire_lease("lane:100", "me", 60_000),
+    "release_lease": lambda store: store.release_lease(LEASE),
+    "claim_once": lambda store: store.claim_once("key", "token", 1, 1),
+}
+
+
+def test_every_method_that_asks_the_database_is_tried() -> None:
+    methods = {name for name, _ in inspect.getmembers(Store, inspect.iscoroutinefunction)}
+    assert CALLS.keys() == methods - {"open", "close"}
+
+
+@pytest.fixture
+def store(io_loop: IOLoop, mongod: Mongod) -> Iterator[MongoStore]:
+    """An open store with a server of its own, which a test may stop or kill."""
+    opened = MongoStore(database_url(mongod.url, "away"))
+    io_loop.run_sync(opened.open)
+    yield opened
+    mongod.resume_or_start()
+    io_loop.run_sync(opened.close)
+
+
+async def everything_is_refused(store: Store) -> None:
+    async with asyncio.timeout(HANG_S):
+        answers = await asyncio.gather(*(call(store) for call in CALLS.values()), return_exceptions=True)
+    kinds = {name: type(answer) for name, answer in zip(CALLS, answers, strict=True)}
+    assert kinds == dict.fromkeys(CALLS, StoreUnavailable)
+
+
+async def repeated(call: Callable[[], Awaitable[T]]) -> T:
+    """As callers do: again, until it is taken."""
+
+    async def taken() -> tuple[T] | None:
+        try:
+            return (await call(),)
+        except StoreUnavailable:
+            return None
+
+    return (await eventually(taken))[0]
+
+
+async def with_old_rows(store: Store) -> None:
+    await add_task(store)
+    await store.create_task(new_task("unready", total=2), [new_row()], ready=False)
+    assert await lane_lease(store) == LEASE
+
+
+async def test_while_the_server_is_stopped_every_call_is_refused_and_afterwards_answered(
+    store: MongoStore, mongod: Mongod
+) -> None:
+    await with_old_rows(store)
+    mongod.pause()
+    await everything_is_refused(store)
+    mongod.resume()
+    for call in CALLS.values():
+        await repeated(partial(call, store))
+
+
+async def test_while_the_server_is_dead_every_call_is_refused_and_afterwards_answered(
+    store: MongoStore, mongod: Mongod
+) -> None:
+    await with_old_rows(store)
+    listener = Listener(store)
+    await store.append_events([new_event("before")])
+    mongod.kill()
+    await everything_is_refused(store)
+    mongod.start()
+    for call in CALLS.values():
+        await repeated(partial(call, store))
+    assert listener.keys[0] == "before"
+    assert listener.events == await store.events_after(0, 100)
+
+
+async def test_the_log_is_followed_again_when_the_server_is_back(store: MongoStore, mongod: Mongod) -> None:
+    listener = Listener(store)
+    mongod.kill()
+    with pytest.raises(StoreUnavailable):
+        await store.append_events([new_event("lost")])
+    mongod.start()
+    other = MongoStore(database_url(mongod.url, "away"))
+    await other.open()
+    try:
+        await repeated(lambda: other.append_events([new_event("of another")]))
+        await listener.wait_for(1)
+        assert listener.keys == ["of another"]
+    finally:
+        await other.close()
+
+
+async def test_an_append_that_was_refused_can_be_repeated(store: MongoStore, mongod: Mongod) -> None:
+    listener = Listener(store)
+    mongod.pause()
+    with pytest.raises(StoreUnavailable):
+        await store.append_events([new_event("a"), new_event("b")])
+    mongod.resume()
+    await repeated(lambda: store.append_events([new_event("a"), new_event("b"), new_event("c")]))
+    await listener.wait_for(3)
+    assert [event.key for event in await store.events_after(0, 10)] == ["a", "b", "c"]
+    assert listener.keys == ["a", "b", "c"]
+
+
+async def test_what_was_answered_survives_the_death_of_the_server(store: MongoStore, mongod: Mongod) -> None:
+    events = await store.append_events([new_event("a"), new_event("b")])
+    ids = await add_task(store, "task", 3)
+    await bring(store, await lane_lease(store), {ids[0]: State.SENT, ids[1]: State.UNKNOWN})
+    await store.apply([Change(ids[0], State.READ, 5, wamid="w")])
+    before = await store.find_rows(ids)
+    mongod.kill()
+    mongod.start()
+    await repeated(store.ping)
+    assert await store.events_after(0, 10) == events
+    assert await store.find_rows(ids) == before
+    assert await store.find_by_wamid(["w"]) == {"w": ids[0]}
+
+
+async def test_a_store_closes_while_its_server_is_stopped(store: MongoStore, mongod: Mongod) -> None:
+    mongod.pause()
+    write = asyncio.ensure_future(store.append_events([new_event("a")]))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(2 * HANG_S):
+        await store.close()
+    with pytest.raises(StoreUnavailable):
+        await write
+
+
+async def test_a_store_does_not_open_where_no_server_is(tmp_path: Path) -> None:
+    nobody = Mongod(tmp_path)
+    async with asyncio.timeout(HANG_S):
+        with pytest.raises(StoreUnavailable):
+            await MongoStore(nobody.url).open()
