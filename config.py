@@ -1,0 +1,320 @@
+"""Where the settings come from: the environment, then ``.env``, then a TOML file, then the defaults.
+
+Owns how a key is spelt in each of them, and the words that tell an operator what is wrong with a value. What
+may be set is ``settings.py``. Read by ``server.py`` only: the rest of the code takes values. Reads the two
+files that it is given and nothing else; never changes ``os.environ``.
+
+A key is named by its section and its name (``[lane] rate``). Its variable is the same in capitals with an
+underscore (``LANE_RATE``); the keys of ``[server]`` and ``[whatsapp]`` go without their section (``PORT``).
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from dotenv import dotenv_values
+from msgspec import inspect
+from msgspec.structs import FieldInfo, fields
+
+from settings import Key, Settings, StoreSettings, WhatsAppSettings, faults, is_loopback, shown, sqlite_path
+from store.errors import GatewayError, Problem
+
+__all__ = ["VERSION_ENDS", "ConfigError", "Settings", "env_name", "load", "sqlite_path"]
+
+
+class ConfigError(GatewayError):
+    """The settings cannot be used: a line for each fault, and ``details`` with them as (key, why)."""
+
+    code = "config"
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        found = tuple(dict.fromkeys(problems))
+        super().__init__("\n".join(f"{key}: {why}" for key, why in found), found)
+
+
+_SECTIONS: Mapping[str, Mapping[str, FieldInfo]] = {
+    section.name: {field.name: field for field in fields(section.type)}
+    for section in fields(Settings)
+    if section.name != "notices"
+}
+_UNPREFIXED = frozenset({"server", "whatsapp"})
+
+
+def env_name(section: str, key: str) -> str:
+    """The environment variable of a key."""
+    return key.upper() if section in _UNPREFIXED else f"{section}_{key}".upper()
+
+
+_VARIABLES: Mapping[str, Key] = {
+    **{env_name(section, key): (section, key) for section, keys in _SECTIONS.items() for key in keys},
+    "MONGODB_URL": ("store", "url"),
+}
+
+
+def load(
+    environ: Mapping[str, str], *, dotenv: Path | None, toml: Path | None, today: date | None = None
+) -> Settings:
+    """Read, check and combine the settings.
+
+    ``dotenv`` and ``toml`` name files that may be absent; ``CONFIG`` in the environment or in ``dotenv``
+    names another TOML file, which must be there. An empty text counts as not set. ``today`` decides whether a
+    version of the Graph API is over.
+
+    Raises ConfigError with all faults at once.
+    """
+    problems: list[Problem] = []
+    layers = [_filled(environ), _filled(_read_dotenv(dotenv, problems))]
+    named = next((layer["CONFIG"] for layer in layers if "CONFIG" in layer), "")
+    table = _read_toml(Path(named) if named else toml, bool(named), problems)
+
+    given = _from_table(table, problems)
+    for layer in reversed(layers):
+        given |= _from_variables(layer, problems)
+    settings, bad = _build(given, problems)
+    for keys, why in faults(settings):
+        if bad.isdisjoint(keys):
+            problems.append((_where(keys[0], given), why))
+    if problems:
+        raise ConfigError(problems)
+    whatsapp = msgspec.structs.replace(settings.whatsapp, base_url=settings.whatsapp.base_url.rstrip("/"))
+    notices = (*_variable_notices(layers), *_notices(settings, given, today or date.today()))
+    return msgspec.structs.replace(settings, whatsapp=whatsapp, notices=notices)
+
+
+# Reading
+
+
+class _Given(NamedTuple):
+    where: str
+    """The key as its user wrote it."""
+    value: Any
+    is_text: bool
+    """From a variable, so numbers and lists are spelt out in a text."""
+
+
+def _filled(variables: Mapping[str, str | None]) -> dict[str, str]:
+    return {name: value.strip() for name, value in variables.items() if value and value.strip()}
+
+
+def _read_dotenv(path: Path | None, problems: list[Problem]) -> Mapping[str, str | None]:
+    if path is None:
+        return {}
+    try:
+        return dotenv_values(path, encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        problems.append((str(path), f"cannot be read: {error}"))
+        return {}
+
+
+def _read_toml(path: Path | None, must_exist: bool, problems: list[Problem]) -> Mapping[str, Any]:
+    if path is None:
+        return {}
+    try:
+        return tomllib.loads(path.read_text("utf-8-sig"))
+    except FileNotFoundError:
+        if must_exist:
+            problems.append(("CONFIG", f"there is no file {str(path)!r}"))
+    except tomllib.TOMLDecodeError as error:
+        problems.append((str(path), f"is not TOML: {error}"))
+    except (OSError, ValueError) as error:
+        problems.append(("CONFIG" if must_exist else str(path), f"{str(path)!r} cannot be read: {error}"))
+    return {}
+
+
+def _from_table(table: Mapping[str, Any], problems: list[Problem]) -> dict[Key, _Given]:
+    given: dict[Key, _Given] = {}
+    for section, keys in table.items():
+        if not isinstance(keys, dict) or section not in _SECTIONS:
+            problems.append(_misplaced(section, keys))
+            continue
+        for key, value in keys.items():
+            where = f"[{section}] {key}"
+            if key not in _SECTIONS[section]:
+                problems.append((where, "is no known key" + _suggestion(section, key)))
+            elif value != "":
+                value = value.strip() if isinstance(value, str) else value
+                given[section, key] = _Given(where, value, is_text=False)
+    return given
+
+
+def _misplaced(name: str, value: object) -> Problem:
+    if isinstance(value, dict):
+        return f"[{name}]", "is no known section" + _did_you_mean(name, _SECTIONS, "[{}]")
+    if name in _SECTIONS:
+        return name, f"is a section: write [{name}] and its keys below it"
+    return name, "stands outside of any section" + _suggestion("", name)
+
+
+def _suggestion(section: str, key: str) -> str:
+    within = _did_you_mean(key, _SECTIONS.get(section, ()), f"[{section}] {{}}")
+    if within:
+        return within
+    names = {other: f"[{home}] {other}" for home, keys in _SECTIONS.items() for other in keys}
+    near = difflib.get_close_matches(key, names, 1)
+    return f"; did you mean {names[near[0]]}?" if near else ""
+
+
+def _did_you_mean(name: str, known: Iterable[str], form: str = "{}", *, cutoff: float = 0.6) -> str:
+    near = difflib.get_close_matches(name, list(known), 1, cutoff)
+    return f"; did you mean {form.format(near[0])}?" if near else ""
+
+
+def _from_variables(variables: Mapping[str, str], problems: list[Problem]) -> dict[Key, _Given]:
+    given: dict[Key, _Given] = {}
+    for name, key in _VARIABLES.items():
+        if name not in variables:
+            continue
+        earlier = given.get(key)
+        if earlier and earlier.value != variables[name]:
+            problems.append((name, f"contradicts {earlier.where}, which means the same; set one of them"))
+        given[key] = _Given(name, variables[name], is_text=True)
+    return given
+
+
+# Converting
+
+
+def _build(given: Mapping[Key, _Given], problems: list[Problem]) -> tuple[Settings, set[Key]]:
+    """The settings, with the default in place of each value that cannot be used; and the keys of those."""
+    values: dict[str, dict[str, Any]] = {section: {} for section in _SECTIONS}
+    bad: set[Key] = set()
+    for (section, key), entry in given.items():
+        field = _SECTIONS[section][key]
+        kind = inspect.type_info(field.type)
+        try:
+            if isinstance(entry.value, str) and not entry.value.isprintable() and not _is_rules(kind):
+                raise ValueError("must not hold control characters or line ends")
+            value = _from_text(entry.value, kind) if entry.is_text else entry.value
+            values[section][key] = _convert(value, field, kind, strict=not entry.is_text)
+        except ValueError as error:
+            bad.add((section, key))
+            problems.append((entry.where, str(error)))
+    sections = {field.name: field.type for field in fields(Settings) if field.name in _SECTIONS}
+    return Settings(**{name: kind(**values[name]) for name, kind in sections.items()}), bad
+
+
+def _is_rules(kind: inspect.Type) -> bool:
+    return isinstance(kind, inspect.VarTupleType) and isinstance(kind.item_type, inspect.StructType)
+
+
+def _from_text(text: str, kind: inspect.Type) -> Any:
+    if isinstance(kind, inspect.BoolType):
+        return {"yes": "true", "on": "true", "no": "false", "off": "false"}.get(text.lower(), text)
+    if _is_rules(kind):
+        try:
+            return msgspec.json.decode(text)
+        except (msgspec.DecodeError, UnicodeError) as error:
+            raise ValueError(f"must be JSON: {error}") from None
+    if isinstance(kind, inspect.VarTupleType):
+        return [item.strip() for item in text.split(",") if item.strip()]
+    return text
+
+
+def _convert(value: Any, field: FieldInfo, kind: inspect.Type, *, strict: bool) -> Any:
+    try:
+        return msgspec.convert(value, field.type, strict=strict, dec_hook=_make_secret)
+    except msgspec.ValidationError as error:
+        wanted = f"must be {_wanted(kind)}"
+        if _is_rules(kind):
+            wanted += f": {error}"
+        elif not isinstance(kind, inspect.CustomType):
+            wanted += f", not {shown(value)}"
+        raise ValueError(wanted) from None
+
+
+def _make_secret(kind: type, value: Any) -> Any:
+    if not isinstance(value, str):
+        raise TypeError("not a text")
+    return kind(value)
+
+
+def _wanted(kind: inspect.Type) -> str:
+    match kind:
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.IntType():
+            return f"a whole number {_range(kind)}"
+        case inspect.FloatType():
+            return f"a number {_range(kind)}"
+        case inspect.LiteralType():
+            return " or ".join(sorted(map(str, kind.values), reverse=True))
+        case inspect.VarTupleType():
+            return "a list of rules" if _is_rules(kind) else "a list of texts"
+        case _:
+            return "a text, in quotes"
+
+
+def _range(kind: inspect.IntType | inspect.FloatType) -> str:
+    low = f"over {kind.gt:.0f}" if kind.gt is not None else f"from {kind.ge:.0f}"
+    return f"{low} up to {kind.le:.0f}"
+
+
+def _where(key: Key, given: Mapping[Key, _Given]) -> str:
+    return given[key].where if key in given else env_name(*key)
+
+
+# Notices
+
+VERSION_ENDS: Mapping[int, date] = {
+    20: date(2026, 9, 24),
+    21: date(2027, 1, 21),
+    22: date(2027, 5, 20),
+    23: date(2027, 10, 8),
+    24: date(2028, 2, 18),
+    25: date(2028, 7, 29),
+}
+"""When each major version of the Graph API ends; older ones are over (CLOUD_API_2026.md 13)."""
+_WARN_BEFORE = timedelta(days=90)
+
+
+def _notices(settings: Settings, given: Mapping[Key, _Given], today: date) -> Iterator[str]:
+    yield from _version_notices(settings.whatsapp.version, today)
+    if settings.sandbox_mode:
+        if settings.store != StoreSettings():
+            yield f"{_where(('store', 'url'), given)} is not used by the sandbox, which has SANDBOX_STORE_URL"
+        return
+    if not settings.app_secrets:
+        yield "APP_SECRET is not set: webhooks are taken without checking that they come from Meta"
+    if not settings.server.api_key and not is_loopback(settings.server.host):
+        yield f"API_KEY is not set and HOST is {settings.server.host}: whoever reaches this machine can send"
+
+
+def _version_notices(version: str, today: date) -> Iterator[str]:
+    major = int(version[1:].partition(".")[0])
+    ends = VERSION_ENDS.get(major, date.min if major < min(VERSION_ENDS) else date.max)
+    default = WhatsAppSettings().version
+    if ends <= today:
+        yield f"VERSION: Meta's {version} is over and calls may fail: set VERSION={default}"
+    elif ends - today <= _WARN_BEFORE:
+        yield f"VERSION: Meta's {version} ends on {ends}: set VERSION={default}"
+
+
+def _variable_notices(layers: Iterable[Mapping[str, str]]) -> Iterator[str]:
+    environment, dotenv = layers
+    if "REDIS_URL" in environment or "REDIS_URL" in dotenv:
+        yield "REDIS_URL is ignored: the queue is in the store (STORE_URL)"
+    for name in sorted(environment.keys() | dotenv.keys()):
+        if name not in _VARIABLES and name not in ("CONFIG", "REDIS_URL"):
+            yield from _misspelt(name, ours=name in dotenv)
+
+
+def _misspelt(name: str, *, ours: bool) -> Iterator[str]:
+    """A notice where a variable looks meant for us; in a file of our own (``ours``) a near miss does too."""
+    section, _, key = name.lower().partition("_")
+    if not key:
+        return
+    if section in _UNPREFIXED:
+        if key in _SECTIONS[section]:
+            yield f"{name} is not read; the variable is {env_name(section, key)}"
+    elif section in _SECTIONS and name.isupper():
+        yield f"{name} is no known key{_did_you_mean(name, _VARIABLES)}"
+    elif ours:
+        near = _did_you_mean(name, _VARIABLES, cutoff=0.85)
+        if near:
+            yield f"{name} is no known key{near}"

@@ -1,0 +1,417 @@
+"""The settings: every key with its default and its limits, and the rules between keys.
+
+Owns what may be set and what it means. Knows nothing of where a value comes from: that is ``config.py``, the
+only reader of this module beside ``server.py``. A new key is a field here, and a line in the example file.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta
+
+__all__ = [
+    "AutoReplyRule",
+    "AutoReplySettings",
+    "DirectSettings",
+    "DrainSettings",
+    "Fault",
+    "GraphSettings",
+    "HubSettings",
+    "Key",
+    "LaneSettings",
+    "LeaseSettings",
+    "RetentionSettings",
+    "RetrySettings",
+    "SandboxSettings",
+    "Secret",
+    "SecuritySettings",
+    "ServerSettings",
+    "Settings",
+    "StoreSettings",
+    "UnknownSettings",
+    "WhatsAppSettings",
+    "faults",
+    "is_loopback",
+    "shown",
+    "sqlite_path",
+]
+
+Key = tuple[str, str]
+"""(section, name)"""
+Fault = tuple[tuple[Key, ...], str]
+"""The keys that it hangs on, the one to change first, and what is wrong."""
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_SHOWN = 60
+
+
+class Secret(str):
+    """A text that ``repr`` does not show, so that printed settings and tracebacks do not either."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'" if self else "''"
+
+
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Rate = Annotated[float, Meta(gt=0, le=1_000_000)]
+Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class ServerSettings(_Section, frozen=True):
+    """Where the gateway listens, and who may call it."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 5000
+    """0: any free one."""
+    api_key: Secret = Secret()
+    debug: bool = False
+    max_body_bytes: Annotated[int, Meta(ge=1024, le=256 * 1024 * 1024)] = 4 * 1024 * 1024
+    """Of a REST call. The webhook has a limit of its own."""
+
+
+class WhatsAppSettings(_Section, frozen=True):
+    """What Meta gave the business, and where Meta is."""
+
+    verify_token: Secret = Secret()
+    access_token: Secret = Secret()
+    phone_number_id: str = ""
+    version: str = "v26.0"
+    base_url: str = "https://graph.facebook.com"
+    app_secret: Secret = Secret()
+    app_secret_previous: Secret = Secret()
+    """Still accepted on webhooks while ``app_secret`` replaces it."""
+    waba_id: str = ""
+    websocket_url: Secret = Secret()
+    """An outside server that all events are pushed to."""
+
+
+class StoreSettings(_Section, frozen=True):
+    """Where everything durable is."""
+
+    url: Secret = Secret("sqlite:///data/gateway.db")
+
+
+class LaneSettings(_Section, frozen=True):
+    """How one sending number is worked."""
+
+    rate: Rate = 80.0
+    """Messages a second; over 1,000, Meta's own cap for a number, only where ``base_url`` is this machine."""
+    pair_burst: Count = 45
+    pair_interval_s: Seconds = 6.0
+    concurrency: Annotated[int, Meta(ge=1, le=10_000)] = 256
+    read_ahead: Annotated[int, Meta(ge=1, le=100_000)] = 1000
+    probe_s: Seconds = 5.0
+
+
+class RetrySettings(_Section, frozen=True):
+    """When a failed attempt is made again."""
+
+    max_attempts: Annotated[int, Meta(ge=1, le=100)] = 8
+    base_s: Seconds = 1.0
+    cap_s: Seconds = 300.0
+
+
+class UnknownSettings(_Section, frozen=True):
+    """What becomes of a message of which nobody knows whether it was sent."""
+
+    grace_s: Seconds = 120.0
+    action: Literal["resend", "fail"] = "resend"
+
+
+class DirectSettings(_Section, frozen=True):
+    """Sends whose caller waits for the outcome."""
+
+    timeout_s: Seconds = 30.0
+
+
+class DrainSettings(_Section, frozen=True):
+    """The way down."""
+
+    timeout_s: Seconds = 20.0
+
+
+class GraphSettings(_Section, frozen=True):
+    """Calls to Meta."""
+
+    connect_timeout_s: Seconds = 5.0
+    answer_timeout_s: Seconds = 20.0
+
+
+class HubSettings(_Section, frozen=True):
+    """Subscribers of ``/ws``."""
+
+    buffer_bytes: Annotated[int, Meta(ge=1024, le=1024 * 1024 * 1024)] = 1024 * 1024
+    max_subscribers: Count = 20_000
+
+
+class LeaseSettings(_Section, frozen=True):
+    """How long a process holds a lane before it must ask again."""
+
+    ttl_s: Seconds = 15.0
+
+
+class AutoReplyRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Answers a text that has one of ``keywords`` with ``text``, at most 4,096 long (CLOUD_API.md 1.3)."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=64)]
+    keywords: Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=64)], ...], Meta(min_length=1)]
+    text: Annotated[str, Meta(min_length=1, max_length=4096)]
+
+
+_DEFAULT_RULES = (
+    AutoReplyRule(
+        name="greeting",
+        keywords=("hola", "hello"),
+        text="¡Hola! 👋 Gracias por escribirnos. ¿En qué podemos ayudarte? "
+        "Escribe *ayuda* para ver las opciones.",
+    ),
+    AutoReplyRule(
+        name="help",
+        keywords=("ayuda", "help"),
+        text="Con gusto te ayudamos. Escribe *info* para saber más de nosotros, *contacto* para hablar con "
+        "una persona, o cuéntanos aquí mismo lo que necesitas.",
+    ),
+    AutoReplyRule(
+        name="info",
+        keywords=("info",),
+        text="¡Gracias por tu interés! Cuéntanos qué te gustaría saber y te responderemos por este chat.",
+    ),
+    AutoReplyRule(
+        name="contact",
+        keywords=("contacto",),
+        text="Estamos en este mismo chat: déjanos tu mensaje y una persona de nuestro equipo te responderá "
+        "lo antes posible.",
+    ),
+)
+
+
+class AutoReplySettings(_Section, frozen=True):
+    """Answers to what customers write, by keyword."""
+
+    enabled: bool = True
+    cooldown_s: Annotated[float, Meta(ge=0, le=86_400)] = 60.0
+    """The same contact gets the same rule's answer at most once in this time."""
+    max_age_s: Seconds = 300.0
+    """An older message is no longer answered."""
+    rules: tuple[AutoReplyRule, ...] = _DEFAULT_RULES
+
+
+class RetentionSettings(_Section, frozen=True):
+    """How long events, finished rows and media are kept."""
+
+    days: Annotated[int, Meta(ge=35, le=3650)] = 35
+    """Not less than 35: Meta's statuses come up to 30 days late."""
+
+
+class SecuritySettings(_Section, frozen=True):
+    """What may be reached without a key."""
+
+    insecure: bool = False
+    trusted_networks: tuple[str, ...] = ()
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """``trusted_networks``, parsed."""
+        return tuple(ipaddress.ip_network(network) for network in self.trusted_networks)
+
+
+class SandboxSettings(_Section, frozen=True):
+    """The sandbox that plays Meta while there are no credentials."""
+
+    store_url: Secret = Secret("sqlite:///data/sandbox.db")
+    rate: Rate = 80.0
+    """Messages a second that the played Meta takes from a number."""
+    status_webhooks: bool = True
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """All of it. ``repr`` shows no secret."""
+
+    server: ServerSettings = ServerSettings()
+    whatsapp: WhatsAppSettings = WhatsAppSettings()
+    store: StoreSettings = StoreSettings()
+    lane: LaneSettings = LaneSettings()
+    retry: RetrySettings = RetrySettings()
+    unknown: UnknownSettings = UnknownSettings()
+    direct: DirectSettings = DirectSettings()
+    drain: DrainSettings = DrainSettings()
+    graph: GraphSettings = GraphSettings()
+    hub: HubSettings = HubSettings()
+    lease: LeaseSettings = LeaseSettings()
+    autoreply: AutoReplySettings = AutoReplySettings()
+    retention: RetentionSettings = RetentionSettings()
+    security: SecuritySettings = SecuritySettings()
+    sandbox: SandboxSettings = SandboxSettings()
+    notices: tuple[str, ...] = ()
+    """Lines for the operator that do not stop the start."""
+
+    @property
+    def sandbox_mode(self) -> bool:
+        """Whether the sandbox plays Meta: there is neither an access token nor a number to send from."""
+        return not (self.whatsapp.access_token or self.whatsapp.phone_number_id)
+
+    @property
+    def store_url(self) -> Secret:
+        """The store to open. The sandbox has its own, so that nothing queued there can reach real people."""
+        return self.sandbox.store_url if self.sandbox_mode else self.store.url
+
+    @property
+    def app_secrets(self) -> tuple[str, ...]:
+        """Every secret that may have signed a webhook; empty where none is set."""
+        whatsapp = self.whatsapp
+        return tuple(secret for secret in (whatsapp.app_secret, whatsapp.app_secret_previous) if secret)
+
+
+def sqlite_path(url: str) -> Path | None:
+    """The file that a ``sqlite:///`` URL names (four slashes: absolute); None for any other store."""
+    return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
+
+
+def shown(value: object) -> str:
+    """A value for the eyes of an operator, on one line and not too long."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+_HOST, _API_KEY, _SECRET = ("server", "host"), ("server", "api_key"), ("whatsapp", "app_secret")
+_ACCESS, _NUMBER = ("whatsapp", "access_token"), ("whatsapp", "phone_number_id")
+_BASE = ("whatsapp", "base_url")
+
+
+def faults(settings: Settings) -> Iterator[Fault]:
+    """What is wrong with values that each lie within their limits."""
+    yield from _check_credentials(settings)
+    yield from _check_exposure(settings)
+    yield from _check_forms(settings)
+    yield from _check_base_url(settings)
+    yield from _check_stores(settings)
+    if settings.retry.cap_s < settings.retry.base_s:
+        yield (("retry", "cap_s"), ("retry", "base_s")), "must not be less than [retry] base_s"
+    names = [rule.name for rule in settings.autoreply.rules]
+    if len(set(names)) < len(names):
+        yield (("autoreply", "rules"),), "gives two rules the same name"
+
+
+def _check_credentials(settings: Settings) -> Iterator[Fault]:
+    if settings.sandbox_mode:
+        if not is_loopback(settings.server.host):
+            why = "must be 127.0.0.1: without ACCESS_TOKEN and PHONE_NUMBER_ID only the sandbox runs"
+            yield (_HOST, _ACCESS, _NUMBER), why
+        return
+    for name in ("verify_token", "access_token", "phone_number_id"):
+        if not getattr(settings.whatsapp, name):
+            why = "is missing: set VERIFY_TOKEN, ACCESS_TOKEN and PHONE_NUMBER_ID, or none for the sandbox"
+            yield (("whatsapp", name), _ACCESS, _NUMBER), why
+
+
+def _check_exposure(settings: Settings) -> Iterator[Fault]:
+    server, whatsapp, security = settings.server, settings.whatsapp, settings.security
+    if whatsapp.app_secret_previous and not whatsapp.app_secret:
+        yield (_SECRET, ("whatsapp", "app_secret_previous")), "is missing, while APP_SECRET_PREVIOUS is set"
+    for text in security.trusted_networks:
+        why = _network_fault(text, security.insecure)
+        if why:
+            yield (("security", "trusted_networks"),), why
+    if settings.sandbox_mode or security.insecure or is_loopback(server.host):
+        return
+    for key, value in ((_API_KEY, server.api_key), (_SECRET, whatsapp.app_secret)):
+        if not value:
+            why = f"is missing: HOST {shown(server.host)} is open to others; set it, or HOST=127.0.0.1"
+            yield (key, _HOST, ("security", "insecure")), why
+
+
+def _network_fault(text: str, insecure: bool) -> str:
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError:
+        return f"must be networks such as 10.0.0.0/8, not {shown(text)}"
+    if network.prefixlen == 0 and not insecure:
+        return f"must not trust the whole world ({shown(text)}) unless SECURITY_INSECURE=true"
+    return ""
+
+
+def _check_forms(settings: Settings) -> Iterator[Fault]:
+    whatsapp = settings.whatsapp
+    if re.search(r"[\s/\[\]]", settings.server.host):
+        yield (_HOST,), "must be a bare name or address, such as 127.0.0.1 or ::1"
+    for section, name in (_API_KEY, _ACCESS, _SECRET, ("whatsapp", "app_secret_previous")):
+        if not re.fullmatch(r"[!-~]*", getattr(getattr(settings, section), name)):
+            yield ((section, name),), "must be plain ASCII without blanks"
+    for name in ("phone_number_id", "waba_id"):
+        if not re.fullmatch(r"[0-9A-Za-z_-]*", getattr(whatsapp, name)):
+            yield (("whatsapp", name),), "must be an id as Meta's dashboard shows it: digits, no phone number"
+    if not re.fullmatch(r"v[0-9]{1,3}\.[0-9]{1,2}", whatsapp.version):
+        why = f"must be a version of the Graph API such as v26.0, not {shown(whatsapp.version)}"
+        yield (("whatsapp", "version"),), why
+    if whatsapp.websocket_url and _host_of(whatsapp.websocket_url, ("ws", "wss")) is None:
+        yield (("whatsapp", "websocket_url"),), "must be a ws:// or wss:// address"
+
+
+def _check_base_url(settings: Settings) -> Iterator[Fault]:
+    url = settings.whatsapp.base_url
+    host = _host_of(url, ("https", "http"))
+    if host is None or re.search(r"[?#@\s]", url):
+        yield (_BASE,), f"must be an https:// address, not {shown(url)}"
+    elif url.startswith("http:") and not is_loopback(host):
+        yield (_BASE,), "must begin with https://, or the access token would travel in the clear"
+    if settings.lane.rate > 1000 and not is_loopback(host or ""):
+        yield (("lane", "rate"), _BASE), "must be at most 1000, Meta's cap for a number"
+
+
+def _check_stores(settings: Settings) -> Iterator[Fault]:
+    real, sandbox = settings.store.url, settings.sandbox.store_url
+    for key, url in ((("store", "url"), real), (("sandbox", "store_url"), sandbox)):
+        why = _store_fault(url)
+        if why:
+            yield (key,), why
+    if _identity(real) == _identity(sandbox):
+        why = "must be another store than STORE_URL, or what was queued in the sandbox would be sent for real"
+        yield (("sandbox", "store_url"), ("store", "url")), why
+
+
+def _store_fault(url: str) -> str:
+    path = sqlite_path(url)
+    if path is not None:
+        if str(path) in ("", ".", ":memory:") or "?" in url or url.endswith("/"):
+            return "must name a file, such as sqlite:///data/gateway.db"
+        return ""
+    if _host_of(url, ("mongodb", "mongodb+srv")) is None:
+        return "must begin with sqlite:/// (and a path) or mongodb:// (and a host)"
+    return ""
+
+
+def _identity(url: str) -> str:
+    path = sqlite_path(url)
+    return url if path is None else os.path.normcase(os.path.abspath(path))
+
+
+def _host_of(url: str, schemes: tuple[str, ...]) -> str | None:
+    """The host of a URL of one of these schemes; None where it is none."""
+    try:
+        parts = urlsplit(url)
+        # A MongoDB URL may list several hosts, each with its port; elsewhere a port out of range raises.
+        fits = url.startswith(tuple(f"{scheme}://" for scheme in schemes))
+        return parts.hostname if fits and ("mongodb" in schemes or parts.port != 0) else None
+    except ValueError:
+        return None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this name or address means this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() in ("localhost", "ip6-localhost")
