@@ -1,0 +1,369 @@
+"""What the fields of a webhook become, what its broken parts cost, and which keys repeat."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.support.webhooks import (
+    CONTACT,
+    OUR_ID,
+    PHONE,
+    ROW,
+    USER_ID,
+    WABA,
+    body,
+    entry,
+    message_value,
+    read,
+    read_one,
+    status,
+    system_message,
+    text_message,
+)
+from whatsapp.events import EventType
+from whatsapp.identity import Address
+from whatsapp.webhook import parse
+
+Json = dict[str, Any]
+
+UNPARSED = EventType.WEBHOOK_UNPARSED
+
+# Errors, actions, and lists that are new
+
+
+def test_errors_stand_alone_or_beside_messages() -> None:
+    error = {"code": 131000, "title": "Unsupported webhook payload"}
+    alone = read_one(errors=[error])
+    message, beside = read(message_value(messages=[text_message()], errors=[error]))
+    assert (alone.type, message.type, beside.type) == ("webhook.error", "message.received", "webhook.error")
+    assert alone.data == {
+        "error": error,
+        "field": "messages",
+        "metadata": message_value()["metadata"],
+        "entry_id": WABA,
+        "time": None,
+    }
+    assert beside.phone_number_id == OUR_ID
+    assert alone.key != beside.key
+
+
+def test_the_same_error_beside_another_message_is_another_error() -> None:
+    error = {"code": 131000, "title": "Unsupported webhook payload"}
+    values = [
+        message_value(messages=[text_message(wamid)], errors=[error]) for wamid in ("wamid.1", "wamid.2")
+    ]
+    assert len({read(value)[1].key for value in values}) == 2
+
+
+def test_user_actions_and_lists_not_known_are_passed_on_one_by_one() -> None:
+    actions = [{"action_type": "marketing_messages_link_click", "n": n} for n in range(2)]
+    updates = read(message_value(user_actions=actions, novelties=[{"a": 1}], novelty={"b": 2}, count=3))
+    assert {update.type for update in updates} == {"webhook.other"}
+    parts = [(update.data["part"], update.data["value"]) for update in updates]
+    assert parts == [
+        ("user_actions", actions[0]),
+        ("user_actions", actions[1]),
+        ("novelties", {"a": 1}),
+        ("novelty", {"b": 2}),
+        ("count", 3),
+    ]
+    assert len({update.key for update in updates}) == 5
+
+
+@pytest.mark.parametrize(
+    "parts", [{}, {"contacts": [CONTACT]}, {"messages": []}, {"statuses": None}], ids=repr
+)
+def test_a_value_that_holds_nothing_is_passed_on_whole(parts: Json) -> None:
+    update = read_one(**parts)
+    assert (update.type, update.data["value"]) == ("webhook.other", message_value(**parts))
+
+
+# Other fields
+
+
+@pytest.mark.parametrize(
+    ("field", "part"),
+    [
+        ("smb_message_echoes", "message_echoes"),
+        ("message_echoes", "messages"),
+        ("messages", "message_echoes"),
+    ],
+)
+def test_an_echo_is_ours_to_the_customer(field: str, part: str) -> None:
+    message = text_message(**{"from": "15550783881"}, to=PHONE)
+    update = read_one(field, **{part: [message]}, contacts=[CONTACT])
+    assert (update.type, update.inbound, update.address) == ("message.echo", False, Address(PHONE, USER_ID))
+    assert update.key == f"in:{field}:wamid.A"
+    expected = {
+        "message": message,
+        "contact": CONTACT,
+        "metadata": message_value()["metadata"],
+        "text": "Hello",
+    }
+    assert update.data == (expected if field == "messages" else expected | {"field": field})
+
+
+def test_an_echo_of_type_system_is_an_echo() -> None:
+    message = system_message("user_changed_number", wa_id="12195555358") | {"to": PHONE}
+    update = read_one("smb_message_echoes", message_echoes=[message])
+    assert (update.type, update.change, update.address) == ("message.echo", None, Address(PHONE))
+
+
+def test_what_metas_agent_answers_is_recorded_and_not_received() -> None:
+    message, echo = text_message(), text_message("wamid.B", to=PHONE)
+    value = message_value(
+        messages=[message], message_echoes=[echo], statuses=[status(biz_opaque_callback_data=f"{ROW}.1")]
+    )
+    first, second, third = read(value, "standby")
+    assert (first.type, first.inbound, first.key) == ("webhook.other", False, "in:standby:wamid.A")
+    assert (first.data["field"], first.data["value"], first.data["text"]) == ("standby", message, "Hello")
+    assert first.address == Address(PHONE)
+    assert (second.type, second.data["value"]) == ("webhook.other", echo)
+    assert (third.type, third.message_id, third.data["field"]) == ("message.delivered", ROW, "standby")
+    assert third.key == f"st:wamid.A:delivered:{PHONE}"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"history": [{"threads": [{"id": PHONE, "messages": [text_message(str(n)) for n in range(3000)]}]}]},
+        {"messages": [text_message(type="image", text=None, image={"id": "1"})]},
+        {"history": [{"errors": [{"code": 2593109}]}]},
+    ],
+    ids=["threads", "media", "refused"],
+)
+def test_history_is_one_update_and_never_received(value: Json) -> None:
+    (update,) = read({**message_value(), **value}, "history")
+    assert (update.type, update.inbound) == ("webhook.other", False)
+    assert update.data["value"] == {**message_value(), **value}
+
+
+@pytest.mark.parametrize(
+    ("field", "type"),
+    [
+        ("message_template_status_update", "template.status"),
+        ("message_template_quality_update", "template.status"),
+        ("message_template_components_update", "template.status"),
+        ("template_category_update", "template.status"),
+        ("account_update", "account.update"),
+        ("account_review_update", "account.update"),
+        ("account_alerts", "account.update"),
+        ("account_settings_update", "account.update"),
+        ("phone_number_quality_update", "account.update"),
+        ("phone_number_name_update", "account.update"),
+        ("business_capability_update", "account.update"),
+        ("security", "account.update"),
+        ("user_preferences", "webhook.other"),
+        ("calls", "webhook.other"),
+        ("flows", "webhook.other"),
+        ("group_participants_update", "webhook.other"),
+        ("field_of_next_year", "webhook.other"),
+    ],
+)
+def test_a_field_that_is_passed_on_whole(field: str, type: str) -> None:
+    value = {
+        "event": "APPROVED",
+        "messages": [text_message()],
+        "statuses": [status()],
+        "id": 1689556908129832,
+    }
+    (update,) = read(value, field, time=1739321024)
+    assert update.type == type
+    assert update.data == {"field": field, "value": value, "entry_id": WABA, "time": 1739321024}
+    assert update.key.startswith(f"up:{WABA}:1739321024:{field}:")
+    assert (update.phone_number_id, update.address, update.inbound) == ("", Address(), False)
+
+
+@pytest.mark.parametrize("value", [None, "text", 5, [1, {"a": 2}]], ids=repr)
+def test_a_field_not_known_may_have_any_value(value: object) -> None:
+    (update,) = read(value, "field_of_next_year")
+    assert (update.type, update.data["value"]) == ("webhook.other", value)
+
+
+def test_a_template_paused_twice_is_told_twice() -> None:
+    value = {"event": "PAUSED", "message_template_id": 1}
+    once, later = (read(value, "message_template_status_update", time=time)[0] for time in (1, 2))
+    assert once.key != later.key
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id": WABA, "changes": [{"value": {"event": "PARTNER_ADDED", "field": "account_update"}}]},
+        {"id": WABA, "field": "account_update", "changes": [{"value": {"event": "PARTNER_ADDED"}}]},
+    ],
+)
+def test_a_field_named_a_level_off_is_found(change: Json) -> None:
+    (update,) = parse(body(change))
+    assert (update.type, update.data["field"]) == ("account.update", "account_update")
+
+
+# Broken parts
+
+
+@pytest.mark.parametrize(
+    ("entry_item", "where", "raw"),
+    [
+        ("text", "entry[1]", "text"),
+        (None, "entry[1]", None),
+        ({"id": WABA}, "entry[1]", {"id": WABA}),
+        ({"changes": {}}, "entry[1]", {"changes": {}}),
+        ({"changes": [5]}, "entry[1].changes[0]", 5),
+        ({"changes": [{"value": {}}]}, "entry[1].changes[0]", {"value": {}}),
+        ({"changes": [{"field": 5, "value": {}}]}, "entry[1].changes[0]", {"field": 5, "value": {}}),
+        ({"changes": [{"field": "messages"}]}, "entry[1].changes[0]", {"field": "messages"}),
+        (entry([], "messages"), "entry[1].changes[0]", {"field": "messages", "value": []}),
+        (entry("x", "security"), "entry[1].changes[0]", {"field": "security", "value": "x"}),
+        (entry(message_value(messages={"id": 1})), "entry[1].changes[0].value.messages", {"id": 1}),
+        (entry(message_value(messages=[[]])), "entry[1].changes[0].value.messages[0]", []),
+        (entry(message_value(messages=[{"type": 5}])), "entry[1].changes[0].value.messages[0]", {"type": 5}),
+        (entry(message_value(statuses="x")), "entry[1].changes[0].value.statuses", "x"),
+        (entry(message_value(statuses=[None])), "entry[1].changes[0].value.statuses[0]", None),
+        (
+            entry(message_value(statuses=[{"status": 1}])),
+            "entry[1].changes[0].value.statuses[0]",
+            {"status": 1},
+        ),
+        (
+            entry(message_value(statuses=[{"type": []}])),
+            "entry[1].changes[0].value.statuses[0]",
+            {"type": []},
+        ),
+        (entry(message_value(errors=["x"])), "entry[1].changes[0].value.errors[0]", "x"),
+        (entry(message_value(errors={"code": 1})), "entry[1].changes[0].value.errors", {"code": 1}),
+    ],
+    ids=repr,
+)
+def test_a_broken_part_is_kept_and_costs_the_rest_nothing(entry_item: Any, where: str, raw: Any) -> None:
+    good = entry(message_value(messages=[text_message()]))
+    updates = parse(body(good, entry_item, good))
+    assert [update.type for update in updates] == ["message.received", UNPARSED, "message.received"]
+    data = updates[1].data
+    assert (data["where"], data["raw"]) == (where, raw)
+    assert data["why"]
+    assert updates[1].key.startswith("up:")
+
+
+def test_broken_contacts_and_metadata_are_kept_beside_their_message() -> None:
+    value = message_value(messages=[text_message()], contacts=[5, CONTACT]) | {"metadata": "x"}
+    contact, metadata, message = read(value)
+    assert (contact.data["where"], contact.data["raw"]) == ("entry[0].changes[0].value.contacts[0]", 5)
+    assert (metadata.data["where"], metadata.data["raw"]) == ("entry[0].changes[0].value.metadata", "x")
+    assert (message.type, message.phone_number_id) == ("message.received", "")
+    assert (message.data["contact"], message.data["metadata"]) == (CONTACT, None)
+    (whole, again) = read(message_value(messages=[text_message()], contacts={"wa_id": PHONE}))
+    assert (whole.data["where"], again.data["contact"]) == ("entry[0].changes[0].value.contacts", None)
+
+
+def test_null_stands_for_missing() -> None:
+    value = message_value(messages=[text_message()], statuses=None, errors=None, contacts=None) | {
+        "metadata": None
+    }
+    (update,) = read(value)
+    assert (update.type, update.data["contact"], update.data["metadata"]) == ("message.received", None, None)
+
+
+def test_the_number_of_a_broken_item_is_known() -> None:
+    assert read_one(messages=[7]).phone_number_id == OUR_ID
+
+
+# Batches and repeated deliveries
+
+
+def _mixed_batch(count: int) -> list[Json]:
+    """As many items over many entries and changes, every tenth of them broken."""
+    entries: list[Json] = []
+    for n in range(count):
+        if n % 10 == 9:
+            value = message_value(**[{"messages": [n]}, {"statuses": [n]}, {"errors": [n]}][n // 10 % 3])
+        elif n % 10 == 8:
+            value = {"event": "APPROVED", "message_template_id": n}
+        elif n % 2:
+            value = message_value(statuses=[status(id=f"wamid.{n}", biz_opaque_callback_data=f"{ROW}.{n}")])
+        else:
+            value = message_value(messages=[text_message(f"wamid.{n}", str(n))], contacts=[CONTACT])
+        field = "message_template_status_update" if "event" in value else "messages"
+        if entries and n % 7:
+            entries[-1]["changes"].append({"field": field, "value": value})
+        else:
+            entries.append(entry(value, field, time=n))
+    return entries
+
+
+def test_a_batch_of_a_thousand_gives_a_thousand_in_order() -> None:
+    updates = parse(body(*_mixed_batch(1000)))
+    assert len(updates) == 1000
+    for n, update in enumerate(updates):
+        if n % 10 == 9:
+            assert (update.type, update.data["raw"]) == (UNPARSED, n)
+        elif n % 10 == 8:
+            assert (update.type, update.data["value"]["message_template_id"]) == ("template.status", n)
+        elif n % 2:
+            assert (update.type, update.data["wamid"], update.attempt) == (
+                "message.delivered",
+                f"wamid.{n}",
+                n,
+            )
+        else:
+            assert (update.type, update.data["text"], update.inbound) == ("message.received", str(n), True)
+    assert len({update.key for update in updates}) == 1000
+
+
+def test_a_repeated_delivery_gives_the_same_keys_wherever_its_parts_stand() -> None:
+    entries = _mixed_batch(200)
+    keys = {update.key for update in parse(body(*entries))}
+    reordered = msgspec.json.encode(
+        {"entry": entries[::-1], "object": "whatsapp_business_account"}, order="sorted"
+    )
+    assert {update.key for update in parse(reordered)} == keys
+    assert {update.key for single in entries for update in parse(body(single))} == keys
+
+
+def test_the_order_of_names_within_an_item_does_not_change_its_key() -> None:
+    one, two = ({"event": "PAUSED", "info": {"a": 1, "b": 2}}, {"info": {"b": 2, "a": 1}, "event": "PAUSED"})
+    assert read(one, "template_category_update")[0].key == read(two, "template_category_update")[0].key
+
+
+def test_the_same_item_in_two_lists_is_two_updates() -> None:
+    first, second = read(message_value(user_actions=[{"a": 1}], novelties=[{"a": 1}]))
+    assert first.key != second.key
+
+
+def test_an_update_that_is_in_a_body_twice_comes_out_twice() -> None:
+    first, second = read(message_value(messages=[text_message(), text_message()]))
+    assert first == second
+
+
+def test_one_id_in_two_fields_is_two_updates() -> None:
+    keys = {
+        read_one(field, **{part: [text_message()]}).key
+        for field, part in [
+            ("messages", "messages"),
+            ("standby", "messages"),
+            ("smb_message_echoes", "message_echoes"),
+        ]
+    }
+    assert len(keys) == 3
+
+
+def test_the_same_content_for_two_of_our_numbers_is_two_updates() -> None:
+    action = {"action_type": "marketing_messages_link_click"}
+    other = {"display_phone_number": "15550783882", "phone_number_id": "2"}
+    one = read_one(user_actions=[action])
+    (two,) = read(message_value(user_actions=[action]) | {"metadata": other})
+    assert one.key != two.key
+
+
+@pytest.mark.parametrize("odd", ["x" * 5000, {"a": 1}, [], 1.5, 10**40], ids=lambda value: repr(value)[:12])
+def test_no_key_grows_without_bound(odd: Any) -> None:
+    entries = [
+        {"id": odd, "time": odd, "changes": [{"field": "f" * 5000, "value": {}}]},
+        entry(message_value(statuses=[status(str(odd) * 100, id=odd, recipient_id=odd)]), id=odd),
+        entry(message_value(messages=[text_message() | {"id": odd}])),
+    ]
+    updates = parse(body(*entries))
+    assert len(updates) == 3
+    assert all(0 < len(update.key) <= 512 for update in updates)

@@ -1,0 +1,228 @@
+"""The calls of one lane that are under way: call, read the answer, store the outcome, let the next row go.
+
+Thin: what an answer means is decided in ``outcome.py``, what it does beyond the row in ``brakes.py``. Owns
+that no outcome is lost between Meta's answer and the store, however long the store is away, and that a row's
+contact is free again only after that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
+
+from store.base import Store
+from store.errors import StoreError
+from store.log import Log
+from store.records import Lease, Row
+from store.states import OPEN, State
+from whatsapp.brakes import Brakes
+from whatsapp.contacts import Contacts
+from whatsapp.error_policy import Scope
+from whatsapp.errors import GraphError, Verdict, classify
+from whatsapp.failures import NoAnswer, NotSent
+from whatsapp.graph import Graph
+from whatsapp.identity import Address
+from whatsapp.outcome import (
+    Settlement,
+    Taken,
+    doubled,
+    expired,
+    lost_in_crash,
+    not_sent,
+    read_answer,
+    refused,
+    taken,
+    unanswered,
+)
+from whatsapp.pacing import PairPacer
+from whatsapp.queue import LaneQueue
+from whatsapp.retry import RetryPolicy
+from whatsapp.unknown import UnknownRows
+
+__all__ = ["Attempts", "HeldLease"]
+
+_log = logging.getLogger(__name__)
+
+_STORE_AWAY_S = 0.3
+
+
+class HeldLease:
+    """A lease and how long it may be trusted, by the monotonic clock; kept up to date by who renews it."""
+
+    def __init__(self, lease: Lease, trusted_until: float) -> None:
+        self.lease = lease
+        self.trusted_until = trusted_until
+
+
+class Attempts:
+    """Use between :meth:`open` and the end of the task group given there."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        log: Log,
+        graph: Graph,
+        contacts: Contacts,
+        queue: LaneQueue,
+        pairs: PairPacer,
+        brakes: Brakes,
+        unknown: UnknownRows,
+        policy: RetryPolicy,
+        now_ms: Callable[[], int],
+        monotonic: Callable[[], float],
+        random: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._log = log
+        self._graph = graph
+        self._contacts = contacts
+        self._queue = queue
+        self._pairs = pairs
+        self._brakes = brakes
+        self._unknown = unknown
+        self._policy = policy
+        self._now_ms = now_ms
+        self._monotonic = monotonic
+        self._random = random
+        self._tasks: asyncio.TaskGroup | None = None
+        self._wake: Callable[[], None] = lambda: None
+        self._under_way: dict[str, Row] = {}
+
+    @property
+    def in_flight(self) -> int:
+        """Attempts, and other settlements, under way."""
+        return len(self._under_way)
+
+    def holds(self, row: Row) -> bool:
+        """Whether this row is among them."""
+        return row.id in self._under_way
+
+    def open(self, tasks: asyncio.TaskGroup, wake: Callable[[], None]) -> None:
+        """Run attempts in ``tasks``; ``wake`` is called when one has ended."""
+        self._tasks = tasks
+        self._wake = wake
+
+    def send(self, row: Row, held: HeldLease) -> None:
+        """Start the call for a row that is claimed: its attempt is the one to be made."""
+        self._start(row, self._attempt(row, held))
+
+    def give_back(self, row: Row, held: HeldLease) -> None:
+        """Put a row back whose claim may have been stored, and for which no call was made."""
+        self._start(row, self._settle(row, self._back(row, held, "the store was away")))
+
+    def lost(self, row: Row) -> None:
+        """Settle a row that stands in ``sending`` and has no call: its claim was stored after it was given
+        up."""
+        self._start(row, self._settle(row, lost_in_crash(row, self._now_ms())))
+
+    def expire(self, row: Row) -> None:
+        """End a row whose time has passed before it left."""
+        self._start(row, self._settle(row, expired(row, self._now_ms())))
+
+    # -- a call ----------------------------------------------------------------------------------------
+
+    async def _attempt(self, row: Row, held: HeldLease) -> None:
+        # The last look before the call: the claim may have taken longer than the lease lasts.
+        if self._monotonic() >= held.trusted_until:
+            await self._settle(row, self._back(row, held, "the lane's lease was not renewed in time"))
+            return
+        try:
+            answer = await self._graph.send(row.lane, row.payload, f"{row.id}.{row.attempt}")
+            result = read_answer(answer, self._now_ms())
+        except NotSent as failure:
+            delay_s = self._brakes.unreachable()
+            await self._settle(row, self._back(row, held, failure.message, delay_s))
+            return
+        except NoAnswer:
+            await self._settle(row, self._refusal(row, held, *unanswered()))
+            return
+        if isinstance(result, Taken):
+            await self._accepted(row, result, answer.body)
+        else:
+            verdict = self._brakes.react(row, classify(result))
+            await self._settle(row, self._refusal(row, held, result, verdict))
+
+    async def _accepted(self, row: Row, result: Taken, body: bytes) -> None:
+        self._brakes.accepted()
+        self._pairs.accepted(row.contact)
+        await self._settle(row, taken(row, result.wamid, body, self._now_ms()))
+        reached = result.contacts[0] if result.contacts else None
+        if reached is not None and (address := Address(reached.wa_id, reached.user_id)):
+            await self._learn(row, address)
+        if row.doubt:
+            await self._tell_double(row)
+
+    def _refusal(self, row: Row, held: HeldLease, error: GraphError, verdict: Verdict) -> Settlement:
+        least_s = 0.0
+        if verdict.scope is Scope.PAIR:
+            now = self._monotonic()
+            least_s = self._pairs.refused(row.contact, now) - now
+        return refused(
+            row, held.lease.term, error, verdict, self._policy, self._random, self._now_ms(), least_s
+        )
+
+    def _back(self, row: Row, held: HeldLease, why: str, delay_s: float = 0.0) -> Settlement:
+        return not_sent(row, held.lease.term, why, self._now_ms(), delay_s)
+
+    # -- its outcome -----------------------------------------------------------------------------------
+
+    async def _settle(self, row: Row, settlement: Settlement) -> None:
+        """Store the outcome; then let the next row of the contact go."""
+        storing = asyncio.Task(self._store_outcome(settlement), name="outcome")
+        waits = settlement.blocks
+        try:
+            # Shielded: once Meta has answered, a lane that is cancelled still writes down what it said.
+            waits = await asyncio.shield(storing)
+        finally:
+            if waits:
+                self._queue.waits(row)
+            else:
+                self._queue.ended(row)
+            if waits and settlement.change.to is State.UNKNOWN:
+                self._unknown.add(row)
+
+    async def _store_outcome(self, settlement: Settlement) -> bool:
+        """Whether later rows of the stream wait behind it. A status may have settled the row during the call;
+        then they do not, whatever the call came to."""
+        change = settlement.change
+        while True:
+            try:
+                if (await self._store.apply([change], [settlement.event]))[0]:
+                    return settlement.blocks
+                view = (await self._store.find_rows([change.row_id])).get(change.row_id)
+                return view is not None and view.row.state in OPEN
+            except StoreError as error:
+                _log.warning("store away, an outcome waits: %s", error.message)
+                await asyncio.sleep(_STORE_AWAY_S)
+
+    async def _learn(self, row: Row, address: Address) -> None:
+        """Remember the id that Meta knows the recipient by: it may differ from what was dialled (CLOUD_API.md
+        0.1)."""
+        try:
+            await self._contacts.learn(row.contact, address)
+        except StoreError as error:
+            _log.warning("an alias was not stored: %s", error.message)
+
+    async def _tell_double(self, row: Row) -> None:
+        """An earlier attempt was in doubt: two ids on the row mean that the recipient may have it twice."""
+        try:
+            view = (await self._store.find_rows([row.id])).get(row.id)
+            if view is not None and len(view.wamids) > 1:
+                await self._log.append([doubled(row, view.wamids, self._now_ms())])
+        except StoreError as error:
+            _log.warning("a double was not told: %s", error.message)
+
+    # -- tasks -----------------------------------------------------------------------------------------
+
+    def _start(self, row: Row, work: Coroutine[Any, Any, None]) -> None:
+        assert self._tasks is not None, "the lane is not running"
+        self._under_way[row.id] = row
+        self._tasks.create_task(work).add_done_callback(partial(self._ended, row.id))
+
+    def _ended(self, row_id: str, task: asyncio.Task[None]) -> None:
+        del self._under_way[row_id]
+        self._wake()

@@ -1,0 +1,140 @@
+"""What a refusal does beyond its row: slow the number, pause it, hold broadcasts back, park it until Meta
+lets it send again.
+
+Owns a lane's brakes and the probing of a parked number. What a refusal calls for is said by the error table;
+how fast the number goes is the pacer's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from store.records import Priority, Row
+from whatsapp.error_policy import Scope
+from whatsapp.errors import Outcome, Verdict
+from whatsapp.failures import SendError
+from whatsapp.graph import Graph
+from whatsapp.pacing import LanePacer
+from whatsapp.queue import PRIORITIES
+
+__all__ = ["Brakes"]
+
+_log = logging.getLogger(__name__)
+
+_RECONNECT_S = (0.5, 30.0)
+_PROBE_MOST_S = 300.0
+
+
+class Brakes:
+    """Those of one lane. ``probe_s``: how soon a parked number is probed first; each further wait is twice as
+    long."""
+
+    def __init__(
+        self,
+        phone_number_id: str,
+        pacer: LanePacer,
+        *,
+        graph: Graph,
+        monotonic: Callable[[], float],
+        probe_s: float,
+    ) -> None:
+        self._phone_number_id = phone_number_id
+        self._pacer = pacer
+        self._graph = graph
+        self._monotonic = monotonic
+        self._probe_s = probe_s
+        self._parked = ""
+        self._refused_rows: set[str] = set()  # sent back by a refusal that parked the lane
+        self._probed = False
+        self._unreachable = 0
+        self._broadcast_until = 0.0
+        self._has_parked = asyncio.Event()
+
+    @property
+    def lowest(self) -> Priority:
+        """The lowest priority that may leave now."""
+        return PRIORITIES[0] if self._monotonic() < self._broadcast_until else PRIORITIES[-1]
+
+    def accepted(self) -> None:
+        """Meta took a message: whatever was wrong with the number is over."""
+        self._unreachable = 0
+        self._probed = False
+        self._refused_rows.clear()
+
+    def unreachable(self) -> float:
+        """The Graph API cannot be reached: pause; for how many seconds."""
+        first_s, most_s = _RECONNECT_S
+        delay_s = min(most_s, first_s * 2.0 ** min(self._unreachable, 10))
+        self._unreachable += 1
+        self.pause(delay_s)
+        return delay_s
+
+    def pause(self, seconds: float) -> None:
+        """Send nothing for so long."""
+        self._pacer.pause(self._monotonic() + seconds)
+
+    def react(self, row: Row, verdict: Verdict) -> Verdict:
+        """Brake as the verdict says; the verdict as it counts for the row."""
+        now = self._monotonic()
+        if verdict.scope is Scope.LANE:
+            self._pacer.throttled(now)
+        elif verdict.scope is Scope.APP:
+            self.pause(verdict.delay_s)
+        elif verdict.scope is Scope.BROADCAST:
+            self._broadcast_until = max(self._broadcast_until, now + verdict.delay_s)
+        if verdict.outcome is not Outcome.PARK:
+            return verdict
+        if self._probed and row.id in self._refused_rows:
+            # The number works, says the probe, and yet this row is refused again: then it is the row.
+            return msgspec.structs.replace(verdict, outcome=Outcome.RETRY, burn=True)
+        self._refused_rows.add(row.id)
+        self._park(verdict.operator)
+        return verdict
+
+    async def probe_when_parked(self, resumed: Callable[[], None]) -> None:
+        """Ask Meta, while the number is parked, whether it works again; tell ``resumed`` when it does. Until
+        cancelled."""
+        while True:
+            await self._has_parked.wait()
+            delay_s = self._probe_s
+            while self._parked:
+                await asyncio.sleep(delay_s)
+                delay_s = min(_PROBE_MOST_S, 2 * delay_s)
+                if await self._works():
+                    self._resume()
+                    resumed()
+
+    def status(self) -> dict[str, Any]:
+        """For status pages."""
+        now = self._monotonic()
+        paused = self._pacer.paused_until > now
+        return {
+            "state": "parked" if self._parked else "paused" if paused else "running",
+            "why": self._parked or None,
+            "broadcasts_paused_s": round(max(0.0, self._broadcast_until - now), 1),
+        }
+
+    def _park(self, why: str) -> None:
+        if not self._parked:
+            self._parked = why
+            self._pacer.pause(float("inf"))
+            self._has_parked.set()
+            _log.error("lane %s is parked: %s", self._phone_number_id, why)
+
+    async def _works(self) -> bool:
+        try:
+            return (await self._graph.number(self._phone_number_id)).status == 200
+        except SendError:
+            return False
+
+    def _resume(self) -> None:
+        self._parked = ""
+        self._probed = True
+        self._has_parked.clear()
+        self._pacer.resume()
+        _log.warning("lane %s goes on: the probe succeeded", self._phone_number_id)

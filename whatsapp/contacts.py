@@ -1,0 +1,159 @@
+"""Who a contact is: one permanent key behind phones and user ids that come, go and change.
+
+Owns the rule (pure: :func:`place`, :func:`move`) and a cache of addresses in front of the store
+(:class:`Contacts`). A contact's key is the first address it was met under; phone and user id (BSUID) are its
+aliases (docs/design.md, Who a contact is; CLOUD_API_2026.md 2). A phone that turns up with another user id,
+without a message that says so, belongs to a new person.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+
+from store.base import Store
+from store.records import Alias, Event
+from whatsapp.events import EventType
+from whatsapp.identity import Address, parse_address
+
+__all__ = ["Contacts", "move", "place"]
+
+
+def place(known: Mapping[str, Alias], address: Address) -> tuple[str, list[Alias]]:
+    """The key of the contact at this address, and what is to be stored for it; nothing where all is known."""
+    phone, user_id = address
+    if not (phone and user_id):
+        alias = phone or user_id
+        found = known.get(alias)
+        return (found.contact, []) if found else (alias, [Alias(alias, alias)])
+    by_phone, by_user = known.get(phone), known.get(user_id)
+    if by_phone and by_user and by_phone.contact == by_user.contact:
+        contact = by_user.contact
+    elif by_user:
+        contact = by_user.contact
+    elif by_phone and by_phone.peer in ("", user_id):
+        contact = by_phone.contact
+    else:
+        # Fresh both: the phone is what callers know. Or the phone has passed to another person.
+        contact = user_id if by_phone else phone
+    wanted = (Alias(phone, contact, user_id), Alias(user_id, contact, phone))
+    return contact, [alias for alias in wanted if known.get(alias.alias) != alias]
+
+
+def move(known: Mapping[str, Alias], old: Address, new: Address) -> list[Alias]:
+    """What to store when a person's phone or user id changed (CLOUD_API_2026.md 2.4); nothing if it is known
+    already."""
+    found = known.get(old.user_id) or known.get(old.phone)
+    contact = found.contact if found else old.phone or old.user_id
+    if not contact or not new:
+        return []
+    wanted = []
+    if new.phone:
+        wanted.append(Alias(new.phone, contact, new.user_id))
+    if new.user_id:
+        wanted.append(Alias(new.user_id, contact, new.phone))
+    if all(_leads_to(known, alias.alias, contact) for alias in wanted):
+        return []
+    if old.phone and old.phone != new.phone:
+        # Whoever writes from the old phone next is somebody else.
+        wanted.append(Alias(old.phone, _successor(contact)))
+    return wanted
+
+
+def _leads_to(known: Mapping[str, Alias], alias: str, contact: str) -> bool:
+    found = known.get(alias)
+    return found is not None and found.contact == contact
+
+
+def _successor(contact: str) -> str:
+    name, _, number = contact.partition("/")
+    return f"{name}/{int(number or 1) + 1}"
+
+
+class Contacts:
+    """Resolves addresses to keys; what is not known yet is stored before the answer. One per process."""
+
+    def __init__(self, store: Store, *, cache_size: int = 100_000) -> None:
+        self._store = store
+        self._cache_size = cache_size
+        self._cache: dict[str, Alias] = {}
+        self._miss = asyncio.Lock()
+
+    def cached(self, address: Address) -> str | None:
+        """The key where it is in memory and nothing is to be stored; None means: ask :meth:`resolve`."""
+        contact, unknown = place(self._cache, address)
+        return None if unknown else contact
+
+    async def resolve(self, addresses: Collection[Address]) -> dict[Address, str]:
+        """The key of each. Raises StoreUnavailable."""
+        keys: dict[Address, str] = {}
+        missing = []
+        for address in addresses:
+            contact = self.cached(address)
+            if contact is None:
+                missing.append(address)
+            else:
+                keys[address] = contact
+        if missing:
+            keys.update(await self._resolve_missing(missing))
+        return keys
+
+    async def find_text(self, text: str) -> str:
+        """The key of whom a caller names by phone, user id or key, without storing anything.
+
+        What is not known is its own key: it is the one that the contact gets when it is first met.
+        """
+        address = parse_address(text)
+        alias = (address.user_id or address.phone) if address else text
+        await self._load([alias])
+        found = self._cache.get(alias)
+        return found.contact if found else alias
+
+    async def change(self, old: Address, new: Address) -> None:
+        """A person's phone or user id changed. Repeating it changes nothing. Raises StoreUnavailable."""
+        async with self._miss:
+            await self._load([part for part in (*old, *new) if part])
+            await self._put(move(self._cache, old, new))
+
+    async def learn(self, contact: str, address: Address) -> None:
+        """Meta knows this contact by these addresses too; those that lead elsewhere already are left. Raises
+        StoreUnavailable."""
+        parts = [part for part in address if part]
+        if all(part in self._cache for part in parts):
+            return
+        async with self._miss:
+            await self._load(parts)
+            await self._put([Alias(part, contact) for part in parts if part not in self._cache])
+
+    def notice(self, batch: Sequence[Event]) -> None:
+        """What the log says: an identity changed, maybe in another process; what is in memory may be old."""
+        if any(event.type == EventType.CONTACT_CHANGED for event in batch):
+            self._cache.clear()
+
+    async def _resolve_missing(self, addresses: Sequence[Address]) -> dict[Address, str]:
+        # One at a time, so that two requests that meet a person first do not disagree about the key.
+        async with self._miss:
+            await self._load([part for address in addresses for part in address if part])
+            keys: dict[Address, str] = {}
+            fresh: dict[str, Alias] = {}
+            for address in addresses:
+                known = {part: fresh.get(part) or self._cache.get(part) for part in address if part}
+                keys[address], unknown = place({k: v for k, v in known.items() if v}, address)
+                fresh.update((alias.alias, alias) for alias in unknown)
+            await self._put(list(fresh.values()))
+            return keys
+
+    async def _load(self, aliases: Sequence[str]) -> None:
+        missing = {alias for alias in aliases if alias not in self._cache}
+        if missing:
+            self._keep((await self._store.find_aliases(missing)).values())
+
+    async def _put(self, aliases: Sequence[Alias]) -> None:
+        if aliases:
+            await self._store.put_aliases(aliases)
+            self._keep(aliases)
+
+    def _keep(self, aliases: Collection[Alias]) -> None:
+        if len(self._cache) + len(aliases) > self._cache_size:
+            self._cache.clear()
+        self._cache.update((alias.alias, alias) for alias in aliases)

@@ -1,0 +1,126 @@
+"""The events of the log: their names, and how one is built.
+
+Owns the shape of an event's body, which is what subscribers get (API.md, Part 2)::
+
+    {"event": "message.received", "at": "2026-11-24T08:07:08.123Z", "phone_number_id": "...", "contact":
+    "...",
+     "data": {...}}
+
+and the reference to an outbox row that travels in ``biz_opaque_callback_data`` (CLOUD_API.md 1.1):
+``<row>.<attempt>``, where a row's id is ``<task id>-<n>``.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import msgspec
+
+from store.records import NewEvent
+
+__all__ = ["EventType", "RowRef", "build_event", "rfc3339", "task_key", "task_of", "task_of_key"]
+
+
+class EventType:
+    """The names that subscribers see."""
+
+    MESSAGE_RECEIVED = "message.received"
+    MESSAGE_ECHO = "message.echo"
+    MESSAGE_STATUS = "message.status"
+    """A status of Meta's that has no name of its own here; ``sent`` among them, since ``message.sent`` is
+    told once a row, at the first proof."""
+    MESSAGE_SENT = "message.sent"
+    MESSAGE_DELIVERED = "message.delivered"
+    MESSAGE_READ = "message.read"
+    MESSAGE_PLAYED = "message.played"
+    MESSAGE_FAILED = "message.failed"
+    MESSAGE_RETRYING = "message.retrying"
+    MESSAGE_UNKNOWN = "message.unknown"
+    MESSAGE_DOUBLED = "message.doubled"
+    """Meta gave a second id for one row: the recipient may have it twice."""
+    MESSAGE_EXPIRED = "message.expired"
+    MESSAGE_CANCELLED = "message.cancelled"
+    TASK_CREATED = "task.created"
+    TASK_COMPLETED = "task.completed"
+    CONTACT_CHANGED = "contact.changed"
+    TEMPLATE_STATUS = "template.status"
+    ACCOUNT_UPDATE = "account.update"
+    WEBHOOK_ERROR = "webhook.error"
+    """Meta reports an error that belongs to no message."""
+    WEBHOOK_OTHER = "webhook.other"
+    """An update of a field that has no name of its own here, passed on unchanged."""
+    WEBHOOK_UNPARSED = "webhook.unparsed"
+    """A part of a webhook that could not be understood, kept as it came."""
+
+
+class RowRef(NamedTuple):
+    """One attempt at one row, as it travels through Meta and back."""
+
+    row_id: str
+    attempt: int
+
+    def __str__(self) -> str:
+        return f"{self.row_id}.{self.attempt}"
+
+    @classmethod
+    def parse(cls, text: object) -> RowRef | None:
+        """The reference in a status's ``biz_opaque_callback_data``; None if it is not one of ours."""
+        if not isinstance(text, str) or (match := _ROW_REF.fullmatch(text)) is None:
+            return None
+        return cls(match[1], int(match[2]))
+
+
+_ROW_REF = re.compile(
+    r"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}-[0-9]{1,9})\.([0-9]{1,6})", re.ASCII
+)
+
+
+def task_of(row_id: str) -> str:
+    """The id of the task that a row belongs to."""
+    return row_id.rpartition("-")[0]
+
+
+def task_key(task_id: str, what: str) -> str:
+    """Key of an event about a task."""
+    return f"task:{task_id}:{what}"
+
+
+def task_of_key(key: str) -> str:
+    """The id of the task that a key of :func:`task_key` is about."""
+    return key.split(":", 2)[1]
+
+
+def rfc3339(at: int) -> str:
+    """A time in milliseconds as subscribers and callers read it, in UTC."""
+    return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def build_event(
+    type: str,
+    key: str,
+    at: int,
+    data: dict[str, Any],
+    *,
+    phone_number_id: str = "",
+    contact: str = "",
+    message_id: str = "",
+) -> NewEvent:
+    """An event ready for the log, its body encoded once for everybody who will ever read it."""
+    body = {
+        "event": type,
+        "at": rfc3339(at),
+        "phone_number_id": phone_number_id or None,
+        "contact": contact or None,
+        "data": data,
+    }
+    return NewEvent(
+        key=key,
+        type=type,
+        at=at,
+        body=msgspec.json.encode(body),
+        phone_number_id=phone_number_id,
+        contact=contact,
+        message_id=message_id,
+    )

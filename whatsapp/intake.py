@@ -1,0 +1,57 @@
+"""A webhook's way into the log: parsed, its people resolved, durable.
+
+Thin: what an update is, is decided in ``webhook.py``, who a person is in ``contacts.py``. Returns only when
+everything in the body is in the log, so that the caller may answer 200 (docs/design.md, In).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from store.deadline import answered_in_time
+from store.log import Log
+from store.records import NewEvent
+from whatsapp.contacts import Contacts
+from whatsapp.events import build_event
+from whatsapp.webhook import Update, parse
+
+__all__ = ["Intake"]
+
+
+class Intake:
+    """Takes the bodies of webhooks whose signature has been checked."""
+
+    def __init__(self, log: Log, contacts: Contacts, *, now_ms: Callable[[], int]) -> None:
+        self._log = log
+        self._contacts = contacts
+        self._now_ms = now_ms
+        self.last_at = 0
+        """When the last webhook was taken, in milliseconds; 0 before the first."""
+
+    async def take(self, body: bytes) -> None:
+        """Make every update of a body durable. Raises BadPayload; StoreUnavailable within two seconds."""
+        updates = parse(body)
+        if updates:
+            async with answered_in_time():
+                await self._store(updates)
+        self.last_at = self._now_ms()
+
+    async def _store(self, updates: Sequence[Update]) -> None:
+        for update in updates:
+            if update.change is not None:
+                await self._contacts.change(update.change.old, update.change.new)
+        keys = await self._contacts.resolve({update.address for update in updates if update.address})
+        now = self._now_ms()
+        await self._log.append([_event(update, keys.get(update.address, ""), now) for update in updates])
+
+
+def _event(update: Update, contact: str, now: int) -> NewEvent:
+    return build_event(
+        update.type,
+        update.key,
+        now,
+        update.data,
+        phone_number_id=update.phone_number_id,
+        contact=contact,
+        message_id=update.message_id,
+    )

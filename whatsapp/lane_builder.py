@@ -1,0 +1,123 @@
+"""Puts a lane together from its parts, anew for each lease of it.
+
+Owns which parts a lane has and what each is given; what they do is in their own files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from store.base import Store
+from store.log import Log
+from store.monitor import StoreMonitor
+from whatsapp.attempts import Attempts
+from whatsapp.brakes import Brakes
+from whatsapp.contacts import Contacts
+from whatsapp.graph import Graph
+from whatsapp.lane import Lane
+from whatsapp.pacing import LanePacer, PairPacer
+from whatsapp.queue import LaneQueue
+from whatsapp.read_ahead import ReadAhead
+from whatsapp.retry import RetryPolicy
+from whatsapp.unknown import UnknownRows
+
+__all__ = ["LaneBuilder", "LaneLimits"]
+
+_BURST_S = 1 / 40
+"""What a lane may send at once. A full burst at either end of a second must stay within what Meta, or the
+sandbox, which counts a second as 0.95 s (CLOUD_API.md 3), lets pass."""
+
+
+class LaneLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator sets, under the names of the configuration."""
+
+    rate: float
+    pair_burst: int
+    pair_interval_s: float
+    concurrency: int
+    read_ahead: int
+    probe_s: float
+    grace_s: float
+    resend: bool
+
+
+class LaneBuilder:
+    """Builds lanes that share a store, a Graph client and the contacts."""
+
+    def __init__(
+        self,
+        limits: LaneLimits,
+        policy: RetryPolicy,
+        *,
+        store: Store,
+        log: Log,
+        monitor: StoreMonitor,
+        graph: Graph,
+        contacts: Contacts,
+        now_ms: Callable[[], int],
+        monotonic: Callable[[], float],
+        random: Callable[[], float],
+    ) -> None:
+        self._limits = limits
+        self._policy = policy
+        self._store = store
+        self._log = log
+        self._monitor = monitor
+        self._graph = graph
+        self._contacts = contacts
+        self._now_ms = now_ms
+        self._monotonic = monotonic
+        self._random = random
+
+    def build(self, number: str) -> Lane:
+        """The lane of a phone number id."""
+        limits = self._limits
+        pacer = LanePacer(limits.rate, max(1.0, limits.rate * _BURST_S))
+        pairs = PairPacer(limits.pair_burst, limits.pair_interval_s)
+        queue = LaneQueue(pairs, window=limits.read_ahead)
+        brakes = Brakes(number, pacer, graph=self._graph, monotonic=self._monotonic, probe_s=limits.probe_s)
+        unknown = self._unknown_rows()
+        return Lane(
+            number,
+            store=self._store,
+            log=self._log,
+            queue=queue,
+            reader=ReadAhead(number, queue, store=self._store, now_ms=self._now_ms),
+            pacer=pacer,
+            pairs=pairs,
+            brakes=brakes,
+            attempts=self._attempts(queue, pairs, brakes, unknown),
+            unknown=unknown,
+            concurrency=limits.concurrency,
+            now_ms=self._now_ms,
+            monotonic=self._monotonic,
+        )
+
+    def _unknown_rows(self) -> UnknownRows:
+        return UnknownRows(
+            store=self._store,
+            log=self._log,
+            monitor=self._monitor,
+            grace_s=self._limits.grace_s,
+            resend=self._limits.resend,
+            policy=self._policy,
+            now_ms=self._now_ms,
+        )
+
+    def _attempts(self, queue: LaneQueue, pairs: PairPacer, brakes: Brakes, unknown: UnknownRows) -> Attempts:
+        return Attempts(
+            store=self._store,
+            log=self._log,
+            graph=self._graph,
+            contacts=self._contacts,
+            queue=queue,
+            pairs=pairs,
+            brakes=brakes,
+            unknown=unknown,
+            policy=self._policy,
+            now_ms=self._now_ms,
+            monotonic=self._monotonic,
+            random=self._random,
+        )

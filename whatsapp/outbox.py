@@ -1,0 +1,187 @@
+"""Where every send begins: the one door to the outbox, for REST calls, the socket and automatic replies.
+
+Owns the making of tasks and rows, and the waiting of direct sends for their outcome, which it reads from the
+log like everybody else, so that it does not matter which process sends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import msgspec
+
+from store.base import Store
+from store.deadline import answered_in_time
+from store.log import Log
+from store.records import Event, NewEvent, NewRow, NewTask, Priority
+from store.states import State
+from whatsapp.contacts import Contacts
+from whatsapp.events import EventType, build_event, task_key, task_of_key
+from whatsapp.failures import Draining
+from whatsapp.identity import Address
+
+__all__ = ["HIGH", "LOW", "NORMAL", "Draft", "Outbox"]
+
+HIGH: Priority = 0
+NORMAL: Priority = 1
+LOW: Priority = 2
+
+_CHUNK = 500
+"""Rows stored at once: a few milliseconds of the writer's time, so that other writes get in between."""
+
+_OUTCOMES = frozenset(
+    {
+        EventType.MESSAGE_SENT,
+        EventType.MESSAGE_FAILED,
+        EventType.MESSAGE_CANCELLED,
+        EventType.MESSAGE_EXPIRED,
+    }
+)
+
+
+class Draft(msgspec.Struct, frozen=True, gc=False):
+    """One message to one recipient, composed and checked."""
+
+    address: Address
+    payload: bytes
+    """Meta's message object."""
+
+
+class Outbox:
+    """Takes drafts, answers with task ids, and tells how rows ended."""
+
+    def __init__(self, store: Store, log: Log, contacts: Contacts, *, now_ms: Callable[[], int]) -> None:
+        self._store = store
+        self._log = log
+        self._contacts = contacts
+        self._now_ms = now_ms
+        self._waiters: dict[str, asyncio.Future[Event | None]] = {}
+        self._draining = False
+        self._unsubscribe = log.subscribe(self._notice)
+
+    def drain(self) -> None:
+        """Take nothing new from now on."""
+        self._draining = True
+
+    def close(self) -> None:
+        """Stop to listen. Those who still wait are told that there is no outcome yet."""
+        self._unsubscribe()
+        for waiter in self._waiters.values():
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def submit(
+        self,
+        kind: str,
+        drafts: Sequence[Draft],
+        *,
+        lane: str,
+        priority: Priority,
+        source: str = "api",
+        task_id: str = "",
+    ) -> str:
+        """Store a task with a row for each draft, durably; its id.
+
+        With ``task_id`` a repetition of the same call has no effect. Raises Draining, StoreUnavailable.
+        """
+        if self._draining:
+            raise Draining("the gateway is stopping, try again in a moment")
+        now = self._now_ms()
+        task = NewTask(task_id or str(uuid.uuid4()), kind, source, len(drafts), now)
+        created = _task_created(task, lane)
+        if len(drafts) <= _CHUNK:
+            async with answered_in_time():
+                rows = await self._rows(drafts, 0, lane, priority)
+                await self._store.create_task(task, rows, [created])
+            return task.id
+        await self._store.create_task(task, (), ready=False)
+        for start in range(0, len(drafts), _CHUNK):
+            async with answered_in_time():
+                rows = await self._rows(drafts[start : start + _CHUNK], start, lane, priority)
+                await self._store.add_rows(task.id, rows)
+        await self._store.mark_ready(task.id, [created])
+        return task.id
+
+    async def submit_and_wait(
+        self, kind: str, draft: Draft, *, lane: str, timeout_s: float
+    ) -> tuple[str, Event | None]:
+        """As :meth:`submit` for one draft at the highest priority, then its outcome; None if time ran out
+        first."""
+        task_id = str(uuid.uuid4())
+        with self._waiting_for(f"{task_id}-0") as waiter:
+            await self.submit(kind, [draft], lane=lane, priority=HIGH, task_id=task_id)
+            try:
+                async with asyncio.timeout(timeout_s):
+                    return task_id, await waiter
+            except TimeoutError:
+                return task_id, None
+
+    async def submit_and_complete(
+        self, kind: str, drafts: Sequence[Draft], *, lane: str, priority: Priority, timeout_s: float
+    ) -> tuple[str, int | None]:
+        """As :meth:`submit`, then how many Meta took once every row has ended; None if time ran out first."""
+        task_id = str(uuid.uuid4())
+        with self._waiting_for(task_id) as waiter:
+            await self.submit(kind, drafts, lane=lane, priority=priority, task_id=task_id)
+            try:
+                async with asyncio.timeout(timeout_s):
+                    if await waiter is None:
+                        return task_id, None
+            except TimeoutError:
+                return task_id, None
+        task = await self._store.find_task(task_id)
+        return task_id, task.taken if task else None
+
+    async def failures(self, task_id: str, limit: int) -> list[tuple[int, bytes]]:
+        """The first rows of a task that failed: their place in it, and their error as JSON. Raises
+        StoreUnavailable."""
+        found: list[tuple[int, bytes]] = []
+        after = -1
+        while len(found) < limit and (views := await self._store.task_rows(task_id, after, _CHUNK)):
+            numbered = [(int(view.row.id.rpartition("-")[2]), view) for view in views]
+            found += [(n, view.error) for n, view in numbered if view.row.state is State.FAILED]
+            after = numbered[-1][0]
+        return found[:limit]
+
+    @contextmanager
+    def _waiting_for(self, key: str) -> Iterator[asyncio.Future[Event | None]]:
+        waiter: asyncio.Future[Event | None] = asyncio.get_running_loop().create_future()
+        self._waiters[key] = waiter
+        try:
+            yield waiter
+        finally:
+            del self._waiters[key]
+
+    async def _rows(self, drafts: Sequence[Draft], start: int, lane: str, priority: Priority) -> list[NewRow]:
+        keys = await self._contacts.resolve({draft.address for draft in drafts})
+        return [
+            NewRow(n, lane, keys[draft.address], priority, 0, draft.payload)
+            for n, draft in enumerate(drafts, start)
+        ]
+
+    def _notice(self, batch: Sequence[Event]) -> None:
+        if not self._waiters:
+            return
+        for event in batch:
+            if event.type in _OUTCOMES:
+                self._tell(event.message_id, event)
+            elif event.type == EventType.TASK_COMPLETED:
+                self._tell(task_of_key(event.key), event)
+
+    def _tell(self, key: str, event: Event) -> None:
+        waiter = self._waiters.get(key)
+        if waiter is not None and not waiter.done():
+            waiter.set_result(event)
+
+
+def _task_created(task: NewTask, lane: str) -> NewEvent:
+    return build_event(
+        EventType.TASK_CREATED,
+        task_key(task.id, "created"),
+        task.created_at,
+        {"task_id": task.id, "kind": task.kind, "source": task.source, "total": task.total},
+        phone_number_id=lane,
+    )

@@ -1,0 +1,230 @@
+"""What becomes of a row after an attempt: the one place where answers turn into moves of the outbox and
+events.
+
+Pure: an answer (or the lack of one), the row, the time and a random source go in; a :class:`Settlement` comes
+out. What an error means is asked of ``errors.py``, when to try again of ``retry.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from store.records import Change, NewEvent, Row
+from store.states import State
+from whatsapp.errors import GraphError, Outcome, Verdict, classify, meta_object, parse_error
+from whatsapp.events import EventType, build_event
+from whatsapp.retry import GiveUp, RetryPolicy
+
+__all__ = [
+    "Answer",
+    "Settlement",
+    "Taken",
+    "doubled",
+    "expired",
+    "lost_in_crash",
+    "not_sent",
+    "outcome_data",
+    "read_answer",
+    "refused",
+    "resolve_unknown",
+    "sent_key",
+    "taken",
+    "unanswered",
+]
+
+
+class Answer(NamedTuple):
+    """What Graph said to a call. The body is whatever came, JSON or not."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+
+
+class _Id(msgspec.Struct):
+    id: str
+
+
+class _Reached(msgspec.Struct):
+    wa_id: str = ""
+    user_id: str = ""
+
+
+class Taken(msgspec.Struct):
+    """Meta's answer to an accepted message (CLOUD_API.md 1.2)."""
+
+    messages: list[_Id]
+    contacts: list[_Reached] = []
+
+    @property
+    def wamid(self) -> str:
+        """The id that Meta gave the message."""
+        return self.messages[0].id
+
+
+class Settlement(msgspec.Struct, frozen=True):
+    """What is to be stored for an attempt that is over, and what the lane is to do."""
+
+    change: Change
+    event: NewEvent
+    blocks: bool
+    """Whether later rows of its stream wait behind it."""
+
+
+def read_answer(answer: Answer, now: int) -> Taken | GraphError:
+    """Whether Meta took the message; a 200 without a message id is an error of its own."""
+    if answer.status == 200:
+        try:
+            accepted = msgspec.json.decode(answer.body, type=Taken)
+            if accepted.messages and accepted.wamid:
+                return accepted
+        except msgspec.MsgspecError:
+            pass
+    return parse_error(answer.status, answer.body, answer.headers, now)
+
+
+def taken(row: Row, wamid: str, answer: bytes, now: int) -> Settlement:
+    """Meta took it."""
+    data = outcome_data(row, wamid=wamid, answer=msgspec.Raw(answer))
+    return Settlement(
+        change=Change(row.id, State.SENT, now, wamid=wamid),
+        event=_event(EventType.MESSAGE_SENT, sent_key(row.id), row, now, data),
+        blocks=False,
+    )
+
+
+def refused(
+    row: Row,
+    term: int,
+    error: GraphError,
+    verdict: Verdict,
+    policy: RetryPolicy,
+    random: Callable[[], float],
+    now: int,
+    least_delay_s: float = 0.0,
+) -> Settlement:
+    """Meta did not take it, or nobody knows: retry, give up, or wait for word."""
+    data = outcome_data(row, error=_error_object(error, verdict))
+    kept = msgspec.json.encode(data["error"])
+    guards: dict[str, Any] = {"at": now, "attempt": row.attempt, "term": term, "error": kept}
+    if verdict.outcome is Outcome.UNKNOWN:
+        return Settlement(
+            change=Change(row.id, State.UNKNOWN, doubt=True, **guards),
+            event=_event(EventType.MESSAGE_UNKNOWN, _key(row, "unknown"), row, now, data),
+            blocks=True,
+        )
+    decision = policy.decide(verdict, row.failures, random)
+    if isinstance(decision, GiveUp):
+        return Settlement(
+            change=Change(row.id, State.FAILED, burn=True, doubt=verdict.doubt, **guards),
+            event=_event(EventType.MESSAGE_FAILED, _key(row, "failed"), row, now, data),
+            blocks=False,
+        )
+    due = now + int(1000 * max(decision.delay_s, least_delay_s))
+    data["retry_in_ms"] = due - now
+    return Settlement(
+        change=Change(row.id, State.QUEUED, due=due, burn=verdict.burn, doubt=verdict.doubt, **guards),
+        event=_event(EventType.MESSAGE_RETRYING, _key(row, "retrying"), row, now, data),
+        blocks=True,
+    )
+
+
+def not_sent(row: Row, term: int, why: str, now: int, delay_s: float) -> Settlement:
+    """The request never left: back into the queue, no attempt burnt."""
+    due = now + int(1000 * delay_s)
+    data = outcome_data(row, error={"name": "not_sent", "title": why}, retry_in_ms=due - now)
+    return Settlement(
+        change=Change(row.id, State.QUEUED, now, attempt=row.attempt, term=term, due=due),
+        event=_event(EventType.MESSAGE_RETRYING, _key(row, "retrying"), row, now, data),
+        blocks=True,
+    )
+
+
+def lost_in_crash(row: Row, now: int) -> Settlement:
+    """Found in ``sending`` under a new lease: its sender is gone, nobody knows what became of the call."""
+    data = outcome_data(
+        row, error={"name": "interrupted", "title": "the sending process ended during the call"}
+    )
+    return Settlement(
+        change=Change(
+            row.id, State.UNKNOWN, now, attempt=row.attempt, only_from=(State.SENDING,), doubt=True
+        ),
+        event=_event(EventType.MESSAGE_UNKNOWN, _key(row, "unknown"), row, now, data),
+        blocks=True,
+    )
+
+
+def resolve_unknown(row: Row, resend: bool, policy: RetryPolicy, now: int) -> Settlement:
+    """The grace is over without a word: send it again, or give up."""
+    guards: dict[str, Any] = {"at": now, "attempt": row.attempt, "only_from": (State.UNKNOWN,), "burn": True}
+    error = {"name": "no_word", "title": "no answer and no status within the grace"}
+    if resend and row.failures + 1 < policy.max_attempts:
+        return Settlement(
+            change=Change(row.id, State.QUEUED, due=now, **guards),
+            event=_event(
+                EventType.MESSAGE_RETRYING,
+                _key(row, "resend"),
+                row,
+                now,
+                outcome_data(row, error=error, retry_in_ms=0),
+            ),
+            blocks=True,
+        )
+    return Settlement(
+        change=Change(row.id, State.FAILED, error=msgspec.json.encode(error), **guards),
+        event=_event(EventType.MESSAGE_FAILED, _key(row, "failed"), row, now, outcome_data(row, error=error)),
+        blocks=False,
+    )
+
+
+def expired(row: Row, now: int) -> Settlement:
+    """Its time passed before it left."""
+    return Settlement(
+        change=Change(row.id, State.EXPIRED, now, only_from=(State.QUEUED,)),
+        event=_event(EventType.MESSAGE_EXPIRED, _key(row, "expired"), row, now, outcome_data(row)),
+        blocks=False,
+    )
+
+
+def doubled(row: Row, wamids: Sequence[str], now: int) -> NewEvent:
+    """Meta gave the row more than one id: the recipient may have the message as often."""
+    data = outcome_data(row, wamid=wamids[-1], wamids=list(wamids))
+    return _event(EventType.MESSAGE_DOUBLED, f"row:{row.id}:doubled:{len(wamids)}", row, now, data)
+
+
+def sent_key(row_id: str) -> str:
+    """Key of the event that a row was sent: one a row, whoever proves it first."""
+    return f"row:{row_id}:sent"
+
+
+def outcome_data(row: Row, *, wamid: str = "", **more: object) -> dict[str, Any]:
+    """``data`` of an event about a row of ours (API.md, Events)."""
+    return {
+        "task_id": row.task_id,
+        "message_id": row.id,
+        "wamid": wamid or None,
+        "attempt": row.attempt,
+        "callback_data": row.callback_data or None,
+        **more,
+    }
+
+
+def _error_object(error: GraphError, verdict: Verdict) -> dict[str, Any]:
+    return {**meta_object(error), "name": verdict.name, "advice": verdict.operator}
+
+
+def _event(type: str, key: str, row: Row, now: int, data: dict[str, Any]) -> NewEvent:
+    return build_event(type, key, now, data, phone_number_id=row.lane, contact=row.contact, message_id=row.id)
+
+
+def _key(row: Row, outcome: str) -> str:
+    return f"row:{row.id}:{row.attempt}:{outcome}"
+
+
+def unanswered() -> tuple[GraphError, Verdict]:
+    """A call that may have left and got no answer."""
+    error = GraphError(title="no answer")
+    return error, classify(error)

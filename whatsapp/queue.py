@@ -1,0 +1,283 @@
+"""Which row of a lane leaves next: priority, order per recipient, and the bounded window kept in memory.
+
+Pure: owns the order, knows no store and no clock. The lane offers rows that it read from the outbox, takes
+those that may leave, and says how each attempt ended. The rules (docs/design.md, Out):
+
+- First in, first out per (contact, priority), by (due, seq). One row of a contact is in flight at a time.
+- A row *blocks* the later ones of its contact and priority from its first attempt until it has ended: while
+  it backs off, and while its outcome is unknown. Other priorities of the contact go on.
+- A higher priority goes first, but after ``share`` rows in a row that overtook a waiting lower one, that one
+  has its turn.
+- A contact that the pair limit holds back waits alone; the others go on.
+
+The store is the truth and the window only a part of it. Rows that cannot leave soon are not kept: their
+(contact, priority) is marked as having more, and :meth:`LaneQueue.wanted` names it once it could go on.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import insort
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, Protocol
+
+from store.records import Priority, Row
+
+__all__ = ["PRIORITIES", "LaneQueue", "PairLimit", "Stream"]
+
+PRIORITIES: tuple[Priority, ...] = (0, 1, 2)
+
+
+class PairLimit(Protocol):
+    """What the queue asks of the pacing per recipient."""
+
+    def ready_at(self, contact: str, now: float) -> float:
+        """When the next message to this contact may leave; at most ``now`` if it may at once."""
+        ...
+
+
+class Stream(NamedTuple):
+    """The rows of one contact with one priority, which leave one after another."""
+
+    contact: str
+    priority: Priority
+
+
+class _Waiting:
+    """What is known of a stream."""
+
+    __slots__ = ("blockers", "more", "rows")
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, int, Row]] = []  # (due, seq, row), sorted
+        self.blockers: set[str] = set()
+        self.more = False
+
+    def eligible(self) -> Row | None:
+        """The row that may leave next as far as its own stream goes."""
+        if not self.blockers:
+            return self.rows[0][2] if self.rows else None
+        for _, _, row in self.rows:
+            if row.id in self.blockers:
+                return row
+        return None
+
+    def idle(self) -> bool:
+        return not (self.rows or self.blockers or self.more)
+
+
+class LaneQueue:
+    """The window of one lane.
+
+    ``window``: how many rows per priority are kept ready to leave. ``per_stream``: how many rows of one
+    stream. ``share``: see the module. Times are monotonic seconds, as the pair limit takes them.
+    """
+
+    def __init__(self, pairs: PairLimit, *, window: int = 1000, per_stream: int = 8, share: int = 20) -> None:
+        self._pairs = pairs
+        self._window = window
+        self._per_stream = per_stream
+        self._share = share
+        self._streams: dict[Stream, _Waiting] = {}
+        self._held: dict[str, Stream] = {}  # rows in memory or in flight
+        self._busy: dict[str, str] = {}  # contact -> row in flight
+        self._blocks: dict[str, Stream] = {}  # row that blocks -> what it blocks
+        self._ready: dict[Priority, list[tuple[int, int, str]]] = {priority: [] for priority in PRIORITIES}
+        self._delayed: list[tuple[float, str]] = []  # (when, contact): held back by the pair limit
+        self._delayed_contacts: set[str] = set()
+        self._passed = dict.fromkeys(PRIORITIES, 0)
+        self._wanted: dict[Stream, None] = {}
+
+    # -- rows come in ----------------------------------------------------------------------------------
+
+    def offer(self, rows: Iterable[Row]) -> int:
+        """Take over rows read from the outbox; how many were new. Those held already are passed over."""
+        return sum(self._add(row) for row in rows)
+
+    def block(self, rows: Iterable[Row]) -> None:
+        """Learn, at the start, of rows whose attempts are not over."""
+        for row in rows:
+            self._block(row)
+
+    def room(self, priority: Priority) -> int:
+        """How many rows of this priority to read ahead now; 0 while enough are ready to leave."""
+        ready = len(self._ready[priority])
+        return self._window - ready if ready <= self._window // 2 else 0
+
+    def wanted(self) -> list[Stream]:
+        """Streams that could go on and have more rows in the store than in memory; told once each.
+
+        Read each from its beginning and hand the rows to :meth:`offer_stream`.
+        """
+        wanted, self._wanted = list(self._wanted), {}
+        return wanted
+
+    def offer_stream(self, stream: Stream, rows: Iterable[Row], *, complete: bool) -> None:
+        """The due rows of a stream that was wanted; ``complete`` if the store has no more of them."""
+        waiting = self._streams.setdefault(stream, _Waiting())
+        waiting.more = False
+        for row in rows:
+            self._add(row)
+        waiting.more = waiting.more or not complete
+        self._tidy(stream)
+
+    # -- rows leave ------------------------------------------------------------------------------------
+
+    def take(self, now: float, lowest: Priority = PRIORITIES[-1]) -> Row | None:
+        """The next row that may leave now, or None. It counts as in flight until one of the methods below is
+        told.
+
+        ``lowest``: the lowest priority that may leave, while Meta brakes the lower ones.
+        """
+        self._wake_delayed(now)
+        for priority in self._turns():
+            row = self._take_of(priority, now) if priority <= lowest else None
+            if row is not None:
+                self._count_turn(priority)
+                return row
+        return None
+
+    def next_at(self) -> float | None:
+        """When a contact that the pair limit holds back may go on; None if there is none."""
+        return self._delayed[0][0] if self._delayed else None
+
+    # -- attempts end ----------------------------------------------------------------------------------
+
+    def ended(self, row: Row) -> None:
+        """The row needs no more attempts: later ones may follow."""
+        self._let_go(row)
+        self.unblock(row.id)
+        self._freed(row.contact)
+
+    def waits(self, row: Row) -> None:
+        """The row will be sent again later, or its outcome is unknown: later ones of its stream stay behind
+        it."""
+        self._let_go(row)
+        self._block(row)
+        self._freed(row.contact)
+
+    def dropped(self, row: Row) -> None:
+        """The row turned out not to be ours to send: it has changed in the store since it was read."""
+        self._let_go(row)
+        self._freed(row.contact)
+
+    def unblock(self, row_id: str) -> None:
+        """A row that blocked has ended in some other way: a status came, or a person cancelled it."""
+        stream = self._blocks.pop(row_id, None)
+        if stream is None:
+            return
+        self._streams[stream].blockers.discard(row_id)
+        self._requeue(stream)
+        self._tidy(stream)
+
+    # -- for status pages ------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """Rows in memory, those in flight included."""
+        return len(self._held)
+
+    @property
+    def in_flight(self) -> int:
+        """Rows taken and not ended."""
+        return len(self._busy)
+
+    @property
+    def blocking(self) -> Iterator[str]:
+        """Ids of the rows that hold others back, whether or not any wait behind them."""
+        return iter(self._blocks)
+
+    # -- inside ----------------------------------------------------------------------------------------
+
+    def _add(self, row: Row) -> bool:
+        if row.id in self._held:
+            return False
+        stream = Stream(row.contact, row.priority)
+        waiting = self._streams.setdefault(stream, _Waiting())
+        if row.id not in waiting.blockers and self._must_wait_outside(waiting):
+            waiting.more = True
+            return False
+        insort(waiting.rows, (row.due, row.seq, row), key=lambda entry: entry[:2])
+        self._held[row.id] = stream
+        if waiting.eligible() is row:
+            self._requeue(stream)
+        return True
+
+    def _must_wait_outside(self, waiting: _Waiting) -> bool:
+        # Once one row was left outside, all later ones are, or they would overtake it.
+        return waiting.more or bool(waiting.blockers) or len(waiting.rows) >= self._per_stream
+
+    def _requeue(self, stream: Stream) -> None:
+        """Enter the stream's next row among the ready ones, if nothing holds it; entries are checked when
+        taken."""
+        waiting = self._streams.get(stream)
+        if waiting is None or stream.contact in self._busy or stream.contact in self._delayed_contacts:
+            return
+        row = waiting.eligible()
+        if row is not None:
+            heapq.heappush(self._ready[stream.priority], (row.due, row.seq, stream.contact))
+        elif waiting.more and not waiting.blockers:
+            self._wanted[stream] = None
+
+    def _turns(self) -> list[Priority]:
+        starved = [p for p in PRIORITIES if self._passed[p] >= self._share and self._ready[p]]
+        return [*starved, *(p for p in PRIORITIES if p not in starved)]
+
+    def _count_turn(self, taken: Priority) -> None:
+        self._passed[taken] = 0
+        for lower in PRIORITIES[taken + 1 :]:
+            if self._ready[lower]:
+                self._passed[lower] += 1
+
+    def _take_of(self, priority: Priority, now: float) -> Row | None:
+        ready = self._ready[priority]
+        while ready:
+            due, seq, contact = heapq.heappop(ready)
+            stream = Stream(contact, priority)
+            waiting = self._streams.get(stream)
+            row = waiting.eligible() if waiting is not None else None
+            stale = row is None or (row.due, row.seq) != (due, seq)
+            if stale or contact in self._busy or contact in self._delayed_contacts:
+                continue
+            when = self._pairs.ready_at(contact, now)
+            if when > now:
+                heapq.heappush(self._delayed, (when, contact))
+                self._delayed_contacts.add(contact)
+                continue
+            assert row is not None and waiting is not None
+            waiting.rows.remove((due, seq, row))
+            self._busy[contact] = row.id
+            return row
+        return None
+
+    def _wake_delayed(self, now: float) -> None:
+        while self._delayed and self._delayed[0][0] <= now:
+            _, contact = heapq.heappop(self._delayed)
+            self._delayed_contacts.discard(contact)
+            self._freed(contact)
+
+    def _let_go(self, row: Row) -> None:
+        self._held.pop(row.id, None)
+        if self._busy.get(row.contact) == row.id:
+            del self._busy[row.contact]
+
+    def _block(self, row: Row) -> None:
+        stream = Stream(row.contact, row.priority)
+        waiting = self._streams.setdefault(stream, _Waiting())
+        waiting.blockers.add(row.id)
+        self._blocks[row.id] = stream
+        # Rows behind it may wait long: the store keeps them better than the window does.
+        for _, _, later in waiting.rows:
+            self._held.pop(later.id, None)
+        waiting.more = waiting.more or bool(waiting.rows)
+        waiting.rows.clear()
+
+    def _freed(self, contact: str) -> None:
+        for priority in PRIORITIES:
+            stream = Stream(contact, priority)
+            self._requeue(stream)
+            self._tidy(stream)
+
+    def _tidy(self, stream: Stream) -> None:
+        waiting = self._streams.get(stream)
+        if waiting is not None and waiting.idle() and stream.contact not in self._busy:
+            del self._streams[stream]

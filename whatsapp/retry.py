@@ -1,0 +1,92 @@
+"""Whether and when a failed attempt is made again.
+
+Pure: the random source is an argument, nothing sleeps or logs, nothing is known of lanes or the store.
+What an error means is decided in ``errors.py``; a new code of Meta's goes into the table there, not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from whatsapp.errors import Outcome, Verdict
+
+__all__ = ["GiveUp", "Retry", "RetryPolicy"]
+
+_MAX_DOUBLINGS = 64
+
+
+class Retry(msgspec.Struct, frozen=True):
+    """Put the message back and try again."""
+
+    delay_s: float
+    """How long it waits at least."""
+
+
+class GiveUp(msgspec.Struct, frozen=True):
+    """Dead letter: only a person may have it tried again."""
+
+    exhausted: bool
+    """True: the attempts are used up. False: the refusal is final."""
+
+
+class RetryPolicy(msgspec.Struct, frozen=True):
+    """Exponential backoff with full jitter, capped, and a limit on attempts."""
+
+    max_attempts: int = 8
+    """Attempts that count, the first one among them."""
+    base_s: float = 1.0
+    """Ceiling of the delay after the first failure."""
+    cap_s: float = 300.0
+    """Ceiling of the delay after however many."""
+
+    def __post_init__(self) -> None:
+        if self.max_attempts < 1:
+            raise ValueError("max_attempts must be at least 1")
+        if not 0 < self.base_s <= self.cap_s < float("inf"):
+            raise ValueError("base_s must be above 0 and not above cap_s, and both finite")
+
+    def schedule(self, failures: int) -> float:
+        """Ceiling of the delay in seconds after so many failures: 0, base, 2 base, 4 base, up to the cap."""
+        if failures < 1:
+            return 0.0
+        return min(self.cap_s, self.base_s * 2.0 ** min(failures - 1, _MAX_DOUBLINGS))
+
+    def delay(
+        self,
+        failures: int,
+        random: Callable[[], float],
+        retry_after_s: float = 0.0,
+        first_delay_s: float = 0.0,
+    ) -> float:
+        """Seconds to wait: from the longer floor up to the schedule, or that floor where it is longer.
+
+        ``random`` gives values from 0 to below 1. Without floors this is full jitter: 0 up to the
+        schedule, so that messages that failed together do not come back together.
+        """
+        floor = max(0.0, retry_after_s, first_delay_s)
+        ceiling = max(floor, self.schedule(failures))
+        return min(ceiling, floor + random() * (ceiling - floor))
+
+    def decide(self, verdict: Verdict, failures: int, random: Callable[[], float]) -> Retry | GiveUp:
+        """What follows from a verdict on an attempt at a message with ``failures`` counted ones before it.
+
+        An attempt that does not count (``verdict.burn`` false) never uses the message up; one that counts
+        does when it is the last that the verdict or this policy allows. A parked message goes back without
+        a delay of its own, since its lane is what waits; to have it count after all, give the verdict with
+        ``burn`` set. For an unknown outcome this is what to do once the grace has passed without a word.
+        """
+        if verdict.outcome is Outcome.FAIL:
+            return GiveUp(exhausted=False)
+        if not verdict.burn:
+            if verdict.outcome is Outcome.PARK:
+                return Retry(verdict.delay_s)
+            return Retry(self.delay(max(1, failures), random, first_delay_s=verdict.delay_s))
+        counted = failures + 1
+        if counted >= self._limit(verdict):
+            return GiveUp(exhausted=True)
+        return Retry(self.delay(counted, random, first_delay_s=verdict.delay_s))
+
+    def _limit(self, verdict: Verdict) -> int:
+        return min(verdict.max_tries, self.max_attempts) if verdict.max_tries else self.max_attempts

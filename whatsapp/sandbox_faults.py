@@ -1,0 +1,121 @@
+"""What goes wrong in the sandbox on demand, and how much of it is left.
+
+Pure: the source of randomness is an argument. Owns which faults there are and their limits; what each does to
+a send or a webhook happens in ``sandbox_account.py``.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Annotated, Any
+
+import msgspec
+
+from whatsapp.sandbox_rules import Refused, SandboxError
+
+__all__ = ["ErrorFault", "FaultBook", "Faults", "HttpFault"]
+
+_Count = Annotated[int, msgspec.Meta(ge=1)]
+_Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+class ErrorFault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The next ``count`` sends are refused with this."""
+
+    code: Annotated[int, msgspec.Meta(ge=0)]
+    http: Annotated[int, msgspec.Meta(ge=400, le=599)] | None = None
+    count: _Count = 1
+    message: str = ""
+
+
+class HttpFault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The next ``count`` sends get this status and a page of HTML, as from a proxy on the way."""
+
+    status: Annotated[int, msgspec.Meta(ge=500, le=599)] = 503
+    count: _Count = 1
+
+
+class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Everything that goes wrong on demand. The defaults: nothing does."""
+
+    rate_limit: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    """Messages a second and number, in place of the usual limit; holds also where limits are not enforced."""
+    drop_answers: _Fraction = 0.0
+    """Part of the sends that are taken, and then the connection is closed without an answer."""
+    error: ErrorFault | None = None
+    delay_ms: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Every answer comes this much later; what was asked for is done at once."""
+    duplicate_webhooks: _Fraction = 0.0
+    """Part of the updates that are told twice."""
+    reorder_webhooks: bool | _Fraction = False
+    """Part of the messages whose statuses come in the reverse order; true: all."""
+    bad_token: bool = False
+    """Every call answers 190."""
+    http_5xx: HttpFault | None = None
+    statuses: bool = True
+    """False: no statuses are sent."""
+
+
+class FaultBook:
+    """The faults that are on, and how much of each is left."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self.now = Faults()
+
+    def change(self, wanted: Any) -> Faults:
+        """Set the faults named in ``wanted``; null ends one, ``reset`` true ends all others first.
+
+        Returns what is on afterwards. Raises SandboxError, and changes nothing, where a key is unknown or a
+        value cannot be used.
+        """
+        if not isinstance(wanted, dict):
+            raise SandboxError("Faults must be a JSON object.")
+        asked = dict(wanted)
+        reset = asked.pop("reset", False)
+        if not isinstance(reset, bool):
+            raise SandboxError("reset must be true or false.")
+        if unknown := sorted(map(str, asked.keys() - set(Faults.__struct_fields__))):
+            raise SandboxError(
+                f"{unknown[0]} is not a fault; these are: {', '.join(Faults.__struct_fields__)}."
+            )
+        merged = {} if reset else msgspec.to_builtins(self.now)
+        merged.update(asked)
+        try:
+            self.now = msgspec.convert({key: v for key, v in merged.items() if v is not None}, Faults)
+        except msgspec.ValidationError as error:
+            raise SandboxError(f"Fault refused: {error}.") from error
+        return self.now
+
+    def take_http(self) -> int:
+        """The HTTP status that this send gets from a proxy; 0: none. Counts it off."""
+        fault = self.now.http_5xx
+        if fault is None:
+            return 0
+        left = msgspec.structs.replace(fault, count=fault.count - 1) if fault.count > 1 else None
+        self.now = msgspec.structs.replace(self.now, http_5xx=left)
+        return fault.status
+
+    def take_error(self) -> Refused | None:
+        """The refusal that this send gets; counts it off."""
+        fault = self.now.error
+        if fault is None:
+            return None
+        left = msgspec.structs.replace(fault, count=fault.count - 1) if fault.count > 1 else None
+        self.now = msgspec.structs.replace(self.now, error=left)
+        return Refused(fault.code, "Asked for as a fault.", http=fault.http or 0, title=fault.message)
+
+    def drops_answer(self) -> bool:
+        """Whether the answer to this send gets lost."""
+        return self._happens(self.now.drop_answers)
+
+    def duplicates(self) -> bool:
+        """Whether this update is told twice."""
+        return self._happens(self.now.duplicate_webhooks)
+
+    def reorders(self) -> bool:
+        """Whether this message's statuses come in the reverse order."""
+        return self._happens(float(self.now.reorder_webhooks))
+
+    def _happens(self, fraction: float) -> bool:
+        return fraction > 0 and self._rng.random() < fraction

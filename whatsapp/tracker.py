@@ -1,0 +1,248 @@
+"""Carries what the log says about our rows to the rows: statuses of Meta's, and the end of tasks.
+
+A consumer of the log. Owns the reading of events into moves (pure: :func:`change_of_status`) and the telling
+of what follows from them: ``message.sent`` where a status is the first proof, ``message.doubled``,
+``task.completed``. Each step may be repeated: events have keys, rows move forward only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+import msgspec
+
+from store.base import Store
+from store.records import Change, Cursor, Event, Lease, NewEvent, RowView
+from store.states import ENDED, OPEN, State
+from whatsapp.errors import meta_object, parse_status_error
+from whatsapp.events import EventType, build_event, task_key, task_of
+from whatsapp.outcome import doubled, outcome_data, sent_key
+
+__all__ = ["StatusEvent", "Tracker", "change_of_status"]
+
+_STATE_OF = {
+    "sent": State.SENT,
+    "delivered": State.DELIVERED,
+    "read": State.READ,
+    "played": State.PLAYED,
+    "failed": State.FAILED,
+}
+_STATUS_TYPES = frozenset(
+    {
+        EventType.MESSAGE_STATUS,
+        EventType.MESSAGE_DELIVERED,
+        EventType.MESSAGE_READ,
+        EventType.MESSAGE_PLAYED,
+        EventType.MESSAGE_FAILED,
+    }
+)
+_STATE_AFTER = {
+    EventType.MESSAGE_SENT: State.SENT,
+    EventType.MESSAGE_FAILED: State.FAILED,
+    EventType.MESSAGE_UNKNOWN: State.UNKNOWN,
+    EventType.MESSAGE_EXPIRED: State.EXPIRED,
+    EventType.MESSAGE_CANCELLED: State.CANCELLED,
+}
+_STATUS_KEY = "st:"
+_PROOFS = frozenset({State.SENT, State.DELIVERED, State.READ, State.PLAYED})
+
+
+class _Status(msgspec.Struct):
+    id: str = ""
+    status: str = ""
+    errors: object = None
+
+
+class _Data(msgspec.Struct):
+    status: _Status | None = None
+    attempt: int | None = None
+    wamid: str | None = None
+    error: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Body(msgspec.Struct):
+    data: _Data
+
+
+class StatusEvent(msgspec.Struct, frozen=True):
+    """A status of Meta's that is about one of our rows."""
+
+    row_id: str
+    state: State
+    attempt: int
+    """The attempt it answers; 0 where Meta did not echo our reference."""
+    wamid: str
+    at: int
+    phone_number_id: str
+    error: bytes
+
+
+def change_of_status(status: StatusEvent) -> Change:
+    """What a status does to its row. A failure settles only the attempt it is about (CLOUD_API.md 4.6)."""
+    if status.state is State.FAILED:
+        return Change(
+            status.row_id,
+            State.FAILED,
+            status.at,
+            attempt=status.attempt,
+            only_from=(State.SENDING, State.UNKNOWN, State.SENT),
+            wamid=status.wamid,
+            error=status.error,
+        )
+    return Change(status.row_id, status.state, status.at, wamid=status.wamid)
+
+
+class Tracker:
+    """The handler of the consumer ``tracker``."""
+
+    def __init__(self, store: Store, *, now_ms: Callable[[], int]) -> None:
+        self._store = store
+        self._now_ms = now_ms
+
+    async def handle(self, batch: Sequence[Event], cursor: Cursor, lease: Lease) -> None:
+        """Apply a batch, then save the cursor. Raises StoreUnavailable, LeaseLost."""
+        statuses = await self._statuses(batch)
+        changes = [change_of_status(status) for status in statuses]
+        if not self._store.atomic:
+            changes += [change for event in batch if (change := _change_of_outcome(event))]
+        if changes:
+            await self._store.apply(changes, await self._derived(statuses))
+        await self._complete(_ended_tasks(batch, statuses))
+        await self._store.save_cursor(cursor, lease)
+
+    async def _statuses(self, batch: Sequence[Event]) -> list[StatusEvent]:
+        found = [read for event in batch if (read := _read_status(event)) is not None]
+        # Meta echoes our reference in statuses; where it did not, the id that it gave the message names the
+        # row.
+        nameless = {status.wamid for status in found if not status.row_id}
+        by_wamid = await self._store.find_by_wamid(nameless) if nameless else {}
+        named = []
+        for status in found:
+            row_id = status.row_id or by_wamid.get(status.wamid, "")
+            if row_id:
+                named.append(msgspec.structs.replace(status, row_id=row_id))
+        return named
+
+    async def _derived(self, statuses: Sequence[StatusEvent]) -> list[NewEvent]:
+        """Events that follow from statuses, by what the rows are before they are applied.
+
+        A double is told with every batch that has a status of its row, and is once in the log by its key: its
+        ids may come together, or a crash may have come between the storing of one and the telling.
+        """
+        proofs = [status for status in statuses if status.state in _PROOFS]
+        views = await self._store.find_rows({status.row_id for status in proofs}) if proofs else {}
+        events = []
+        wamids = {row_id: dict.fromkeys(view.wamids) for row_id, view in views.items()}
+        for status in proofs:
+            view = views.get(status.row_id)
+            if view is None:
+                continue
+            if view.row.state in OPEN:
+                events.append(self._first_proof(view, status))
+            if status.wamid:
+                wamids[status.row_id][status.wamid] = None
+        events += [
+            doubled(views[row_id].row, tuple(ids), self._now_ms())
+            for row_id, ids in wamids.items()
+            if len(ids) > 1
+        ]
+        return events
+
+    def _first_proof(self, view: RowView, status: StatusEvent) -> NewEvent:
+        data = outcome_data(view.row, wamid=status.wamid, proof=status.state.value)
+        return self._event(EventType.MESSAGE_SENT, sent_key(view.row.id), view, data)
+
+    def _event(self, type: str, key: str, view: RowView, data: dict[str, object]) -> NewEvent:
+        row = view.row
+        return build_event(
+            type,
+            key,
+            self._now_ms(),
+            data,
+            phone_number_id=row.lane,
+            contact=row.contact,
+            message_id=row.id,
+        )
+
+    async def _complete(self, task_ids: Collection[str]) -> None:
+        finished = await self._store.finished_tasks(task_ids) if task_ids else set()
+        if not finished:
+            return
+        now = self._now_ms()
+        await self._store.apply((), [await self._completed(task_id, now) for task_id in sorted(finished)])
+        await self._store.complete_tasks(finished, now)
+
+    async def _completed(self, task_id: str, now: int) -> NewEvent:
+        task = await self._store.find_task(task_id)
+        counts = {state.value: number for state, number in task.counts.items()} if task else {}
+        return build_event(
+            EventType.TASK_COMPLETED,
+            task_key(task_id, "completed"),
+            now,
+            {"task_id": task_id, "counts": counts},
+        )
+
+
+def _read_status(event: Event) -> StatusEvent | None:
+    """The status in an event of the webhook's; None for any other event. ``row_id`` is empty where Meta gave
+    no reference."""
+    if event.type not in _STATUS_TYPES or not event.key.startswith(_STATUS_KEY):
+        return None
+    data = _decode(event)
+    if data is None or data.status is None:
+        return None
+    state = _STATE_OF.get(data.status.status)
+    if state is None:
+        return None
+    error = b""
+    if state is State.FAILED:
+        errors = data.status.errors
+        first = errors[0] if isinstance(errors, list) and errors else None
+        error = msgspec.json.encode(meta_object(parse_status_error(first)))
+    return StatusEvent(
+        event.message_id,
+        state,
+        data.attempt or 0,
+        data.status.id,
+        event.at,
+        event.phone_number_id,
+        error,
+    )
+
+
+def _change_of_outcome(event: Event) -> Change | None:
+    """The move that the lane stored together with this event; a crash may have come between the two."""
+    state = _STATE_AFTER.get(event.type)
+    if state is None or not event.message_id or event.key.startswith(_STATUS_KEY):
+        return None
+    data = _decode(event)
+    if data is None or data.attempt is None:
+        return None
+    if state is State.SENT:
+        return Change(event.message_id, state, event.at, wamid=data.wamid or "")
+    return Change(
+        event.message_id,
+        state,
+        event.at,
+        attempt=data.attempt,
+        only_from=(State.SENDING,),
+        burn=state is State.FAILED,
+        doubt=state is State.UNKNOWN,
+        error=bytes(data.error),
+    )
+
+
+def _decode(event: Event) -> _Data | None:
+    try:
+        return msgspec.json.decode(event.body, type=_Body).data
+    except msgspec.MsgspecError:
+        return None
+
+
+def _ended_tasks(batch: Sequence[Event], statuses: Sequence[StatusEvent]) -> set[str]:
+    """Tasks of which a row may have ended in this batch."""
+    tasks = {task_of(status.row_id) for status in statuses if status.state in ENDED}
+    for event in batch:
+        if event.message_id and _STATE_AFTER.get(event.type) in ENDED:
+            tasks.add(task_of(event.message_id))
+    return tasks

@@ -1,0 +1,113 @@
+"""Rows whose outcome nobody knows, and the end of their grace.
+
+Owns the waiting: a row stays ``unknown`` until a status settles it, or until ``grace_s`` have passed in which
+Meta's word could have reached us. Time in which the store was away does not count, and at the end of it the
+tracker must first have passed all that had come in by then. What follows is decided in ``outcome.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+from collections.abc import Callable
+
+from store.base import Store
+from store.errors import StoreError
+from store.log import Log
+from store.monitor import StoreMonitor
+from store.records import Row
+from store.states import State
+from whatsapp.outcome import resolve_unknown
+from whatsapp.retry import RetryPolicy
+
+__all__ = ["TRACKER", "UnknownRows"]
+
+_log = logging.getLogger(__name__)
+
+TRACKER = "tracker"
+"""Name of the consumer that carries statuses to rows."""
+_LOOK_S = 0.25
+
+
+class UnknownRows:
+    """Those of one lane."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        log: Log,
+        monitor: StoreMonitor,
+        grace_s: float,
+        resend: bool,
+        policy: RetryPolicy,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._store = store
+        self._log = log
+        self._monitor = monitor
+        self._grace_s = grace_s
+        self._resend = resend
+        self._policy = policy
+        self._now_ms = now_ms
+        self._waiting: list[tuple[float, int, int, Row]] = []  # (up_seconds, seq, attempt, row)
+        self._attempts: dict[str, int] = {}  # rows of these that no status has settled
+
+    def add(self, row: Row) -> None:
+        """Begin a row's grace."""
+        self._attempts[row.id] = row.attempt
+        heapq.heappush(self._waiting, (self._monitor.up_seconds + self._grace_s, row.seq, row.attempt, row))
+
+    def settled(self, row_id: str) -> None:
+        """A status has proved that Meta took the row."""
+        self._attempts.pop(row_id, None)
+
+    def __len__(self) -> int:
+        return len(self._attempts)
+
+    async def run(self, resolved: Callable[[], None]) -> None:
+        """Resolve rows whose grace is over, and tell ``resolved`` each time; until cancelled."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            over = self._over()
+            while over:
+                try:
+                    await self._resolve(over)
+                    resolved()
+                    break
+                except StoreError as error:
+                    _log.warning("store away, unknown rows wait: %s", error.message)
+                    await asyncio.sleep(_LOOK_S)
+
+    def _over(self) -> list[Row]:
+        rows = []
+        while self._waiting and self._waiting[0][0] <= self._monitor.up_seconds:
+            row = heapq.heappop(self._waiting)[3]
+            if self._attempts.get(row.id) == row.attempt:
+                del self._attempts[row.id]
+                rows.append(row)
+        return rows
+
+    async def _resolve(self, rows: list[Row]) -> None:
+        await self.tracker_caught_up()
+        views = await self._store.find_rows([row.id for row in rows])
+        still = [
+            view.row
+            for row in rows
+            if (view := views.get(row.id)) is not None
+            and view.row.state is State.UNKNOWN
+            and view.row.attempt == row.attempt
+        ]
+        now = self._now_ms()
+        settlements = [resolve_unknown(row, self._resend, self._policy, now) for row in still]
+        if settlements:
+            await self._store.apply([s.change for s in settlements], [s.event for s in settlements])
+
+    async def tracker_caught_up(self) -> None:
+        """Return once the tracker has passed all that is in the log now."""
+        await self._tracker_passed((await self._log.bounds()).head)
+
+    async def _tracker_passed(self, head: int) -> None:
+        while await self._store.load_cursor(TRACKER) < head:  # noqa: ASYNC110 - it may run in another process
+            await asyncio.sleep(_LOOK_S)

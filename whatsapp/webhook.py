@@ -1,0 +1,187 @@
+"""Meta's webhooks: the bytes of one body to the updates in it.
+
+Pure. Owns the walk over the envelope (CLOUD_API.md 4.3); what becomes of a single item is said in
+``webhook_items.py``. Knows nothing of the log, of contacts' keys or of rows.
+
+Meta adds fields, types and statuses without notice, so nothing is modelled: Meta's objects go into ``data``
+as decoded, what is unknown is passed on, and only what breaks the walk is set aside as
+``webhook.unparsed``. That is an item which is not of the kind that its place calls for (a message that is
+no object, ``changes`` that is no list), or one whose naming field (``field`` of a change, ``type`` of a
+message or status, ``status``) is missing where nothing else tells, or is not text. Any other field of a
+wrong type inside a message or status is taken for missing, and the item for what it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from whatsapp.envelope import BadPayload, decode_envelope
+from whatsapp.people import Contacts, IdentityChange, text_of
+from whatsapp.webhook_items import (
+    ACCOUNT_FIELDS,
+    ECHOES,
+    MESSAGE_FIELDS,
+    MESSAGES,
+    TEMPLATE_FIELDS,
+    Frame,
+    Unreadable,
+    Update,
+    ids_beside,
+    read_error,
+    read_message,
+    read_other,
+    read_status,
+    unparsed,
+    whole_change,
+)
+
+__all__ = ["BadPayload", "IdentityChange", "Update", "parse"]
+
+Json = dict[str, Any]
+
+_OBJECT_FIELDS = MESSAGE_FIELDS | TEMPLATE_FIELDS | ACCOUNT_FIELDS
+_AROUND = frozenset({"messaging_product", "metadata", "contacts", "field"})
+"""Parts of a message field's value that only say something about its other parts."""
+
+_Reader = Callable[[Frame, str, Any], Update]
+
+_READERS: dict[str, _Reader] = {
+    MESSAGES: read_message,
+    ECHOES: read_message,
+    "statuses": read_status,
+    "errors": read_error,
+}
+
+
+def parse(body: bytes) -> list[Update]:
+    """Every update of a webhook, in Meta's order.
+
+    An update may be in it twice, with one key. Raises :class:`BadPayload`, and nothing else, for a body
+    that is no envelope of WhatsApp's. A broken part inside one becomes an update of its own.
+
+    ===================  ==============================================================================
+    event                data
+    ===================  ==============================================================================
+    message.received     message, contact or null, metadata, text
+    message.echo         the same, and field
+    contact.changed      as message.received, and change: old_phone, new_phone, old_user_id, new_user_id,
+                         or null where only the security code is new
+    message.<status>     status, contact, metadata, task_id, message_id, wamid, attempt (null if not ours)
+    webhook.error        error, field, metadata, entry_id, time
+    template.status,     field, value, entry_id, time
+    account.update
+    webhook.other        the same; for one item of a message field also part (the list it stood in),
+                         contact and metadata, and for a message its text
+    webhook.unparsed     raw, where (entry[0].changes[2].value.messages[1]), why
+    ===================  ==============================================================================
+
+    A status out of ``standby`` also has ``field``.
+    """
+    return list(_read_entries(decode_envelope(body)))
+
+
+def _read_entries(entries: list[Any]) -> Iterator[Update]:
+    for i, entry in enumerate(entries):
+        where = f"entry[{i}]"
+        if not isinstance(entry, dict):
+            yield unparsed(Frame(), entry, where, "an entry must be an object")
+            continue
+        changes = entry.get("changes")
+        if not isinstance(changes, list):
+            yield unparsed(_frame(entry), entry, where, "an entry must have a list of changes")
+            continue
+        for j, change in enumerate(changes):
+            yield from _read_change(entry, change, f"{where}.changes[{j}]")
+
+
+def _read_change(entry: Json, change: Any, where: str) -> Iterator[Update]:
+    if not isinstance(change, dict):
+        yield unparsed(_frame(entry), change, where, "a change must be an object")
+        return
+    value = change.get("value")
+    field = _field_of(entry, change, value)
+    if not field:
+        yield unparsed(_frame(entry), change, where, "a change must name its field")
+    elif not isinstance(value, dict):
+        if field in _OBJECT_FIELDS:
+            why = "the value of this field must be an object"
+            yield unparsed(_frame(entry, field), change, where, why)
+        else:
+            yield whole_change(_frame(entry, field), value)
+    elif field in MESSAGE_FIELDS:
+        yield from _read_parts(entry, field, value, f"{where}.value")
+    else:
+        yield whole_change(_frame(entry, field, value.get("metadata")), value)
+
+
+def _field_of(entry: Json, change: Json, value: Any) -> str:
+    """The name of a change's field; some of Meta's samples have it a level off (CLOUD_API.md 4.7)."""
+    field = change.get("field")
+    if field is None and isinstance(value, dict):
+        field = value.get("field")
+    if field is None:
+        field = entry.get("field")
+    return field if isinstance(field, str) else ""
+
+
+def _read_parts(entry: Json, field: str, value: Json, where: str) -> Iterator[Update]:
+    """The items of a message field, whose value may hold several lists at once (CLOUD_API.md 4.3)."""
+    people: list[Json] = []
+    broken: list[tuple[str, Any, str]] = []
+    for path, item, why in _items(value.get("contacts"), f"{where}.contacts"):
+        if isinstance(item, dict) and not why:
+            people.append(item)
+        else:
+            broken.append((path, item, why or "a contact must be an object"))
+    metadata = value.get("metadata")
+    if not isinstance(metadata, dict | None):
+        broken.append((f"{where}.metadata", metadata, "metadata must be an object"))
+    frame = _frame(entry, field, metadata, people, ids_beside(value) if "errors" in value else "")
+    for path, item, why in broken:
+        yield unparsed(frame, item, path, why)
+    empty = True
+    for part, items in value.items():
+        if part not in _AROUND:
+            for path, item, why in _items(items, f"{where}.{part}"):
+                empty = False
+                yield _read_item(frame, part, item, path, why)
+    if empty:
+        yield whole_change(frame, value)
+
+
+def _read_item(frame: Frame, part: str, item: Any, where: str, why: str) -> Update:
+    reader = _READERS.get(part)
+    if reader is None:
+        return read_other(frame, part, item)
+    if why:
+        return unparsed(frame, item, where, why)
+    try:
+        return reader(frame, part, item)
+    except Unreadable as error:
+        return unparsed(frame, item, where, str(error))
+
+
+def _items(items: Any, where: str) -> Iterator[tuple[str, Any, str]]:
+    """Path and item of each in a list, which may be missing; of what is no list, itself and the reason."""
+    if isinstance(items, list):
+        for i, item in enumerate(items):
+            yield f"{where}[{i}]", item, ""
+    elif items is not None:
+        yield where, items, "this must be a list"
+
+
+def _frame(
+    entry: Json, field: str = "", metadata: Any = None, people: Sequence[Json] = (), beside: str = ""
+) -> Frame:
+    if not isinstance(metadata, dict):
+        metadata = None
+    return Frame(
+        entry_id=entry.get("id"),
+        time=entry.get("time"),
+        field=field,
+        metadata=metadata,
+        phone_number_id=text_of(metadata.get("phone_number_id")) if metadata else "",
+        contacts=Contacts(people),
+        beside=beside,
+    )

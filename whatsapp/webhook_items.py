@@ -1,0 +1,316 @@
+"""One item of a webhook to one update: the event's name, its data, and its key.
+
+Pure. Owns those three (docs/design.md, "In: a webhook's way"; CLOUD_API.md 4.4 to 4.7, CLOUD_API_2026.md 8 to
+10). Which items a body holds is found in ``webhook.py``, whom they are about in ``people.py``. A key
+recognises a repeated delivery, so it holds nothing that may differ between two: no position in a batch, no
+time of ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, NamedTuple
+
+import msgspec
+
+from whatsapp.events import EventType, RowRef, task_of
+from whatsapp.identity import Address
+from whatsapp.people import (
+    Contacts,
+    IdentityChange,
+    identity_change,
+    recipient,
+    recipient_key,
+    sender,
+    tells_identity,
+    text_of,
+)
+from whatsapp.plain_text import plain_text
+
+__all__ = [
+    "ACCOUNT_FIELDS",
+    "ECHOES",
+    "MESSAGES",
+    "MESSAGE_FIELDS",
+    "TEMPLATE_FIELDS",
+    "Frame",
+    "Unreadable",
+    "Update",
+    "ids_beside",
+    "read_error",
+    "read_message",
+    "read_other",
+    "read_status",
+    "unparsed",
+    "whole_change",
+]
+
+Json = dict[str, Any]
+
+MESSAGES = "messages"
+ECHOES = "message_echoes"
+_STANDBY = "standby"
+_ECHO_FIELDS = frozenset({ECHOES, "smb_message_echoes"})
+MESSAGE_FIELDS = frozenset({MESSAGES, _STANDBY}) | _ECHO_FIELDS
+"""Fields whose value holds lists of messages, statuses and errors. ``standby`` is what Meta's own agent
+answers: recorded, never taken for a message to answer (CLOUD_API_2026.md 6.4), but its statuses settle rows
+like any other."""
+_LISTS_WITH_IDS = (MESSAGES, ECHOES, "statuses")
+TEMPLATE_FIELDS = frozenset(
+    {
+        "message_template_status_update",
+        "message_template_quality_update",
+        "message_template_components_update",
+        "template_category_update",
+    }
+)
+ACCOUNT_FIELDS = frozenset(
+    {
+        "account_update",
+        "account_review_update",
+        "account_alerts",
+        "account_settings_update",
+        "phone_number_quality_update",
+        "phone_number_name_update",
+        "business_capability_update",
+        "security",
+    }
+)
+_MESSAGE_STATUS_TYPES = frozenset({"", "message"})
+"""Calls and payments have statuses too, and name them (CLOUD_API.md 4.6)."""
+_STATUS_EVENTS = {
+    "delivered": EventType.MESSAGE_DELIVERED,
+    "read": EventType.MESSAGE_READ,
+    "played": EventType.MESSAGE_PLAYED,
+    "failed": EventType.MESSAGE_FAILED,
+}
+_NOBODY = Address()
+_MAX_KEY = 512
+"""Characters. Ids are of unknown length (CLOUD_API.md 0.1), a store's unique index is not."""
+
+
+class Update(msgspec.Struct, frozen=True, gc=False):
+    """One thing that a webhook tells."""
+
+    key: str
+    """Equal for every delivery of the same update, and for no other update."""
+    type: str
+    """An :class:`EventType`."""
+    data: Json
+    """The event's ``data``, safe to encode as JSON; Meta's objects in it are as they came."""
+    phone_number_id: str = ""
+    """Our number; empty where the update names none, as those about accounts and templates."""
+    address: Address = _NOBODY
+    """The customer concerned. Of an identity change the old address if that is known, else the new one."""
+    message_id: str = ""
+    """The outbox row that a status is about, if ``biz_opaque_callback_data`` is ours."""
+    attempt: int = 0
+    """Which attempt at that row; 0 where there is none."""
+    change: IdentityChange | None = None
+    """What an identity change moves."""
+    inbound: bool = False
+    """A customer wrote to us: it counts against the number's throughput and opens the window. True for
+    nothing but messages of the field ``messages``; never for those of the system, of ``standby`` and of
+    ``history``."""
+
+
+class Unreadable(Exception):
+    """A part that breaks the walk; the text says why."""
+
+
+class Frame(NamedTuple):
+    """What stands around an item."""
+
+    entry_id: Any = None
+    time: Any = None
+    field: str = ""
+    metadata: Json | None = None
+    phone_number_id: str = ""
+    contacts: Contacts = Contacts()
+    beside: str = ""
+    """:func:`ids_beside` of the value, where it holds errors."""
+
+
+def read_message(frame: Frame, part: str, message: Any) -> Update:
+    """A message of a customer's, an echo of ours, or a note of the system's. Raises :class:`Unreadable`."""
+    if not isinstance(message, dict):
+        raise Unreadable("a message must be an object")
+    kind = _name_of(message, "type")
+    is_echo = part == ECHOES or frame.field in _ECHO_FIELDS
+    address, contact = sender(message, frame.contacts, echo=is_echo)
+    wamid = text_of(message.get("id"))
+    type = _message_event(frame, message, kind, is_echo)
+    text = plain_text(message)
+    data: Json
+    if type == EventType.WEBHOOK_OTHER:
+        data = _other_data(frame, part, message, contact) | {"text": text}
+    else:
+        data = {"message": message, "contact": contact, "metadata": frame.metadata, "text": text}
+        if frame.field != MESSAGES:
+            data["field"] = frame.field
+    change = None
+    if type == EventType.CONTACT_CHANGED:
+        change = identity_change(message)
+        data["change"] = change.as_data() if change else None
+        if change:
+            address = change.old or change.new
+    return Update(
+        key=_key(f"in:{frame.field}:{wamid}" if wamid else "", frame, part, message),
+        type=type,
+        data=data,
+        phone_number_id=frame.phone_number_id,
+        address=address,
+        change=change,
+        inbound=type == EventType.MESSAGE_RECEIVED,
+    )
+
+
+def _message_event(frame: Frame, message: Json, kind: str, is_echo: bool) -> str:
+    """A system message is written by nobody: it is never ``message.received``, whatever it says."""
+    if kind == "system" and not is_echo:
+        return EventType.CONTACT_CHANGED if tells_identity(message) else EventType.WEBHOOK_OTHER
+    if frame.field == _STANDBY:
+        return EventType.WEBHOOK_OTHER
+    return EventType.MESSAGE_ECHO if is_echo else EventType.MESSAGE_RECEIVED
+
+
+def read_status(frame: Frame, part: str, status: Any) -> Update:
+    """What became of a message, or of something else that has statuses. Raises :class:`Unreadable`."""
+    if not isinstance(status, dict):
+        raise Unreadable("a status must be an object")
+    kind = _name_of(status, "type")
+    name = _name_of(status, "status")
+    address, contact = recipient(status, frame.contacts)
+    wamid = text_of(status.get("id"))
+    if kind not in _MESSAGE_STATUS_TYPES:
+        return Update(
+            key=_key("", frame, part, status),
+            type=EventType.WEBHOOK_OTHER,
+            data=_other_data(frame, part, status, contact),
+            phone_number_id=frame.phone_number_id,
+            address=address,
+        )
+    row = RowRef.parse(status.get("biz_opaque_callback_data"))
+    data = {
+        "status": status,
+        "contact": contact,
+        "metadata": frame.metadata,
+        "task_id": task_of(row.row_id) if row else None,
+        "message_id": row.row_id if row else None,
+        "wamid": wamid or None,
+        "attempt": row.attempt if row else None,
+    }
+    if frame.field != MESSAGES:
+        data["field"] = frame.field
+    own = f"st:{wamid}:{name}:{recipient_key(status)}" if wamid and name else ""
+    return Update(
+        key=_key(own, frame, part, status),
+        type=_STATUS_EVENTS.get(name, EventType.MESSAGE_STATUS),
+        data=data,
+        phone_number_id=frame.phone_number_id,
+        address=address,
+        message_id=row.row_id if row else "",
+        attempt=row.attempt if row else 0,
+    )
+
+
+def read_error(frame: Frame, part: str, error: Any) -> Update:
+    """An error that stands beside messages or alone. Raises :class:`Unreadable`.
+
+    The key covers the ids beside it: the same error beside another message is another error. Alone, and in an
+    entry without ``time``, nothing tells a second one from a repeated delivery.
+    """
+    if not isinstance(error, dict):
+        raise Unreadable("an error must be an object")
+    return Update(
+        key=_key("", frame, part, [error, frame.beside]),
+        type=EventType.WEBHOOK_ERROR,
+        data={
+            "error": error,
+            "field": frame.field,
+            "metadata": frame.metadata,
+            "entry_id": frame.entry_id,
+            "time": frame.time,
+        },
+        phone_number_id=frame.phone_number_id,
+    )
+
+
+def read_other(frame: Frame, part: str, item: Any) -> Update:
+    """Something in a message field that has no reader of its own, such as ``user_actions``."""
+    return Update(
+        key=_key("", frame, part, item),
+        type=EventType.WEBHOOK_OTHER,
+        data=_other_data(frame, part, item, None),
+        phone_number_id=frame.phone_number_id,
+    )
+
+
+def whole_change(frame: Frame, value: Any) -> Update:
+    """A change passed on as one: what it holds is for the reader of its field."""
+    type = EventType.WEBHOOK_OTHER
+    if frame.field in TEMPLATE_FIELDS:
+        type = EventType.TEMPLATE_STATUS
+    elif frame.field in ACCOUNT_FIELDS:
+        type = EventType.ACCOUNT_UPDATE
+    return Update(
+        key=_key("", frame, "", value),
+        type=type,
+        data={"field": frame.field, "value": value, "entry_id": frame.entry_id, "time": frame.time},
+        phone_number_id=frame.phone_number_id,
+    )
+
+
+def ids_beside(value: Json) -> str:
+    """A hash of the ids of all messages and statuses in a value."""
+    lists = (value.get(name) for name in _LISTS_WITH_IDS)
+    ids = [_id_of(item) for items in lists if isinstance(items, list) for item in items]
+    return hashlib.sha256(msgspec.json.encode(ids)).hexdigest()
+
+
+def unparsed(frame: Frame, raw: Any, where: str, why: str) -> Update:
+    """A part that was not understood, kept as it came."""
+    return Update(
+        key=_key("", frame, "", raw),
+        type=EventType.WEBHOOK_UNPARSED,
+        data={"raw": raw, "where": where, "why": why},
+        phone_number_id=frame.phone_number_id,
+    )
+
+
+def _other_data(frame: Frame, part: str, item: Any, contact: Json | None) -> Json:
+    return {
+        "field": frame.field,
+        "part": part,
+        "value": item,
+        "entry_id": frame.entry_id,
+        "time": frame.time,
+        "contact": contact,
+        "metadata": frame.metadata,
+    }
+
+
+def _name_of(item: Json, field: str) -> str:
+    """The text that says what an item is; empty if it is missing."""
+    name = item.get(field)
+    if name is None:
+        return ""
+    if not isinstance(name, str):
+        raise Unreadable(f'the field "{field}" must be text')
+    return name
+
+
+def _key(own: str, frame: Frame, part: str, item: Any) -> str:
+    """``own`` if there is one and it is of a sane length, else one made of the item's content.
+
+    The latter takes in the number, as the same error or action may reach two of ours within one entry.
+    """
+    if own and len(own) <= _MAX_KEY:
+        return own
+    content = msgspec.json.encode([frame.phone_number_id, part, item], order="sorted")
+    head = f"up:{text_of(frame.entry_id)}:{text_of(frame.time)}:{frame.field}"
+    return f"{head[: _MAX_KEY - 65]}:{hashlib.sha256(content).hexdigest()}"
+
+
+def _id_of(item: Any) -> str:
+    return text_of(item.get("id")) if isinstance(item, dict) else ""
