@@ -1,0 +1,168 @@
+"""What all REST handlers share: authorisation, reading a body, and the one table from errors to HTTP answers.
+
+An answer that refuses has the shape of API.md: ``{"success": false, "error", "code", "details"?, "meta"?}``.
+Errors that the gateway did not expect are logged with their trace and answered without it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from tornado.web import HTTPError, RequestHandler
+
+from handlers.access import Access, AccessDenied, KeyRequired
+from store.errors import GatewayError, StoreError, StoreUnavailable
+from whatsapp.failures import Draining, InvalidRequest
+from whatsapp.webhook import BadPayload
+
+__all__ = ["BaseHandler", "NotJson", "UnknownPath", "error_answer", "status_of"]
+
+_log = logging.getLogger(__name__)
+
+MAX_DETAILS = 100
+RETRY_AFTER_S = "2"
+
+
+class NotJson(GatewayError):
+    """The body is no JSON, or does not say that it is."""
+
+    code = "not_json"
+
+
+class UnsupportedMedia(GatewayError):
+    """The body is of a type that the path does not take."""
+
+    code = "unsupported_media_type"
+
+
+class UnknownPath(GatewayError):
+    """There is nothing at this path."""
+
+    code = "not_found"
+
+
+class NotFound(GatewayError):
+    """What the path names does not exist."""
+
+    code = "not_found"
+
+
+STATUS_OF: dict[type[GatewayError], int] = {
+    NotJson: 400,
+    InvalidRequest: 400,
+    BadPayload: 400,
+    KeyRequired: 401,
+    AccessDenied: 403,
+    UnknownPath: 404,
+    NotFound: 404,
+    UnsupportedMedia: 415,
+    Draining: 503,
+    StoreUnavailable: 503,
+    StoreError: 500,
+    GatewayError: 500,
+}
+"""The HTTP status of every kind of error; a kind that is not here has that of its nearest base."""
+
+
+def status_of(error: GatewayError) -> int:
+    """The HTTP status that this error is answered with."""
+    return next(STATUS_OF[kind] for kind in type(error).__mro__ if kind in STATUS_OF)
+
+
+def error_answer(code: str, message: str, details: tuple[tuple[str, str], ...] = ()) -> dict[str, Any]:
+    """The body of a refusal."""
+    answer: dict[str, Any] = {"success": False, "error": message, "code": code}
+    if details:
+        answer["details"] = [{"path": path, "problem": problem} for path, problem in details[:MAX_DETAILS]]
+    return answer
+
+
+class BaseHandler(RequestHandler):
+    """One REST resource. ``errors`` counts every refusal by its code."""
+
+    public = False
+    """Whether the path may be called without a key, from anywhere."""
+
+    def initialize(self, *, access: Access, errors: Counter[str], **collaborators: Any) -> None:
+        """Take the collaborators; each handler names its own and keeps them as attributes."""
+        self._access = access
+        self._errors = errors
+        for name, collaborator in collaborators.items():
+            setattr(self, name, collaborator)
+
+    def prepare(self) -> None:
+        """Let in who may come in."""
+        if not self.public:
+            self._access.check(self.request)
+
+    def set_default_headers(self) -> None:
+        """Answers are JSON unless a handler says otherwise."""
+        self.set_header("Content-Type", "application/json; charset=utf-8")
+        self.clear_header("Server")
+
+    def read_json(self) -> dict[str, Any]:
+        """The body, which must be a JSON object and say so. Raises NotJson, UnsupportedMedia.
+
+        The type is asked for because a web page may send anything else to any address without asking.
+        """
+        kind = self.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise UnsupportedMedia("send the body as JSON, with the header Content-Type: application/json")
+        try:
+            body = msgspec.json.decode(self.request.body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise NotJson(f"the body is not valid JSON: {error}") from error
+        if not isinstance(body, dict):
+            raise NotJson("the body must be a JSON object")
+        return body
+
+    def answer(self, body: object, status: int = 200) -> None:
+        """End the request with a JSON answer."""
+        self.set_status(status)
+        self.finish(msgspec.json.encode(body))
+
+    def refuse(self, error: GatewayError) -> None:
+        """End the request with what an error says to its caller."""
+        self._errors[error.code] += 1
+        status = status_of(error)
+        if status == 503:
+            self.set_header("Retry-After", RETRY_AFTER_S)
+        self.answer(error_answer(error.code, error.message, error.details), status)
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Tornado's way to tell of what a handler raised."""
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        if isinstance(error, GatewayError):
+            self.refuse(error)
+            return
+        code = "internal" if status_code >= 500 else f"http_{status_code}"
+        self._errors[code] += 1
+        self.answer(error_answer(code, _sentence(status_code, self.request.method or "")), status_code)
+
+    def log_exception(self, *exc_info: Any) -> None:
+        """Only what nobody expected is worth a trace."""
+        error = exc_info[1]
+        if isinstance(error, HTTPError) or (isinstance(error, GatewayError) and status_of(error) != 500):
+            return
+        _log.error("request failed: %s %s", self.request.method, self.request.path, exc_info=exc_info)
+
+
+class NothingHere(BaseHandler):
+    """Every path that is none."""
+
+    def prepare(self) -> None:
+        """Whatever the method; only who may call at all learns that there is nothing."""
+        super().prepare()
+        raise UnknownPath(f"there is nothing at {self.request.path[:200]}")
+
+
+def _sentence(status: int, method: str) -> str:
+    if status == 405:
+        return f"the method {method} is not allowed here"
+    if status >= 500:
+        return "the gateway failed at this, its log says why"
+    return HTTPStatus(status).phrase

@@ -1,0 +1,123 @@
+"""From a JSON object to the typed request of a path, with every fault named at once.
+
+Pure. A request type is a ``msgspec.Struct``: its fields, their types, defaults and bounds are the contract.
+What callers of the earlier service send is taken as it is (API.md, Part 1): ``null`` for a field left out,
+fields we do not know ignored and named in warnings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec.structs import FieldInfo
+
+from store.errors import Problem
+from whatsapp.failures import InvalidRequest
+
+__all__ = ["MAX_WARNINGS", "convert", "convert_each", "refuse_if"]
+
+MAX_WARNINGS = 100
+"""Named in an answer."""
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+def convert(body: Mapping[str, Any], type: type[T], *, strict: bool = False) -> tuple[T, list[str]]:
+    """The request and its warnings. Raises InvalidRequest that names every field at fault.
+
+    ``strict``: fields we do not know are at fault too (API.md, Part 2).
+    """
+    problems: list[Problem] = []
+    request, unknown = _convert(body, type, "", problems)
+    if strict:
+        problems += [(path, "is no field of this request") for path in unknown]
+    refuse_if(problems)
+    assert request is not None
+    return request, [_ignored(path) for path in unknown[:MAX_WARNINGS]]
+
+
+def convert_each(
+    items: Sequence[Any], type: type[T], path: str
+) -> tuple[list[T | None], list[Problem], list[str]]:
+    """Each item of a list, None where it is at fault; the faults; the warnings. Paths: ``path[i].field``."""
+    problems: list[Problem] = []
+    found: list[T | None] = []
+    warnings: list[str] = []
+    for number, item in enumerate(items):
+        where = f"{path}[{number}]"
+        if isinstance(item, dict):
+            request, unknown = _convert(item, type, where, problems)
+            found.append(request)
+            warnings += [_ignored(path) for path in unknown[: MAX_WARNINGS - len(warnings)]]
+        else:
+            problems.append((where, "must be an object"))
+            found.append(None)
+    return found, problems, warnings
+
+
+def refuse_if(problems: Sequence[Problem]) -> None:
+    """Raise InvalidRequest where there are any; the sentence names the first."""
+    if problems:
+        path, problem = problems[0]
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise InvalidRequest(f"{path}: {problem}{more}", problems)
+
+
+def _convert(
+    body: Mapping[str, Any], type: type[T], path: str, problems: list[Problem]
+) -> tuple[T | None, list[str]]:
+    values: dict[str, Any] = {}
+    before = len(problems)
+    known = _fields(type)
+    for name, field in known.items():
+        value = body.get(name)
+        if value is None:
+            if field.required:
+                problems.append((_join(path, name), "is required"))
+            continue
+        try:
+            values[field.name] = msgspec.convert(value, field.type)
+        except msgspec.ValidationError as error:
+            problems.append((_join(path, name), _problem(error)))
+    unknown = [_join(path, str(name)[:100]) for name in body if name not in known]
+    if len(problems) > before:
+        return None, unknown
+    return type(**values), unknown
+
+
+@lru_cache
+def _fields(type: type[msgspec.Struct]) -> Mapping[str, FieldInfo]:
+    # Asked once a recipient, and costs more than all else that is done for one.
+    return {field.encode_name: field for field in msgspec.structs.fields(type)}
+
+
+def _ignored(path: str) -> str:
+    return f"{path}: unknown field, ignored"
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _problem(error: msgspec.ValidationError) -> str:
+    """msgspec's sentence, in the words of a caller."""
+    text = str(error)
+    for theirs, ours in _WORDS:
+        text = text.replace(theirs, ours)
+    return text[:1].lower() + text[1:]
+
+
+_WORDS: Iterable[tuple[str, str]] = (
+    ("Expected `", "must be `"),
+    (" - at `$", " at `"),
+    ("`str`", "text"),
+    ("`int`", "a whole number"),
+    ("`bool`", "true or false"),
+    ("`array`", "a list"),
+    ("`object`", "an object"),
+    ("`str | int`", "text or a number"),
+    ("`int | str`", "text or a number"),
+)

@@ -1,0 +1,223 @@
+"""Sends: ``/api/send-message`` and ``/api/send-bulk`` (API.md, Messages).
+
+Owns the request types and their answers. A send that waits for its outcome goes through the outbox like any
+other (API.md, Answers): same limits, same record, at the highest priority.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from handlers.base import MAX_DETAILS, BaseHandler
+from handlers.fields import convert, convert_each, refuse_if
+from store.errors import GatewayError, Problem
+from store.records import Event
+from whatsapp.compose import TEXT_LIMIT, text_message
+from whatsapp.events import EventType
+from whatsapp.identity import Address, parse_address
+from whatsapp.outbox import HIGH, LOW, NORMAL, Draft, Outbox
+
+__all__ = ["SendBulk", "SendMessage"]
+
+_PRIORITIES = {"high": HIGH, "normal": NORMAL, "low": LOW}
+_NO_ADDRESS = "must be a phone in international digits, or a user id"
+
+Phone = str | int
+Text = Annotated[str, Meta(min_length=1, max_length=TEXT_LIMIT)]
+PriorityName = Literal["high", "normal", "low"]
+MAX_RECIPIENTS = 100_000
+
+
+class TextRequest(msgspec.Struct):
+    """Body of ``/api/send-message``."""
+
+    phone: Phone
+    message: Text
+    use_queue: bool = False
+    context_message_id: Annotated[str, Meta(max_length=512)] = ""
+    priority: PriorityName = "high"
+
+
+class BulkRequest(msgspec.Struct):
+    """Body of ``/api/send-bulk``."""
+
+    recipients: Annotated[list[Any], Meta(min_length=1, max_length=MAX_RECIPIENTS)]
+    use_queue: bool = True
+    priority: PriorityName = "low"
+    on_invalid: Literal["refuse", "skip"] = "refuse"
+
+
+class Recipient(msgspec.Struct):
+    """One of ``recipients``."""
+
+    phone: Phone
+    message: Text
+
+
+class SendHandler(BaseHandler):
+    """What the sending paths share. ``lane``: the number that sends."""
+
+    outbox: Outbox
+    lane: str
+    direct_timeout_s: float
+
+    async def send_one(
+        self, kind: str, draft: Draft, *, queued: bool, priority: str, warnings: list[str]
+    ) -> None:
+        """Queue one message, or send it and wait."""
+        if queued:
+            task_id = await self.outbox.submit(kind, [draft], lane=self.lane, priority=_PRIORITIES[priority])
+            self.accept(task_id, "the message is queued", warnings)
+            return
+        task_id, outcome = await self.outbox.submit_and_wait(
+            kind, draft, lane=self.lane, timeout_s=self.direct_timeout_s
+        )
+        if outcome is None:
+            self.accept(task_id, "no outcome yet, the message stays queued", warnings, status=202)
+        elif outcome.type == EventType.MESSAGE_SENT:
+            self._answer_sent(task_id, outcome, draft.address, warnings)
+        else:
+            self._answer_failed(task_id, outcome)
+
+    def accept(self, task_id: str, message: str, warnings: list[str], status: int = 200) -> None:
+        """The answer to what is queued."""
+        answer: dict[str, Any] = {"success": True, "message": message, "task_id": task_id}
+        if warnings:
+            answer["warnings"] = warnings
+        self.answer(answer, status)
+
+    def _answer_sent(self, task_id: str, event: Event, to: Address, warnings: list[str]) -> None:
+        data = _data_of(event)
+        answer = {
+            "success": True,
+            "message": "the message was sent",
+            "data": data.get("answer") or _answer_like_metas(to, data.get("wamid")),
+            "task_id": task_id,
+        }
+        if warnings:
+            answer["warnings"] = warnings
+        self.answer(answer)
+
+    def _answer_failed(self, task_id: str, event: Event) -> None:
+        error = _data_of(event).get("error") or {}
+        meta = {key: error.get(key) for key in ("code", "subcode", "title", "details", "fbtrace_id")}
+        by_meta = meta["code"] is not None
+        self._errors["meta_refused" if by_meta else "not_sent"] += 1
+        answer = {
+            "success": False,
+            "error": error.get("details") or error.get("title") or f"the message ended as {event.type}",
+            "code": "meta_refused" if by_meta else "not_sent",
+            "task_id": task_id,
+        }
+        if by_meta:
+            answer["meta"] = meta
+        self.answer(answer, 400 if by_meta else 502)
+
+
+class SendMessage(SendHandler):
+    """``POST /api/send-message``: one text to one person."""
+
+    async def post(self) -> None:
+        """200 with Meta's answer or a task id; 400 for what cannot be sent or is refused; 202 where time ran
+        out."""
+        request, warnings = convert(self.read_json(), TextRequest)
+        address = parse_address(request.phone)
+        if address is None:
+            refuse_if([("phone", _NO_ADDRESS)])
+        assert address is not None
+        draft = Draft(address, text_message(address, request.message, request.context_message_id))
+        await self.send_one(
+            "text", draft, queued=request.use_queue, priority=request.priority, warnings=warnings
+        )
+
+
+class SendBulk(SendHandler):
+    """``POST /api/send-bulk``: a text of its own to each of many."""
+
+    async def post(self) -> None:
+        """200 with a task id, or with the result if it was waited for; 400 naming each recipient at fault."""
+        request, warnings = convert(self.read_json(), BulkRequest)
+        recipients, problems, ignored = _recipients(request.recipients)
+        if request.on_invalid == "refuse" or not recipients:
+            refuse_if(problems)
+        warnings += ignored
+        drafts = list(recipients.values())
+        priority = _PRIORITIES[request.priority]
+        if request.use_queue:
+            task_id = await self.outbox.submit("text", drafts, lane=self.lane, priority=priority)
+            warnings += [f"{path}: {problem}, skipped" for path, problem in problems[:MAX_DETAILS]]
+            self.accept(task_id, f"{len(drafts)} messages are queued", warnings)
+            return
+        task_id, taken = await self.outbox.submit_and_complete(
+            "text", drafts, lane=self.lane, priority=priority, timeout_s=self.direct_timeout_s
+        )
+        if taken is None:
+            self.accept(task_id, "not all have an outcome yet, the rest stays queued", warnings, status=202)
+            return
+        if taken < len(drafts):
+            places = list(recipients)
+            failures = await self.outbox.failures(task_id, MAX_DETAILS)
+            problems += [(f"recipients[{places[n]}]", _problem_of(error)) for n, error in failures]
+        self._answer_result(task_id, taken, len(request.recipients), problems, warnings)
+
+    def _answer_result(
+        self, task_id: str, taken: int, total: int, problems: list[Problem], warnings: list[str]
+    ) -> None:
+        result = {
+            "total": total,
+            "successful": taken,
+            "failed": total - taken,
+            "errors": [f"{path}: {problem}" for path, problem in problems[:MAX_DETAILS]],
+        }
+        answer = {
+            "success": True,
+            "message": f"{taken} of {total} messages were sent",
+            "result": result,
+            "task_id": task_id,
+        }
+        if warnings:
+            answer["warnings"] = warnings
+        self.answer(answer)
+
+
+def _recipients(items: list[Any]) -> tuple[dict[int, Draft], list[Problem], list[str]]:
+    """Drafts by their place in the list, the faults of the others, and warnings."""
+    found, problems, warnings = convert_each(items, Recipient, "recipients")
+    drafts = {}
+    for place, recipient in enumerate(found):
+        if recipient is None:
+            continue
+        address = parse_address(recipient.phone)
+        if address is None:
+            problems.append((f"recipients[{place}].phone", _NO_ADDRESS))
+        else:
+            drafts[place] = Draft(address, text_message(address, recipient.message))
+    return drafts, problems, warnings
+
+
+def _problem_of(error: bytes) -> str:
+    """Why a row failed, in one line."""
+    kept = msgspec.json.decode(error, type=dict[str, Any]) if error else {}
+    what = kept.get("details") or kept.get("title") or "failed"
+    return f"{what} ({kept['code']})" if kept.get("code") is not None else str(what)
+
+
+def _data_of(event: Event) -> dict[str, Any]:
+    body = msgspec.json.decode(event.body, type=dict[str, Any])
+    data = body.get("data")
+    if not isinstance(data, dict):
+        raise GatewayError(f"event {event.offset} has no data")
+    return data
+
+
+def _answer_like_metas(to: Address, wamid: str | None) -> dict[str, Any]:
+    """Meta's answer as it would have been, where a status was the first proof that the message was taken."""
+    contact = (
+        {"input": f"+{to.phone}", "wa_id": to.phone}
+        if to.phone
+        else {"input": to.user_id, "user_id": to.user_id}
+    )
+    return {"messaging_product": "whatsapp", "contacts": [contact], "messages": [{"id": wamid}]}

@@ -1,0 +1,85 @@
+"""The one table of paths, and the server that they are served by.
+
+Owns which handler answers which path and what each is given. Nothing is started here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from tornado.httpserver import HTTPServer
+from tornado.web import Application, RequestHandler
+
+from handlers.access import Access
+from handlers.base import NothingHere
+from handlers.front import Front
+from handlers.messages import SendBulk, SendMessage
+from handlers.sandbox import SandboxFaults, SandboxInbound
+from handlers.socket import APPLICATION_SETTINGS, socket_routes
+from handlers.status import Health, Overview, Ready, StatusPage
+from handlers.tasks import TaskStatus
+from handlers.webhook import WebhookCheck, WebhookReceiver
+from hub.hub import Hub
+from store.base import Store
+from store.log import Log
+from whatsapp.contacts import Contacts
+from whatsapp.outbox import Outbox
+from whatsapp.sandbox import Sandbox
+
+__all__ = ["make_server"]
+
+_IDLE_S = 3600
+_BODY_S = 60
+
+
+def make_server(
+    *,
+    access: Access,
+    errors: Counter[str],
+    receiver: WebhookReceiver,
+    verify_token: str,
+    outbox: Outbox,
+    lane: str,
+    direct_timeout_s: float,
+    max_body_bytes: int,
+    store: Store,
+    log: Log,
+    hub: Hub,
+    contacts: Contacts,
+    overview: Overview,
+    sandbox: Sandbox | None,
+    now_ms: Callable[[], int],
+) -> HTTPServer:
+    """The HTTP server, not listening yet. ``lane``: the number that sends; ``sandbox``: None in earnest."""
+    shared = {"access": access, "errors": errors}
+    sends = {**shared, "outbox": outbox, "lane": lane, "direct_timeout_s": direct_timeout_s}
+    routes: list[Any] = [
+        (r"/webhook", WebhookCheck, {**shared, "verify_token": verify_token}),
+        (r"/api/send-message", SendMessage, sends),
+        (r"/api/send-bulk", SendBulk, sends),
+        (r"/api/task-status/([^/]+)", TaskStatus, {**shared, "store": store, "now_ms": now_ms}),
+        (r"/api/health", Health, shared),
+        (r"/api/ready", Ready, {**shared, "overview": overview}),
+        (r"/api/status", StatusPage, {**shared, "overview": overview}),
+        *socket_routes(hub=hub, log=log, access=access, resolve_contact=contacts.find_text),
+    ]
+    if sandbox is not None:
+        routes += [
+            (r"/sandbox/inbound", SandboxInbound, {**shared, "sandbox": sandbox}),
+            (r"/sandbox/faults", SandboxFaults, {**shared, "sandbox": sandbox}),
+        ]
+    application = Application(
+        routes,
+        default_handler_class=NothingHere,
+        default_handler_args=shared,
+        log_function=_log_nothing,
+        **APPLICATION_SETTINGS,
+    )
+    front = Front(application, receiver.respond, max_body_bytes=max_body_bytes, errors=errors)
+    return HTTPServer(front, idle_connection_timeout=_IDLE_S, body_timeout=_BODY_S)
+
+
+def _log_nothing(handler: RequestHandler) -> None:
+    """No line per request: refusals are counted in /api/status, and faults are logged where they happen."""

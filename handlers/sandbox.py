@@ -1,0 +1,56 @@
+"""``/sandbox/...``: play the customer and Meta's moods, only while the gateway runs on its sandbox (API.md,
+Sandbox)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from handlers.base import BaseHandler
+from handlers.fields import convert
+from whatsapp.failures import InvalidRequest
+from whatsapp.sandbox import Sandbox, SandboxError
+
+__all__ = ["SandboxFaults", "SandboxInbound"]
+
+
+class InboundRequest(msgspec.Struct):
+    """A customer writes."""
+
+    sender: str | int = msgspec.field(name="from", default="")
+    text: Annotated[str, Meta(min_length=1, max_length=4096)] | None = None
+    message: dict[str, Any] | None = None
+    name: str = ""
+
+
+class SandboxInbound(BaseHandler):
+    """``POST /sandbox/inbound``."""
+
+    sandbox: Sandbox
+
+    async def post(self) -> None:
+        """200 with the ids of the message, which comes in by webhook like any other."""
+        request, _ = convert(self.read_json(), InboundRequest, strict=True)
+        try:
+            told = await self.sandbox.inbound(
+                str(request.sender), request.text, request.message, request.name
+            )
+        except SandboxError as error:
+            raise InvalidRequest(error.message) from error
+        self.answer({"success": True, **told})
+
+
+class SandboxFaults(BaseHandler):
+    """``POST /sandbox/faults``."""
+
+    sandbox: Sandbox
+
+    def post(self) -> None:
+        """200 once the faults are on; 400 for one that there is not."""
+        try:
+            self.sandbox.set_faults(self.read_json())
+        except SandboxError as error:
+            raise InvalidRequest(error.message) from error
+        self.answer({"success": True})

@@ -1,0 +1,133 @@
+"""How the gateway is: ``/api/health``, ``/api/ready``, ``/api/status`` (API.md, Status)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from handlers.base import BaseHandler
+from hub.hub import Hub
+from store.base import Store
+from store.consumer import Consumer
+from store.errors import StoreError
+from store.log import Log
+from store.monitor import StoreMonitor
+from whatsapp.events import rfc3339
+from whatsapp.intake import Intake
+from whatsapp.lanes import Lanes
+
+__all__ = ["Health", "Overview", "Ready", "StatusPage"]
+
+
+class Overview:
+    """Gathers what the status pages tell. ``about``: facts that do not change, such as the version."""
+
+    def __init__(
+        self,
+        about: dict[str, Any],
+        *,
+        store: Store,
+        log: Log,
+        monitor: StoreMonitor,
+        hub: Hub,
+        lanes: Lanes,
+        consumers: Sequence[Consumer],
+        intake: Intake,
+        errors: Counter[str],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._about = about
+        self._store = store
+        self._log = log
+        self._monitor = monitor
+        self._hub = hub
+        self._lanes = lanes
+        self._consumers = tuple(consumers)
+        self._intake = intake
+        self._errors = errors
+        self._monotonic = monotonic
+        self._started = monotonic()
+
+    @property
+    def ready(self) -> bool:
+        """Whether traffic should come here: the store answers and no lane is parked."""
+        return self._monitor.up and self._lanes_up()
+
+    async def describe(self) -> dict[str, Any]:
+        """Everything, as ``GET /api/status`` answers it."""
+        lanes_up, store_up = self._lanes_up(), self._monitor.up
+        hub = self._hub.stats
+        return {
+            "status": "healthy" if store_up and lanes_up else "degraded",
+            "services": {
+                "webhook": store_up,
+                "whatsapp_service": lanes_up,
+                "queue_service": store_up,
+                "websocket_service": not self._hub.closing,
+            },
+            **self._about,
+            "uptime_s": round(self._monotonic() - self._started, 1),
+            "store": {
+                "up": store_up,
+                "kind": "sqlite" if self._store.atomic else "mongodb",
+                "epoch": self._log.epoch,
+                "head": self._log.head,
+            },
+            "lanes": self._lanes.status(),
+            "depth": await self._depth(),
+            "consumers": [self._describe_consumer(consumer) for consumer in self._consumers],
+            "subscribers": {name: getattr(hub, name) for name in hub.__struct_fields__},
+            "last_webhook_at": rfc3339(self._intake.last_at) if self._intake.last_at else None,
+            "refused": dict(self._errors),
+        }
+
+    def _lanes_up(self) -> bool:
+        return all(lane["state"] != "parked" for lane in self._lanes.status())
+
+    async def _depth(self) -> dict[str, dict[str, int]] | None:
+        """Open rows per number and state; None while the store is away."""
+        try:
+            counts = {number: await self._store.depth(number) for number in self._lanes.numbers}
+        except StoreError:
+            return None
+        return {number: {state.value: n for state, n in states.items()} for number, states in counts.items()}
+
+    def _describe_consumer(self, consumer: Consumer) -> dict[str, Any]:
+        return {
+            "name": consumer.name,
+            "offset": consumer.offset,
+            "lag": self._log.head - consumer.offset,
+            "fault": consumer.fault or None,
+        }
+
+
+class Health(BaseHandler):
+    """``GET /api/health``: the process answers, which is all that it says."""
+
+    public = True
+
+    def get(self) -> None:
+        """200, always."""
+        self.answer({"status": "ok"})
+
+
+class Ready(BaseHandler):
+    """``GET /api/ready``: whether traffic should come here."""
+
+    overview: Overview
+
+    def get(self) -> None:
+        """200 when store and lanes are up; 503 otherwise."""
+        ready = self.overview.ready
+        self.answer({"status": "ready" if ready else "not ready"}, 200 if ready else 503)
+
+
+class StatusPage(BaseHandler):
+    """``GET /api/status``: all that there is to see."""
+
+    overview: Overview
+
+    async def get(self) -> None:
+        """200, also when degraded."""
+        self.answer(await self.overview.describe())

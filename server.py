@@ -1,0 +1,480 @@
+"""The gateway's composition root and its command line: ``python server.py``.
+
+Read :meth:`Gateway.start` from top to bottom and you know the whole system; :meth:`Gateway.stop` is the same
+backwards. Nothing here decides anything about messages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ipaddress
+import logging
+import os
+import random
+import signal
+import socket
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+
+import config
+from handlers.access import Access
+from handlers.routes import make_server
+from handlers.status import Overview
+from handlers.webhook import WebhookReceiver
+from hub.hub import Hub
+from hub.watch import watch
+from store.base import Store
+from store.consumer import Consumer
+from store.errors import GatewayError
+from store.log import Log
+from store.monitor import StoreMonitor
+from whatsapp.autoreply import AutoReply, Rule
+from whatsapp.contacts import Contacts
+from whatsapp.failures import SendError
+from whatsapp.graph import Graph
+from whatsapp.intake import Intake
+from whatsapp.lane_builder import LaneBuilder, LaneLimits
+from whatsapp.lanes import Lanes
+from whatsapp.outbox import Outbox
+from whatsapp.retry import RetryPolicy
+from whatsapp.sandbox import Sandbox, SandboxSettings
+from whatsapp.tracker import Tracker
+from whatsapp.unknown import TRACKER
+
+__all__ = ["Gateway", "main"]
+
+__version__ = "0.1.0"
+
+_log = logging.getLogger("gateway")
+
+_LINGER_S = 0.05
+"""For what was answered to the last moment to leave before its connection is closed."""
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Gateway:
+    """The whole program, from open store to listening port. Tests build the same object with port 0."""
+
+    def __init__(self, settings: config.Settings, *, store: Store | None = None) -> None:
+        """``store``: in place of the one that the settings name."""
+        self._settings = settings
+        self._store = store or make_store(settings)
+        self._errors: Counter[str] = Counter()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failed: asyncio.Future[None] | None = None
+        self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._sandbox: Sandbox | None = None
+        self._parts = AsyncExitStack()
+        self.port = 0
+
+    async def start(self) -> None:
+        """Build and start everything; the port is open last.
+
+        Raises GatewayError or OSError where a part cannot start (a port in use, too); the others are closed.
+        """
+        self._failed = asyncio.get_running_loop().create_future()
+        try:
+            await self._start_parts()
+        except BaseException:
+            await self._cancel_tasks()
+            await self._parts.aclose()
+            raise
+
+    async def _start_parts(self) -> None:
+        settings = self._settings
+        self._parts.push_async_callback(self._store.close)
+        await self._store.open()
+        self._log = Log(self._store)
+        await self._log.start()
+        self._hub = Hub(
+            self._log,
+            buffer_bytes=settings.hub.buffer_bytes,
+            max_subscribers=settings.hub.max_subscribers,
+        )
+        self._monitor = StoreMonitor(self._store, now_ms=_now_ms, monotonic=time.monotonic)
+        self._contacts = Contacts(self._store)
+        self._log.subscribe(self._contacts.notice)
+        self._intake = Intake(self._log, self._contacts, now_ms=_now_ms)
+        self._outbox = Outbox(self._store, self._log, self._contacts, now_ms=_now_ms)
+        if settings.sandbox_mode:
+            self._sandbox = await self._start_sandbox()
+        graph = self._make_graph()
+        self._parts.push_async_callback(graph.close)
+        await graph.open()
+        self._lanes = Lanes(
+            [self._number],
+            self._lane_builder(graph).build,
+            store=self._store,
+            owner=self._owner,
+            lease_ttl_s=settings.lease.ttl_s,
+            monotonic=time.monotonic,
+        )
+        self._consumers = [self._consumer(TRACKER, Tracker(self._store, now_ms=_now_ms))]
+        if settings.autoreply.enabled:
+            self._consumers.append(self._consumer("autoreply", self._make_autoreply()))
+        self._start_task("monitor", self._monitor.run())
+        self._start_task("positions", self._hub.run())
+        for consumer in self._consumers:
+            self._start_task(consumer.name, consumer.run())
+        self._lanes_task = self._start_task("lanes", self._lanes.run())
+        self._listen()
+
+    async def wait(self) -> None:
+        """Return never; raise what a background task died of."""
+        assert self._failed is not None
+        await self._failed
+
+    async def stop(self) -> None:
+        """Drain, then close everything in the reverse order. What was accepted and not sent stays queued."""
+        self._outbox.drain()
+        self._receiver.drain()
+        self._lanes.drain()
+        _, late = await asyncio.wait({self._lanes_task}, timeout=self._settings.drain.timeout_s)
+        if late:
+            _log.warning("calls to Meta are still under way: the next start will settle their outcome")
+        self._outbox.close()
+        self._hub.close_all()
+        await self._cancel_tasks()
+        await self._parts.aclose()
+
+    # -- parts -----------------------------------------------------------------------------------------
+
+    @property
+    def _number(self) -> str:
+        return self._sandbox.number if self._sandbox else self._settings.whatsapp.phone_number_id
+
+    async def _start_sandbox(self) -> Sandbox:
+        settings = self._settings.sandbox
+        sandbox = Sandbox(
+            SandboxSettings(
+                rate_per_number=int(settings.rate),
+                status_delays=(0.05, 0.15, 0.4) if settings.status_webhooks else None,
+            )
+        )
+        self._parts.push_async_callback(sandbox.stop)
+        await sandbox.start()
+        self._start_task("sandbox", sandbox.wait())
+        return sandbox
+
+    def _make_graph(self) -> Graph:
+        whatsapp, graph = self._settings.whatsapp, self._settings.graph
+        base_url, token = whatsapp.base_url, str(whatsapp.access_token)
+        if self._sandbox is not None:
+            base_url, token = self._sandbox.base_url, self._sandbox.settings.access_token
+        return Graph(
+            base_url,
+            whatsapp.version,
+            token,
+            connections=self._settings.lane.concurrency,
+            connect_timeout_s=graph.connect_timeout_s,
+            answer_timeout_s=graph.answer_timeout_s,
+        )
+
+    def _lane_builder(self, graph: Graph) -> LaneBuilder:
+        lane, retry, unknown = self._settings.lane, self._settings.retry, self._settings.unknown
+        return LaneBuilder(
+            LaneLimits(
+                rate=lane.rate,
+                pair_burst=lane.pair_burst,
+                pair_interval_s=lane.pair_interval_s,
+                concurrency=lane.concurrency,
+                read_ahead=lane.read_ahead,
+                probe_s=lane.probe_s,
+                grace_s=unknown.grace_s,
+                resend=unknown.action == "resend",
+            ),
+            RetryPolicy(retry.max_attempts, retry.base_s, retry.cap_s),
+            store=self._store,
+            log=self._log,
+            monitor=self._monitor,
+            graph=graph,
+            contacts=self._contacts,
+            now_ms=_now_ms,
+            monotonic=time.monotonic,
+            random=random.random,
+        )
+
+    def _make_autoreply(self) -> AutoReply:
+        settings = self._settings.autoreply
+        return AutoReply(
+            [Rule(rule.name, rule.keywords, rule.text) for rule in settings.rules],
+            store=self._store,
+            outbox=self._outbox,
+            numbers=self._lanes.numbers,
+            cooldown_s=settings.cooldown_s,
+            max_age_s=settings.max_age_s,
+            now_ms=_now_ms,
+        )
+
+    def _consumer(self, name: str, handler: Tracker | AutoReply) -> Consumer:
+        return Consumer(
+            name,
+            handler.handle,
+            store=self._store,
+            log=self._log,
+            owner=self._owner,
+            lease_ttl_ms=int(self._settings.lease.ttl_s * 1000),
+        )
+
+    # -- the edge --------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        settings, whatsapp = self._settings, self._settings.whatsapp
+        secrets = [str(secret) for secret in (whatsapp.app_secret, whatsapp.app_secret_previous) if secret]
+        verify_token = str(whatsapp.verify_token)
+        if self._sandbox is not None:
+            secrets, verify_token = [self._sandbox.settings.app_secret], verify_token or "sandbox"
+        self._receiver = WebhookReceiver(self._intake, secrets, self._errors)
+        networks = [ipaddress.ip_network(network) for network in settings.security.trusted_networks]
+        server = make_server(
+            access=Access(str(settings.server.api_key), networks),
+            errors=self._errors,
+            receiver=self._receiver,
+            verify_token=verify_token,
+            outbox=self._outbox,
+            lane=self._number,
+            direct_timeout_s=settings.direct.timeout_s,
+            max_body_bytes=settings.server.max_body_bytes,
+            store=self._store,
+            log=self._log,
+            hub=self._hub,
+            contacts=self._contacts,
+            overview=self._overview(),
+            sandbox=self._sandbox,
+            now_ms=_now_ms,
+        )
+        try:
+            sockets = bind_sockets(settings.server.port, settings.server.host)
+        except OSError as error:
+            where = f"{settings.server.host}:{settings.server.port}"
+            raise GatewayError(f"PORT: {where} cannot be listened on: {error.strerror or error}") from error
+        self._parts.push_async_callback(self._close_server, server)
+        self.port = sockets[0].getsockname()[1]
+        server.add_sockets(sockets)
+        if self._sandbox is not None:
+            self._sandbox.webhook_url = f"http://127.0.0.1:{self.port}/webhook"
+
+    def _overview(self) -> Overview:
+        return Overview(
+            {"version": __version__, "sandbox": self._sandbox is not None},
+            store=self._store,
+            log=self._log,
+            monitor=self._monitor,
+            hub=self._hub,
+            lanes=self._lanes,
+            consumers=self._consumers,
+            intake=self._intake,
+            errors=self._errors,
+            monotonic=time.monotonic,
+        )
+
+    async def _close_server(self, server: HTTPServer) -> None:
+        server.stop()
+        await asyncio.sleep(_LINGER_S)
+        await server.close_all_connections()
+
+    # -- in the background -----------------------------------------------------------------------------
+
+    def _start_task(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.Task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_ended)
+        return task
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        """No background loop dies in silence: the process stops, and the next start goes on."""
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and self._failed is not None and not self._failed.done():
+            self._failed.set_exception(error)
+
+    async def _cancel_tasks(self) -> None:
+        tasks = set(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=5)
+
+
+def make_store(settings: config.Settings) -> Store:
+    """The store that the settings name; the sandbox has one of its own, so that nothing of it can reach real
+    people."""
+    url = str(settings.sandbox.store_url if settings.sandbox_mode else settings.store.url)
+    path = config.sqlite_path(url)
+    if path is not None:
+        from store.sqlite import SqliteStore
+
+        return SqliteStore(path, lock_timeout_s=settings.drain.timeout_s)
+    from store.mongo import MongoStore
+
+    return MongoStore(url)
+
+
+# -- command line --------------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the gateway, or check its configuration; the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        settings = config.load(os.environ, dotenv=Path(".env"), toml=Path("config.toml"))
+    except config.ConfigError as error:
+        print(error.message, file=sys.stderr)
+        return 1
+    logging.basicConfig(
+        level=logging.DEBUG if settings.server.debug else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    if options.check:
+        work = check(settings)
+    elif options.watch:
+        work = _watch(settings, options.since)
+    else:
+        work = _serve(settings)
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(work)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="WhatsApp Business Cloud API gateway")
+    parser.add_argument(
+        "--check", action="store_true", help="check configuration, store and Graph API, then end"
+    )
+    parser.add_argument("--watch", action="store_true", help="print what a running gateway broadcasts on /ws")
+    parser.add_argument(
+        "--since", default="", help="with --watch: a position to begin after, 0 for the beginning"
+    )
+    return parser
+
+
+async def _serve(settings: config.Settings) -> int:
+    for notice in settings.notices:
+        _log.warning("%s", notice)
+    if settings.whatsapp.websocket_url:
+        _log.warning("WEBSOCKET_URL is set, but this version does not relay events to it yet")
+    gateway = Gateway(settings)
+    try:
+        await gateway.start()
+    except (GatewayError, OSError) as error:
+        print(f"cannot start: {error}", file=sys.stderr)
+        return 1
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    # Only now: who has read it may send a signal at once, and is to see a drain.
+    print(_greeting(settings, gateway.port), flush=True)
+    failed = asyncio.Task(gateway.wait(), name="failure")
+    stopped = asyncio.Task(stopping.wait(), name="signal")
+    await asyncio.wait({failed, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    status = 0
+    if failed.done():
+        _log.critical("a part of the gateway failed, stopping", exc_info=failed.exception())
+        status = 1
+    failed.cancel()
+    stopped.cancel()
+    await gateway.stop()
+    return status
+
+
+async def _watch(settings: config.Settings, since: str) -> int:
+    url = f"ws://{_host_in_url(settings)}:{settings.server.port}/ws"
+    await watch(url, str(settings.server.api_key), since, lambda frame: print(frame, flush=True))
+    return 0
+
+
+async def check(settings: config.Settings) -> int:
+    """Print a line for configuration, store, and Graph API; 0 if all is well, else 1."""
+    for notice in settings.notices:
+        print(f"note: {notice}")
+    print(
+        "configuration: ok"
+        + (" (no credentials: the sandbox would be used)" if settings.sandbox_mode else "")
+    )
+    store_ok = await _check_store(settings)
+    graph_ok = settings.sandbox_mode or await _check_graph(settings)
+    return 0 if store_ok and graph_ok else 1
+
+
+async def _check_store(settings: config.Settings) -> bool:
+    try:
+        store = make_store(settings)
+        await store.open()
+        try:
+            await store.ping()
+        finally:
+            await store.close()
+    except (GatewayError, OSError) as error:
+        print(f"store: {error}")
+        return False
+    print("store: ok")
+    return True
+
+
+async def _check_graph(settings: config.Settings) -> bool:
+    whatsapp = settings.whatsapp
+    graph = Graph(whatsapp.base_url, whatsapp.version, str(whatsapp.access_token))
+    await graph.open()
+    try:
+        answer = await graph.number(whatsapp.phone_number_id)
+    except SendError as error:
+        print(f"graph: {error.message}")
+        return False
+    finally:
+        await graph.close()
+    text = answer.body[:500].decode("utf-8", "replace")
+    print(f"graph: {'ok' if answer.status == 200 else f'HTTP {answer.status}'} {text}")
+    return answer.status == 200
+
+
+def _host_in_url(settings: config.Settings) -> str:
+    host = settings.server.host
+    if host in ("0.0.0.0", "::"):
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+def _greeting(settings: config.Settings, port: int) -> str:
+    base = f"http://{_host_in_url(settings)}:{port}"
+    if not settings.sandbox_mode:
+        return f"whatsapp-gateway {__version__} on {base}"
+    key = ' -H "X-API-Key: $API_KEY"' if settings.server.api_key else ""
+    at = "" if port == config.Settings().server.port else f"PORT={port} "
+    return "\n".join(
+        (
+            f"whatsapp-gateway {__version__} on {base}",
+            "SANDBOX: without ACCESS_TOKEN and PHONE_NUMBER_ID nothing reaches WhatsApp. Try elsewhere:",
+            f"  watch everything:   {at}.venv/bin/python server.py --watch",
+            f"  a customer writes:  curl -s{key} {base}/sandbox/inbound -H 'Content-Type: application/json'"
+            """ -d '{"from": "5215550001111", "text": "hola"}'""",
+            f"  send a message:     curl -s{key} {base}/api/send-message -H 'Content-Type: application/json'"
+            """ -d '{"phone": "5215550001111", "message": "hello from the gateway"}'""",
+        )
+    )
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""``/api/health``, ``/api/ready`` and ``/api/status`` (API.md, Status)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.gateway import NUMBER, Client, serving, serving_on_its_sandbox
+from tests.support.store_values import eventually
+from tests.support.webhooks import body, entry, message_value, text_message
+
+PHONE = "5215550001111"
+
+
+async def until_ready(gateway: Client, status: int = 200) -> None:
+    """Return once ``/api/ready`` answers so: the store is asked in a beat of its own."""
+
+    async def ask() -> bool | None:
+        return (await gateway.get("/api/ready")).status == status or None
+
+    await eventually(ask, 20.0)
+
+
+async def test_a_gateway_that_is_well_says_so(tmp_path: Path) -> None:
+    async with serving(tmp_path, lane={"rate": 80.0}) as gateway:
+        await until_ready(gateway)
+        assert (await gateway.get("/api/health")).ok == {"status": "ok"}
+        assert (await gateway.get("/api/ready")).ok == {"status": "ready"}
+        await gateway.lane_when(lambda lane: lane["state"] == "running")
+        status = await gateway.status()
+        assert status["status"] == "healthy"
+        assert status["services"] == {
+            "webhook": True,
+            "whatsapp_service": True,
+            "queue_service": True,
+            "websocket_service": True,
+        }
+        assert status["version"] and status["uptime_s"] >= 0
+        assert status["sandbox"] is False
+        assert status["store"] == {"up": True, "kind": "sqlite", "epoch": gateway.store.epoch, "head": 0}
+        (lane,) = status["lanes"]
+        assert (lane["phone_number_id"], lane["state"], lane["why"]) == (NUMBER, "running", None)
+        assert (lane["rate"], lane["limit"]) == (80.0, 80.0)
+        assert status["depth"] == {NUMBER: {"queued": 0, "sending": 0, "unknown": 0}}
+        assert status["last_webhook_at"] is None
+        assert status["refused"] == {}
+
+
+async def test_the_depth_is_what_waits(tmp_path: Path) -> None:
+    async with serving(tmp_path) as gateway:
+        gateway.store.hold("mark_sending")
+        for n in range(3):
+            await gateway.queue(PHONE, str(n))
+        assert (await gateway.status())["depth"][NUMBER]["queued"] == 3
+        gateway.store.heal()
+        await gateway.events.wait("message.sent", 3)
+        assert (await gateway.status())["depth"] == {NUMBER: {"queued": 0, "sending": 0, "unknown": 0}}
+
+
+async def test_the_last_webhook_and_the_subscribers_are_told(tmp_path: Path) -> None:
+    async with serving(tmp_path) as gateway:
+        before = datetime.now(UTC)
+        content = body(entry(message_value(messages=[text_message("wamid.A")])))
+        assert (await gateway.webhook(content)).status == 200
+        status = await gateway.status()
+        assert status["subscribers"]["subscribers"] == 0
+        assert status["store"]["head"] == 1
+        told = datetime.fromisoformat(status["last_webhook_at"])
+        assert (told - before).total_seconds() > -0.002  # told in whole milliseconds
+        async with gateway.http.ws_connect(f"{gateway.url}/ws") as socket:
+            await socket.receive_json()
+            assert (await gateway.status())["subscribers"]["subscribers"] == 1
+
+
+async def test_a_store_that_is_away_degrades_it_until_it_is_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(tmp_path) as gateway:
+        await until_ready(gateway)
+        gateway.store.fail_all()
+        await until_ready(gateway, 503)
+        assert "the store is away" in caplog.text
+        caplog.clear()
+        status = await gateway.status()
+        assert status["status"] == "degraded"
+        assert status["store"]["up"] is False
+        assert status["services"]["webhook"] is status["services"]["queue_service"] is False
+        assert (await gateway.get("/api/health")).ok == {"status": "ok"}
+        gateway.store.heal()
+        await until_ready(gateway)
+        status = await gateway.status()
+        assert (status["status"], status["store"]["up"]) == ("healthy", True)
+        assert status["depth"][NUMBER]["queued"] == 0
+
+
+async def test_a_parked_lane_degrades_it_and_says_why(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(tmp_path, lane={"probe_s": 600.0}) as gateway:
+        await until_ready(gateway)
+        gateway.sandbox.set_faults({"bad_token": True})
+        await gateway.queue(PHONE)
+        lane = await gateway.lane_when(lambda lane: lane["state"] == "parked")
+        assert "access token" in lane["why"]
+        assert "parked" in caplog.text
+        caplog.clear()
+        status = await gateway.status()
+        assert status["status"] == "degraded"
+        assert status["services"]["whatsapp_service"] is False
+        assert status["services"]["webhook"] is True
+        assert (await gateway.get("/api/ready")).status == 503
+        assert (await gateway.get("/api/health")).status == 200
+
+
+async def test_a_meta_that_cannot_be_reached_is_a_pause(tmp_path: Path) -> None:
+    async with serving(tmp_path) as gateway:
+        await gateway.sandbox.stop()
+        await gateway.queue(PHONE)
+        await gateway.lane_when(lambda lane: lane["state"] == "paused")
+
+
+async def test_what_was_refused_is_counted_by_its_code(tmp_path: Path) -> None:
+    async with serving(tmp_path) as gateway:
+        await gateway.send("12")
+        await gateway.send("12")
+        await gateway.get("/api/nothing")
+        await gateway.webhook(b"{}", "wrong")
+        expected: dict[str, Any] = {"invalid_request": 2, "not_found": 1, "webhook.bad_signature": 1}
+        assert (await gateway.status())["refused"] == expected
+
+
+async def test_a_gateway_on_its_sandbox_says_so(tmp_path: Path) -> None:
+    async with serving_on_its_sandbox(tmp_path) as gateway:
+        await until_ready(gateway)
+        status = (await gateway.get("/api/status")).ok
+        assert (status["status"], status["sandbox"]) == ("healthy", True)
