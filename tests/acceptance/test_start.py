@@ -1,0 +1,181 @@
+"""The way in: a newcomer's first minute, what stops a start and how it says so, and ``--check``."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.support.process import NUMBER, ROOT, TOKEN, Installation, Process, free_port, running_sandbox
+
+_NOTHING_SET: dict[str, object] = dict.fromkeys(
+    ("VERIFY_TOKEN", "ACCESS_TOKEN", "PHONE_NUMBER_ID", "APP_SECRET", "STORE_URL", "BASE_URL")
+)
+_PHONE = "5215550001111"
+
+
+async def _first_lines(process: Process) -> dict[str, str]:
+    """What the gateway prints when it starts on its sandbox: the commands, by what they are for."""
+    assert (await process.line()).startswith("whatsapp-gateway")
+    assert (await process.line()).startswith("SANDBOX")
+    commands = {}
+    for _ in range(3):
+        printed = re.fullmatch(r"  ([a-z ]+): +(.+)", await process.line())
+        assert printed is not None
+        commands[printed[1]] = printed[2]
+    return commands
+
+
+async def _run(command: str, folder: Path) -> dict[str, Any]:
+    """Run a printed curl command; the JSON that it prints. Where there is no curl, what it would do."""
+    if shutil.which("curl"):
+        process = await Process.start(["sh", "-c", command], folder, {})
+        (line,) = await process.rest()
+        assert await process.ended() == 0, process.errors
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+    program, silent, url, *options = shlex.split(command)
+    assert (program, silent, options[0::2]) == ("curl", "-s", ["-H", "-d"]), command
+    name, value = options[1].split(": ")
+    async with (
+        aiohttp.ClientSession(headers={name: value}) as session,
+        session.post(url, data=options[3]) as response,
+    ):
+        answer = await response.json()
+        return answer
+
+
+async def _frames_until(process: Process, type: str) -> list[dict[str, Any]]:
+    """The frames that ``--watch`` prints, up to the first event of a type."""
+    frames: list[dict[str, Any]] = []
+    while not frames or frames[-1].get("event") != type:
+        frames.append(json.loads(await process.line()))
+    return frames
+
+
+async def test_without_credentials_the_first_lines_work_as_they_are_printed(tmp_path: Path) -> None:
+    # As it is after a checkout and `make run`, whose commands are relative.
+    (tmp_path / ".venv").symlink_to(sys.prefix, target_is_directory=True)
+    (tmp_path / "server.py").symlink_to(ROOT / "server.py")
+    port = {"PORT": str(free_port())}
+    gateway = await Process.start([".venv/bin/python", "server.py"], tmp_path, port)
+    watching: Process | None = None
+    try:
+        commands = await _first_lines(gateway)
+        watching = await Process.start(["sh", "-c", f"exec env {commands['watch everything']}"], tmp_path, {})
+        hello = json.loads(await watching.line())
+        assert hello["type"] == "hello" and hello["recovered"]
+
+        told = await _run(commands["a customer writes"], tmp_path)
+        assert told["success"] and told["message_id"], told
+        frames = await _frames_until(watching, "message.read")
+        received = next(frame for frame in frames if frame["event"] == "message.received")
+        assert received["data"]["text"] == "hola"
+        assert received["data"]["message"]["id"] == told["message_id"]
+        reply = next(frame for frame in frames if frame["event"] == "task.created")
+        assert reply["data"]["source"] == "autoreply:greeting"
+
+        answer = await _run(commands["send a message"], tmp_path)
+        assert answer["success"] and answer["data"]["contacts"][0]["input"] == f"+{_PHONE}", answer
+        (wamid,) = (message["id"] for message in answer["data"]["messages"])
+        frames += await _frames_until(watching, "message.read")
+        sent = [frame["data"]["wamid"] for frame in frames if frame["event"] == "message.sent"]
+        assert len(sent) == 2 and wamid == sent[1]
+        assert [frame["prev"] for frame in frames[1:]] == [frame["offset"] for frame in frames[:-1]]
+
+        watching.signal(signal.SIGINT)
+        assert await watching.ended() == 130
+        gateway.signal(signal.SIGINT)
+        assert await gateway.ended() == 0
+        assert gateway.errors == watching.errors == ""
+    finally:
+        await gateway.kill()
+        if watching is not None:
+            await watching.kill()
+
+
+@pytest.mark.parametrize("missing", ["VERIFY_TOKEN", "ACCESS_TOKEN", "PHONE_NUMBER_ID"])
+async def test_credentials_in_part_stop_the_start_and_name_what_is_missing(
+    tmp_path: Path, missing: str
+) -> None:
+    installation = Installation(tmp_path, **{missing: None})
+    process = await installation.spawn()
+    assert await process.ended() == 1
+    (line,) = process.errors.splitlines()
+    assert line.startswith(f"{missing}: is missing")
+    assert not installation.database.exists()
+
+
+async def test_a_port_in_use_stops_the_start_with_one_line(tmp_path: Path) -> None:
+    installation = Installation(tmp_path)
+    with socket.create_server(("127.0.0.1", installation.port)):
+        process = await installation.spawn()
+        assert await process.ended() == 1
+    (line,) = process.errors.splitlines()
+    assert line.startswith(f"cannot start: PORT: 127.0.0.1:{installation.port} ")
+
+    # The store was let go of: the next start has it.
+    process = await installation.start()
+    await process.kill()
+
+
+async def _check(installation: Installation) -> tuple[int, dict[str, str]]:
+    """Exit status of ``--check``, and its lines by what they are about."""
+    process = await installation.spawn("--check")
+    lines = await process.rest()
+    status = await process.ended()
+    assert process.errors == ""
+    return status, dict(line.split(": ", 1) for line in lines)
+
+
+async def test_check_tells_that_all_is_well(tmp_path: Path) -> None:
+    installation = Installation(tmp_path)
+    async with running_sandbox(tmp_path, installation.port) as meta:
+        installation.send_to(meta.base_url)
+        status, lines = await _check(installation)
+    assert status == 0
+    assert lines.keys() == {"configuration", "store", "graph"}
+    assert all(line.startswith("ok") for line in lines.values()), lines
+    assert NUMBER in lines["graph"] and TOKEN not in str(lines)
+
+
+async def test_check_tells_of_a_token_that_meta_refuses(tmp_path: Path) -> None:
+    installation = Installation(tmp_path)
+    async with running_sandbox(tmp_path, installation.port, token="another-token") as meta:
+        installation.send_to(meta.base_url)
+        status, lines = await _check(installation)
+    assert status == 1
+    assert lines["store"] == "ok" and "HTTP 401" in lines["graph"] and "190" in lines["graph"]
+
+
+async def test_check_tells_of_a_store_that_cannot_be_reached(tmp_path: Path) -> None:
+    installation = Installation(tmp_path, STORE_URL=f"mongodb://127.0.0.1:{free_port()}/nowhere")
+    async with running_sandbox(tmp_path, installation.port) as meta:
+        installation.send_to(meta.base_url)
+        status, lines = await _check(installation)
+    assert status == 1
+    assert lines["configuration"].startswith("ok") and lines["graph"].startswith("ok")
+    assert not lines["store"].startswith("ok") and "Traceback" not in lines["store"]
+
+
+async def test_check_tells_of_a_meta_that_cannot_be_reached(tmp_path: Path) -> None:
+    installation = Installation(tmp_path)
+    status, lines = await _check(installation)
+    assert status == 1
+    assert lines["store"] == "ok" and "cannot be reached" in lines["graph"]
+
+
+async def test_check_without_credentials_says_that_the_sandbox_would_be_used(tmp_path: Path) -> None:
+    status, lines = await _check(Installation(tmp_path, **_NOTHING_SET))
+    assert status == 0
+    assert lines.keys() == {"configuration", "store"}
+    assert "sandbox" in lines["configuration"]

@@ -1,0 +1,188 @@
+"""Load on a gateway that may die at any moment, and a record of what it acknowledged.
+
+Owns the callers' side of the promise: Meta, who posts a webhook again until it is answered 200, and clients
+of the API, who know of a send only what an answer told them. What was not acknowledged is not recorded: it
+may have happened or not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from tests.support.process import GUARD_S, SECRET
+from tests.support.webhooks import body, entry, message_value, text_message
+from whatsapp.signature import HEADER, sign
+
+__all__ = ["CONTACTS", "KEYWORD", "Load", "Record", "post_webhook", "signed_messages"]
+
+CONTACTS = 300
+"""People who write and are written to."""
+KEYWORD = "hola"
+"""What an automatic reply answers."""
+_AGAIN_S = 0.02
+_JSON = {"Content-Type": "application/json"}
+
+
+class Record:
+    """What was answered with success, and who waits for how much of it."""
+
+    def __init__(self) -> None:
+        self.webhooks: dict[str, tuple[str, str]] = {}
+        """Inbound messages by wamid: sender and text."""
+        self.sends: dict[str, list[str]] = {}
+        """Recipients, in the order of the rows, by task id."""
+        self.repeated = 0
+        """Webhooks that were posted again after their 200."""
+        self.broken = 0
+        """Requests that got no answer."""
+        self.refused = 0
+        """Requests that were answered 503."""
+        self.answers = 0
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+
+    def count(self) -> None:
+        """One more answer with success."""
+        self.answers += 1
+        for due, future in self._waiting:
+            if due <= self.answers and not future.done():
+                future.set_result(None)
+        self._waiting = [(due, future) for due, future in self._waiting if not future.done()]
+
+    async def further(self, answers: int) -> None:
+        """Return after so many further answers with success."""
+        if answers <= 0:
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((self.answers + answers, future))
+        try:
+            async with asyncio.timeout(GUARD_S):
+                await future
+        except TimeoutError:
+            so_far = f"{self.answers} so far, {self.refused} refused, {self.broken} broken"
+            raise AssertionError(f"waited in vain for {answers} further answers: {so_far}") from None
+
+
+def signed_messages(messages: Sequence[tuple[str, str, str]]) -> tuple[bytes, dict[str, str]]:
+    """Body and headers of a webhook with these (wamid, sender, text)."""
+    items = [text_message(wamid, text, **{"from": sender}) for wamid, sender, text in messages]
+    content = body(entry(message_value(messages=items)))
+    return content, {**_JSON, HEADER: sign(SECRET, content)}
+
+
+async def post_webhook(
+    session: aiohttp.ClientSession, url: str, messages: Sequence[tuple[str, str, str]]
+) -> aiohttp.ClientResponse:
+    """Post a webhook once; the answer, read."""
+    content, headers = signed_messages(messages)
+    async with session.post(f"{url}/webhook", data=content, headers=headers) as answer:
+        await answer.read()
+        return answer
+
+
+class Load:
+    """Callers of every kind at one gateway, each with one request under way at a time."""
+
+    def __init__(self, url: str, rng: random.Random, *, callers: int = 6, most: int = 20) -> None:
+        """``callers``: so many for webhooks, as many for queued sends, half for direct ones, one for sends to
+        many. ``most``: messages in a webhook, recipients in a send."""
+        self.record = Record()
+        self._url = url
+        self._rng = rng
+        self._callers = callers
+        self._most = most
+        self._numbers = 0
+        self._ending = False
+        self._session: aiohttp.ClientSession
+
+    async def run(self) -> None:
+        """Load until :meth:`end`. Fails on an answer that is neither a success nor a 503."""
+        timeout = aiohttp.ClientTimeout(total=GUARD_S)
+        connector = aiohttp.TCPConnector(limit=0)
+        async with aiohttp.ClientSession(timeout=timeout, connector=connector) as self._session:
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(self._callers):
+                    tasks.create_task(self._repeat(self._webhook))
+                    tasks.create_task(self._repeat(self._queued))
+                for _ in range((self._callers + 1) // 2):
+                    tasks.create_task(self._repeat(self._direct))
+                tasks.create_task(self._repeat(self._bulk))
+
+    def end(self) -> None:
+        """Begin no further request; :meth:`run` returns once those under way are answered."""
+        self._ending = True
+
+    async def _repeat(self, work: Callable[[], Any]) -> None:
+        while not self._ending:
+            await work()
+
+    async def _webhook(self) -> None:
+        messages = [self._message() for _ in range(self._rng.choice((1, 1, 1, 2, 5, self._most)))]
+        if self._rng.random() < 0.1:
+            messages.append(messages[0])
+        content, headers = signed_messages(messages)
+        # Meta at its worst: the same body twice at the same time, or again although it was answered.
+        copies = 2 if self._rng.random() < 0.1 else 1
+        async with asyncio.TaskGroup() as posts:
+            for _ in range(copies):
+                posts.create_task(self._until_taken("/webhook", content, headers))
+        self.record.webhooks.update((wamid, (sender, text)) for wamid, sender, text in messages)
+        self.record.count()
+        if self._rng.random() < 0.1:
+            await self._until_taken("/webhook", content, headers)
+            self.record.repeated += 1
+
+    async def _queued(self) -> None:
+        await self._send("/api/send-message", [self._person()], use_queue=True)
+
+    async def _direct(self) -> None:
+        await self._send("/api/send-message", [self._person()], use_queue=False)
+
+    async def _bulk(self) -> None:
+        people = [self._person() for _ in range(self._rng.randint(2, self._most))]
+        await self._send("/api/send-bulk", people, use_queue=True)
+
+    async def _send(self, path: str, people: list[str], *, use_queue: bool) -> None:
+        texts = [{"phone": phone, "message": f"message {self._number()}"} for phone in people]
+        fields = texts[0] if path == "/api/send-message" else {"recipients": texts}
+        request = msgspec.json.encode({**fields, "use_queue": use_queue})
+        # Who got no answer asks again, and it is another task: the one before may be sent too.
+        answer = msgspec.json.decode(await self._until_taken(path, request, _JSON))
+        assert answer["success"], answer
+        self.record.sends[answer["task_id"]] = people
+        self.record.count()
+
+    async def _until_taken(self, path: str, content: bytes, headers: dict[str, str]) -> bytes:
+        """The body of the answer with success, however often it has to be asked for."""
+        deadline = time.monotonic() + 2 * GUARD_S
+        while True:
+            assert time.monotonic() < deadline, f"{path} was not taken"
+            try:
+                async with self._session.post(self._url + path, data=content, headers=headers) as answer:
+                    text = await answer.read()
+            except (aiohttp.ClientError, OSError):
+                self.record.broken += 1
+            else:
+                if answer.status in (200, 202):
+                    return text
+                assert answer.status == 503, (answer.status, text)
+                self.record.refused += 1
+            await asyncio.sleep(_AGAIN_S)
+
+    def _message(self) -> tuple[str, str, str]:
+        text = KEYWORD if self._rng.random() < 0.1 else f"order {self._number()}"
+        return f"wamid.{self._number()}", self._person(), text
+
+    def _person(self) -> str:
+        # No phone ends as those do that the sandbox refuses.
+        return f"4915155{self._rng.randrange(CONTACTS):06d}"
+
+    def _number(self) -> int:
+        self._numbers += 1
+        return self._numbers
