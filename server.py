@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ipaddress
 import logging
 import os
 import random
@@ -35,7 +34,7 @@ from hub.hub import Hub
 from hub.watch import watch
 from store.base import Store
 from store.consumer import Consumer
-from store.errors import GatewayError
+from store.errors import GatewayError, StoreBusy
 from store.log import Log
 from store.monitor import StoreMonitor
 from whatsapp.autoreply import AutoReply, Rule
@@ -160,7 +159,7 @@ class Gateway:
         settings = self._settings.sandbox
         sandbox = Sandbox(
             SandboxSettings(
-                rate_per_number=int(settings.rate),
+                rate_per_number=max(1, round(settings.rate)),
                 status_delays=(0.05, 0.15, 0.4) if settings.status_webhooks else None,
             )
         )
@@ -238,9 +237,8 @@ class Gateway:
         if self._sandbox is not None:
             secrets, verify_token = [self._sandbox.settings.app_secret], verify_token or "sandbox"
         self._receiver = WebhookReceiver(self._intake, secrets, self._errors)
-        networks = [ipaddress.ip_network(network) for network in settings.security.trusted_networks]
         server = make_server(
-            access=Access(str(settings.server.api_key), networks),
+            access=Access(str(settings.server.api_key), settings.security.networks),
             errors=self._errors,
             receiver=self._receiver,
             verify_token=verify_token,
@@ -309,18 +307,17 @@ class Gateway:
             await asyncio.wait(tasks, timeout=5)
 
 
-def make_store(settings: config.Settings) -> Store:
-    """The store that the settings name; the sandbox has one of its own, so that nothing of it can reach real
-    people."""
-    url = str(settings.sandbox.store_url if settings.sandbox_mode else settings.store.url)
-    path = config.sqlite_path(url)
+def make_store(settings: config.Settings, *, lock_timeout_s: float | None = None) -> Store:
+    """The store that the settings name. ``lock_timeout_s``: how long an embedded one waits for another process."""
+    path = config.sqlite_path(settings.store_url)
     if path is not None:
         from store.sqlite import SqliteStore
 
-        return SqliteStore(path, lock_timeout_s=settings.drain.timeout_s)
+        wait_s = settings.drain.timeout_s if lock_timeout_s is None else lock_timeout_s
+        return SqliteStore(path, lock_timeout_s=wait_s)
     from store.mongo import MongoStore
 
-    return MongoStore(url)
+    return MongoStore(str(settings.store_url))
 
 
 # -- command line --------------------------------------------------------------------------------------
@@ -413,12 +410,15 @@ async def check(settings: config.Settings) -> int:
 
 async def _check_store(settings: config.Settings) -> bool:
     try:
-        store = make_store(settings)
+        store = make_store(settings, lock_timeout_s=0.0)
         await store.open()
         try:
             await store.ping()
         finally:
             await store.close()
+    except StoreBusy:
+        print("store: in use by a running gateway, which is not disturbed")
+        return True
     except (GatewayError, OSError) as error:
         print(f"store: {error}")
         return False

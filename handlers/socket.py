@@ -174,6 +174,13 @@ class SocketHandler(WebSocketHandler):
         except GatewayError as error:
             self._refuse(400, error)
 
+    async def get(self, *args: Any, **kwargs: Any) -> None:
+        """Upgrade; a request that asks for no WebSocket is told so in the API's shape."""
+        if self.request.headers.get("Upgrade", "").lower() != "websocket":
+            self._refuse(400, BadFrame("this path speaks WebSocket: connect with a WebSocket client"))
+            return
+        await super().get(*args, **kwargs)
+
     def check_origin(self, origin: str) -> bool:
         """Whether a page from there may connect: from this host, from loopback, or from an allowed origin."""
         if origin in self._options.allowed_origins:

@@ -136,11 +136,14 @@ class Store(Protocol):
         ...
 
     async def add_rows(self, task_id: str, rows: Sequence[NewRow]) -> None:
-        """Add rows to a task that is not ready. A row whose ``n`` is there already is left as it is."""
+        """Add rows to a task that is not ready. A row whose ``n`` is there already is left as it is.
+
+        Raises StoreError where there is no such task: it may have been swept away.
+        """
         ...
 
     async def mark_ready(self, task_id: str, events: Sequence[NewEvent] = ()) -> None:
-        """Make a task's rows visible to their lanes, and append these events."""
+        """Make a task's rows visible to their lanes, and append these events. Raises as :meth:`add_rows`."""
         ...
 
     async def sweep_unready(self, created_before: int) -> int:
@@ -216,7 +219,7 @@ class Store(Protocol):
         ...
 
     async def depth(self, lane: str) -> Mapping[State, int]:
-        """How many rows of a lane are in each open state."""
+        """How many rows of a lane are in each open state, those of tasks that are not ready left out."""
         ...
 
     # -- coordination ----------------------------------------------------------------------------------
@@ -224,7 +227,8 @@ class Store(Protocol):
     async def acquire_lease(self, name: str, owner: str, ttl_ms: int) -> Lease | None:
         """Take or extend the lease of this name for ``ttl_ms`` from now, by the store's clock.
 
-        None while another owner holds it. Extending keeps the term, a change of hands raises it by one.
+        None while another owner holds it. Extending keeps the term; a change of hands raises it by one, and so
+        does taking it again after it ran out.
         """
         ...
 

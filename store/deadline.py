@@ -1,7 +1,7 @@
 """How long a caller waits for the store, however many calls of it one request takes.
 
-Each call of a store ends within two seconds by itself (``base.py``); a request that needs three of them is to be
-answered within two seconds all the same.
+Each call of a store ends within two seconds by itself (``base.py``); a request that needs three of them is
+to be answered within two seconds all the same.
 """
 
 from __future__ import annotations

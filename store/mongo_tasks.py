@@ -31,7 +31,7 @@ from store.mongo_connection import Connection, Document, InOrder, LongCommit
 from store.mongo_log import MongoLog
 from store.mongo_rows import ROWS, Rows, new_row
 from store.records import NewEvent, NewRow, NewTask, TaskView
-from store.states import OPEN, State
+from store.states import OPEN, TAKEN, State
 
 __all__ = ["TASKS", "Tasks"]
 
@@ -241,7 +241,11 @@ class Tasks:
                 totals["tried"] = int(group["tried"])
         failed = await self._db.find(
             ROWS,
-            {"task": task_id, "error": {"$exists": True}},
+            {
+                "task": task_id,
+                "error": {"$exists": True},
+                "state": {"$nin": sorted(state.value for state in TAKEN)},
+            },
             {"error": 1},
             sort=[("n", 1)],
             limit=_ERRORS,

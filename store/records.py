@@ -196,7 +196,7 @@ class TaskView(msgspec.Struct, frozen=True, gc=False):
     taken: int
     """Rows that Meta took at some time (their ``sent_at`` is set), whatever became of them later."""
     errors: tuple[bytes, ...]
-    """``error`` of the first rows that have one, at most 20, in the order of ``n``."""
+    """``error`` of the first rows that have one and did not go after all, at most 20, by ``n``."""
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 
 from store.records import Alias, Event, NewTask, Place, Row, RowView, TaskView
-from store.states import State
+from store.states import TAKEN, State
 
 __all__ = ["Reads", "row_key"]
 
@@ -17,6 +17,7 @@ _ROW = (
     "seq, task_id, n, lane, contact, priority, due, payload, state, attempt, failures, doubt, expires_at,"
     " callback_data, created_at"
 )
+_TAKEN = ", ".join(f"'{state.value}'" for state in sorted(TAKEN))
 _READY = "task_id NOT IN (SELECT id FROM tasks WHERE ready = 0)"
 
 
@@ -81,10 +82,10 @@ class Reads:
     def blocking_rows(self, lane: str, after_seq: int, limit: int) -> list[Row]:
         """In flight, unknown, or backing off."""
         return self._rows(
-            f"SELECT {_ROW} FROM rows WHERE lane = ?1 AND state IN ('sending', 'unknown') AND seq > ?2"
-            f" UNION ALL SELECT {_ROW} FROM rows WHERE lane = ?1 AND state = 'queued' AND attempt > 0"
-            " AND seq > ?2 ORDER BY seq LIMIT ?3",
-            (lane, after_seq, limit),
+            f"SELECT {_ROW} FROM rows WHERE lane = ? AND state IN ('sending', 'unknown') AND seq > ?"
+            f" UNION ALL SELECT {_ROW} FROM rows WHERE lane = ? AND state = 'queued' AND attempt > 0"
+            " AND seq > ? ORDER BY seq LIMIT ?",
+            (lane, after_seq, lane, after_seq, limit),
         )
 
     def rows_in_state(self, lane: str, state: State, after_seq: int, limit: int) -> list[Row]:
@@ -137,7 +138,9 @@ class Reads:
             retrying += number if tried and state == State.QUEUED else 0
             taken += number if sent else 0
         errors = self._db.execute(
-            "SELECT error FROM rows WHERE task_id = ? AND error != x'' ORDER BY n LIMIT 20", (task_id,)
+            "SELECT error FROM rows WHERE task_id = ? AND error != x''"
+            f" AND state NOT IN ({_TAKEN}) ORDER BY n LIMIT 20",
+            (task_id,),
         )
         return TaskView(
             NewTask(*found[:5]), found[5], counts, retrying, taken, tuple(error for (error,) in errors)
@@ -148,9 +151,9 @@ class Reads:
         finished = set()
         for task_id in task_ids:
             found = self._db.execute(
-                "SELECT 1 FROM tasks WHERE id = ?1 AND ready = 1 AND open_rows = 0 AND completed_at = 0"
-                " AND total <= (SELECT count(*) FROM rows WHERE task_id = ?1)",
-                (task_id,),
+                "SELECT 1 FROM tasks WHERE id = ? AND ready = 1 AND open_rows = 0 AND completed_at = 0"
+                " AND total <= (SELECT count(*) FROM rows WHERE task_id = ?)",
+                (task_id, task_id),
             ).fetchone()
             if found:
                 finished.add(task_id)
@@ -167,6 +170,11 @@ class Reads:
             (counts[state],) = self._db.execute(
                 f"SELECT count(*) FROM rows WHERE lane = ? AND {condition}", (lane,)
             ).fetchone()
+        # Counted apart, so that the counts above need nothing but their indexes.
+        (hidden,) = self._db.execute(
+            "SELECT count(*) FROM tasks JOIN rows ON task_id = id WHERE ready = 0 AND lane = ?", (lane,)
+        ).fetchone()
+        counts[State.QUEUED] -= hidden
         return counts
 
     def _rows(self, statement: str, parameters: Iterable[object]) -> list[Row]:

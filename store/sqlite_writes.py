@@ -9,14 +9,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
 
-from store.errors import LeaseLost
+from store.errors import LeaseLost, StoreError
 from store.records import Alias, Change, Cursor, Event, Lease, NewEvent, NewRow, NewTask, Row
 from store.sqlite_reads import row_key
-from store.states import OPEN, State, can_move
+from store.states import OPEN, TAKEN, State, can_move
 
 __all__ = ["Writes"]
 
-_PROOFS = frozenset({State.SENT, State.DELIVERED, State.READ, State.PLAYED})
 _TIME_OF = {
     State.DELIVERED: "delivered_at",
     State.READ: "read_at",
@@ -113,14 +112,13 @@ class Writes:
 
     def add_rows(self, task_id: str, rows: Sequence[NewRow]) -> None:
         """More rows for a task that is not ready."""
-        found = self._db.execute(
-            "SELECT created_at FROM tasks WHERE id = ? AND ready = 0", (task_id,)
-        ).fetchone()
-        if found is not None:
-            self._insert_rows(task_id, found[0], rows)
+        created_at, ready = self._head_of(task_id)
+        if not ready:
+            self._insert_rows(task_id, created_at, rows)
 
     def mark_ready(self, task_id: str, events: Sequence[NewEvent]) -> None:
         """Show a task to its lanes."""
+        self._head_of(task_id)
         self._db.execute("UPDATE tasks SET ready = 1 WHERE id = ?", (task_id,))
         self.append_events(events)
 
@@ -207,6 +205,13 @@ class Writes:
         (head,) = self._db.execute("SELECT coalesce(max(offset), 0) FROM events").fetchone()
         return int(head)
 
+    def _head_of(self, task_id: str) -> tuple[int, bool]:
+        """When a task was made, and whether it is ready. Raises StoreError where there is none."""
+        found = self._db.execute("SELECT created_at, ready FROM tasks WHERE id = ?", (task_id,)).fetchone()
+        if found is None:
+            raise StoreError(f"the task {task_id} is not there, or was swept away before it was ready")
+        return int(found[0]), bool(found[1])
+
     def _check_term(self, lease: Lease) -> None:
         found = self._db.execute("SELECT term FROM leases WHERE name = ?", (lease.name,)).fetchone()
         if found is None or found[0] != lease.term:
@@ -278,7 +283,7 @@ class Writes:
         if (column := _TIME_OF.get(change.to)) is not None:
             sets.append(f"{column} = ?")
             parameters.append(change.at)
-        if change.to in _PROOFS:
+        if change.to in TAKEN:
             sets.append("sent_at = CASE sent_at WHEN 0 THEN ? ELSE sent_at END")
             parameters.append(change.at)
         self._db.execute(f"UPDATE rows SET {', '.join(sets)} WHERE seq = ?", (*parameters, seq))

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["ENDED", "MOVES", "OPEN", "State", "can_move", "sources_of"]
+__all__ = ["ENDED", "MOVES", "OPEN", "TAKEN", "State", "can_move", "sources_of"]
 
 
 class State(StrEnum):
@@ -61,6 +61,9 @@ MOVES: dict[State, frozenset[State]] = {
 
 OPEN: frozenset[State] = frozenset({_S.QUEUED, _S.SENDING, _S.UNKNOWN})
 """States in which the gateway still has something to do; a task is complete when no row is in one."""
+
+TAKEN: frozenset[State] = frozenset({State.SENT, State.DELIVERED, State.READ, State.PLAYED})
+"""States that prove that Meta took the message."""
 
 ENDED: frozenset[State] = frozenset(State) - OPEN
 

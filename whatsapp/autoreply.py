@@ -63,6 +63,8 @@ class _Body(msgspec.Struct):
 
 def normalize(text: str) -> str:
     """Lower case without accents, so that "AYÚDA" is "ayuda"."""
+    if text.isascii():
+        return text.lower()
     decomposed = unicodedata.normalize("NFKD", text.casefold())
     return "".join(letter for letter in decomposed if not unicodedata.combining(letter))
 

@@ -40,24 +40,30 @@ def place(known: Mapping[str, Alias], address: Address) -> tuple[str, list[Alias
     return contact, [alias for alias in wanted if known.get(alias.alias) != alias]
 
 
-def move(known: Mapping[str, Alias], old: Address, new: Address) -> list[Alias]:
-    """What to store when a person's phone or user id changed (CLOUD_API_2026.md 2.4); nothing if it is known
-    already."""
-    found = known.get(old.user_id) or known.get(old.phone)
+def move(known: Mapping[str, Alias], old: Address, new: Address) -> tuple[str, list[Alias]]:
+    """The key of a person whose phone or user id changed, and what to store (CLOUD_API_2026.md 2.4).
+
+    Nothing is to be stored for a change that is known already; the key is empty where nobody is named.
+    """
+    arrived = known.get(new.user_id) or known.get(new.phone)
+    left = known.get(old.phone)
+    if arrived and left and left.contact == _successor(arrived.contact):
+        return arrived.contact, []
+    found = known.get(old.user_id) or left
     contact = found.contact if found else old.phone or old.user_id
     if not contact or not new:
-        return []
+        return contact, []
     wanted = []
     if new.phone:
         wanted.append(Alias(new.phone, contact, new.user_id))
     if new.user_id:
         wanted.append(Alias(new.user_id, contact, new.phone))
     if all(_leads_to(known, alias.alias, contact) for alias in wanted):
-        return []
+        return contact, []
     if old.phone and old.phone != new.phone:
         # Whoever writes from the old phone next is somebody else.
         wanted.append(Alias(old.phone, _successor(contact)))
-    return wanted
+    return contact, wanted
 
 
 def _leads_to(known: Mapping[str, Alias], alias: str, contact: str) -> bool:
@@ -105,15 +111,19 @@ class Contacts:
         """
         address = parse_address(text)
         alias = (address.user_id or address.phone) if address else text
-        await self._load([alias])
-        found = self._cache.get(alias)
+        found = (await self._load([alias])).get(alias)
         return found.contact if found else alias
 
-    async def change(self, old: Address, new: Address) -> None:
-        """A person's phone or user id changed. Repeating it changes nothing. Raises StoreUnavailable."""
+    async def change(self, old: Address, new: Address) -> str:
+        """A person's phone or user id changed; the person's key. Repeating it changes nothing.
+
+        Raises StoreUnavailable.
+        """
         async with self._miss:
-            await self._load([part for part in (*old, *new) if part])
-            await self._put(move(self._cache, old, new))
+            known = await self._load([part for part in (*old, *new) if part])
+            contact, aliases = move(known, old, new)
+            await self._put(aliases)
+            return contact
 
     async def learn(self, contact: str, address: Address) -> None:
         """Meta knows this contact by these addresses too; those that lead elsewhere already are left. Raises
@@ -122,8 +132,8 @@ class Contacts:
         if all(part in self._cache for part in parts):
             return
         async with self._miss:
-            await self._load(parts)
-            await self._put([Alias(part, contact) for part in parts if part not in self._cache])
+            known = await self._load(parts)
+            await self._put([Alias(part, contact) for part in parts if part not in known])
 
     def notice(self, batch: Sequence[Event]) -> None:
         """What the log says: an identity changed, maybe in another process; what is in memory may be old."""
@@ -133,20 +143,25 @@ class Contacts:
     async def _resolve_missing(self, addresses: Sequence[Address]) -> dict[Address, str]:
         # One at a time, so that two requests that meet a person first do not disagree about the key.
         async with self._miss:
-            await self._load([part for address in addresses for part in address if part])
+            known = await self._load([part for address in addresses for part in address if part])
             keys: dict[Address, str] = {}
             fresh: dict[str, Alias] = {}
             for address in addresses:
-                known = {part: fresh.get(part) or self._cache.get(part) for part in address if part}
-                keys[address], unknown = place({k: v for k, v in known.items() if v}, address)
+                keys[address], unknown = place(known, address)
                 fresh.update((alias.alias, alias) for alias in unknown)
+                known.update((alias.alias, alias) for alias in unknown)
             await self._put(list(fresh.values()))
             return keys
 
-    async def _load(self, aliases: Sequence[str]) -> None:
-        missing = {alias for alias in aliases if alias not in self._cache}
+    async def _load(self, aliases: Sequence[str]) -> dict[str, Alias]:
+        """Those of these that are known. The cache may be emptied at any await: it is read once."""
+        known = {alias: self._cache[alias] for alias in aliases if alias in self._cache}
+        missing = {alias for alias in aliases if alias not in known}
         if missing:
-            self._keep((await self._store.find_aliases(missing)).values())
+            found = await self._store.find_aliases(missing)
+            self._keep(found.values())
+            known |= found
+        return known
 
     async def _put(self, aliases: Sequence[Alias]) -> None:
         if aliases:

@@ -37,12 +37,23 @@ class Intake:
         self.last_at = self._now_ms()
 
     async def _store(self, updates: Sequence[Update]) -> None:
-        for update in updates:
-            if update.change is not None:
-                await self._contacts.change(update.change.old, update.change.new)
-        keys = await self._contacts.resolve({update.address for update in updates if update.address})
+        keys = await self._keys(updates)
         now = self._now_ms()
-        await self._log.append([_event(update, keys.get(update.address, ""), now) for update in updates])
+        events = [_event(update, key, now) for update, key in zip(updates, keys, strict=True)]
+        await self._log.append(events)
+
+    async def _keys(self, updates: Sequence[Update]) -> list[str]:
+        """Whom each update is about; all are looked up at once, unless somebody changes in between."""
+        if any(update.change is not None for update in updates):
+            return [await self._key(update) for update in updates]
+        found = await self._contacts.resolve({update.address for update in updates if update.address})
+        return [found.get(update.address, "") for update in updates]
+
+    async def _key(self, update: Update) -> str:
+        if update.change is not None:
+            return await self._contacts.change(update.change.old, update.change.new)
+        found = await self._contacts.resolve([update.address] if update.address else [])
+        return found.get(update.address, "")
 
 
 def _event(update: Update, contact: str, now: int) -> NewEvent:

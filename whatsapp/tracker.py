@@ -13,7 +13,7 @@ import msgspec
 
 from store.base import Store
 from store.records import Change, Cursor, Event, Lease, NewEvent, RowView
-from store.states import ENDED, OPEN, State
+from store.states import ENDED, OPEN, TAKEN, State
 from whatsapp.errors import meta_object, parse_status_error
 from whatsapp.events import EventType, build_event, task_key, task_of
 from whatsapp.outcome import doubled, outcome_data, sent_key
@@ -44,7 +44,6 @@ _STATE_AFTER = {
     EventType.MESSAGE_CANCELLED: State.CANCELLED,
 }
 _STATUS_KEY = "st:"
-_PROOFS = frozenset({State.SENT, State.DELIVERED, State.READ, State.PLAYED})
 
 
 class _Status(msgspec.Struct):
@@ -129,7 +128,7 @@ class Tracker:
         A double is told with every batch that has a status of its row, and is once in the log by its key: its
         ids may come together, or a crash may have come between the storing of one and the telling.
         """
-        proofs = [status for status in statuses if status.state in _PROOFS]
+        proofs = [status for status in statuses if status.state in TAKEN]
         views = await self._store.find_rows({status.row_id for status in proofs}) if proofs else {}
         events = []
         wamids = {row_id: dict.fromkeys(view.wamids) for row_id, view in views.items()}
