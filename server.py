@@ -308,7 +308,7 @@ class Gateway:
 
 
 def make_store(settings: config.Settings, *, lock_timeout_s: float | None = None) -> Store:
-    """The store that the settings name. ``lock_timeout_s``: how long an embedded one waits for another process."""
+    """The store that the settings name. ``lock_timeout_s``: how long an embedded one waits for its file."""
     path = config.sqlite_path(settings.store_url)
     if path is not None:
         from store.sqlite import SqliteStore

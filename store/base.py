@@ -227,8 +227,8 @@ class Store(Protocol):
     async def acquire_lease(self, name: str, owner: str, ttl_ms: int) -> Lease | None:
         """Take or extend the lease of this name for ``ttl_ms`` from now, by the store's clock.
 
-        None while another owner holds it. Extending keeps the term; a change of hands raises it by one, and so
-        does taking it again after it ran out.
+        None while another owner holds it. Extending keeps the term; a change of hands raises it by one, and
+        so does taking it again after it ran out.
         """
         ...
 

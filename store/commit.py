@@ -65,14 +65,18 @@ class GroupCommit(Generic[Item, Result]):
         self._deadlines.append((loop.time() + self._timeout_s, future))
         if self._timer is None:
             self._timer = loop.call_later(self._timeout_s, self._expire)
-        if self._task is None:
+        if self._running() is None:
             self._task = asyncio.Task(self._run(), name="group-commit")
         return future
 
     async def flush(self) -> None:
         """Return once everything submitted so far has been committed or refused."""
-        while self._task is not None:
-            await asyncio.wait({self._task})
+        while (task := self._running()) is not None:
+            await asyncio.wait({task})
+
+    def _running(self) -> asyncio.Task[None] | None:
+        # One that was cancelled, as at the end of a loop, has not said so itself.
+        return None if self._task is None or self._task.done() else self._task
 
     async def _run(self) -> None:
         # One turn of the loop, so that callers that are ready together share the first commit too.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 
 from store.base import Store
 from store.errors import LeaseLost, StoreError
@@ -82,24 +83,29 @@ class Consumer:
         return f"consumer:{self.name}"
 
     async def _consume(self, lease: Lease) -> None:
-        self.offset = await self._store.load_cursor(self.name)
+        try:
+            await self._follow(lease)
+        except asyncio.CancelledError:
+            # Where the store is away the lease runs out by itself; it must not keep this task alive.
+            with suppress(StoreError):
+                await self._store.release_lease(lease)
+            raise
+
+    async def _follow(self, lease: Lease) -> None:
         loop = asyncio.get_running_loop()
         renew_at = loop.time() + self._lease_ttl_ms / 3000
-        try:
-            while True:
-                if loop.time() >= renew_at:
-                    renew_at = loop.time() + self._lease_ttl_ms / 3000
-                    kept = await self._store.acquire_lease(self._lease_name, self._owner, self._lease_ttl_ms)
-                    if kept is None or kept.term != lease.term:
-                        raise LeaseLost(f"the lease {self._lease_name} went to another owner")
-                batch = await self._log.read(self.offset, self._size)
-                if batch:
-                    await self._hand_over(batch, lease)
-                else:
-                    await self._wait(renew_at - loop.time())
-        except asyncio.CancelledError:
-            await self._store.release_lease(lease)
-            raise
+        self._move_to(await self._store.load_cursor(self.name))
+        while True:
+            if loop.time() >= renew_at:
+                renew_at = loop.time() + self._lease_ttl_ms / 3000
+                kept = await self._store.acquire_lease(self._lease_name, self._owner, self._lease_ttl_ms)
+                if kept is None or kept.term != lease.term:
+                    raise LeaseLost(f"the lease {self._lease_name} went to another owner")
+            batch = await self._log.read(self.offset, self._size)
+            if batch:
+                await self._hand_over(batch, lease)
+            else:
+                await self._wait(renew_at - loop.time())
 
     async def _hand_over(self, batch: Sequence[Event], lease: Lease) -> None:
         """One batch. Half as many next time where it fails: a store too slow for all of them at once would
@@ -110,7 +116,8 @@ class Consumer:
             self._size = max(1, len(batch) // 2)
             raise
         self._size = min(self._batch, 2 * self._size)
-        self._advance(batch[-1].offset)
+        self.fault = ""
+        self._move_to(batch[-1].offset)
 
     async def _wait(self, timeout: float) -> None:
         try:
@@ -119,8 +126,7 @@ class Consumer:
         except TimeoutError:
             pass
 
-    def _advance(self, offset: int) -> None:
+    def _move_to(self, offset: int) -> None:
         self.offset = offset
-        self.fault = ""
         self._advanced.set()
         self._advanced = asyncio.Event()

@@ -43,27 +43,29 @@ class State(StrEnum):
 
 _S = State
 
+TAKEN: frozenset[State] = frozenset({State.SENT, State.DELIVERED, State.READ, State.PLAYED})
+"""States that prove that Meta took the message."""
+
+_LATE_PROOFS = TAKEN - {_S.SENT}
+
 MOVES: dict[State, frozenset[State]] = {
-    # The three proofs: a status for an earlier, doubtful attempt came while the row waited to be sent again.
-    _S.QUEUED: frozenset({_S.SENDING, _S.CANCELLED, _S.EXPIRED, _S.FAILED, _S.SENT, _S.DELIVERED, _S.READ}),
+    # With proofs: a status for an earlier, doubtful attempt came while the row waited to be sent again.
+    _S.QUEUED: TAKEN | {_S.SENDING, _S.CANCELLED, _S.EXPIRED, _S.FAILED},
     # A status may overtake the answer of the call.
-    _S.SENDING: frozenset({_S.SENT, _S.DELIVERED, _S.READ, _S.QUEUED, _S.FAILED, _S.UNKNOWN}),
-    _S.UNKNOWN: frozenset({_S.SENT, _S.DELIVERED, _S.READ, _S.FAILED, _S.QUEUED}),
-    _S.SENT: frozenset({_S.DELIVERED, _S.READ, _S.PLAYED, _S.FAILED, _S.EXPIRED}),
+    _S.SENDING: TAKEN | {_S.QUEUED, _S.FAILED, _S.UNKNOWN},
+    _S.UNKNOWN: TAKEN | {_S.FAILED, _S.QUEUED},
+    _S.SENT: _LATE_PROOFS | {_S.FAILED, _S.EXPIRED},
     _S.DELIVERED: frozenset({_S.READ, _S.PLAYED}),
     _S.READ: frozenset({_S.PLAYED}),
     _S.PLAYED: frozenset(),
     # Late proof that it arrived after all, or a person's retry.
-    _S.FAILED: frozenset({_S.QUEUED, _S.DELIVERED, _S.READ}),
+    _S.FAILED: _LATE_PROOFS | {_S.QUEUED},
     _S.CANCELLED: frozenset(),
-    _S.EXPIRED: frozenset({_S.DELIVERED, _S.READ}),
+    _S.EXPIRED: _LATE_PROOFS,
 }
 
 OPEN: frozenset[State] = frozenset({_S.QUEUED, _S.SENDING, _S.UNKNOWN})
 """States in which the gateway still has something to do; a task is complete when no row is in one."""
-
-TAKEN: frozenset[State] = frozenset({State.SENT, State.DELIVERED, State.READ, State.PLAYED})
-"""States that prove that Meta took the message."""
 
 ENDED: frozenset[State] = frozenset(State) - OPEN
 

@@ -43,37 +43,42 @@ def place(known: Mapping[str, Alias], address: Address) -> tuple[str, list[Alias
 def move(known: Mapping[str, Alias], old: Address, new: Address) -> tuple[str, list[Alias]]:
     """The key of a person whose phone or user id changed, and what to store (CLOUD_API_2026.md 2.4).
 
-    Nothing is to be stored for a change that is known already; the key is empty where nobody is named.
+    Nothing is to be stored for a change that was made before, also where the person has changed again since;
+    the key is empty where nobody is named.
     """
-    arrived = known.get(new.user_id) or known.get(new.phone)
-    left = known.get(old.phone)
-    if arrived and left and left.contact == _successor(arrived.contact):
-        return arrived.contact, []
-    found = known.get(old.user_id) or left
+    found = known.get(old.user_id) or known.get(old.phone)
     contact = found.contact if found else old.phone or old.user_id
     if not contact or not new:
         return contact, []
+    if moved := _moved_before(known, contact, old, new):
+        return moved, []
     wanted = []
     if new.phone:
         wanted.append(Alias(new.phone, contact, new.user_id))
     if new.user_id:
         wanted.append(Alias(new.user_id, contact, new.phone))
-    if all(_leads_to(known, alias.alias, contact) for alias in wanted):
-        return contact, []
     if old.phone and old.phone != new.phone:
         # Whoever writes from the old phone next is somebody else.
-        wanted.append(Alias(old.phone, _successor(contact)))
+        wanted.append(Alias(old.phone, _successor(contact, old.phone)))
     return contact, wanted
 
 
-def _leads_to(known: Mapping[str, Alias], alias: str, contact: str) -> bool:
-    found = known.get(alias)
-    return found is not None and found.contact == contact
+def _moved_before(known: Mapping[str, Alias], contact: str, old: Address, new: Address) -> str:
+    """The key of who has made this change before: the new address leads to them, or to who came after them.
+
+    ``contact`` was found at the old address; by the phone alone that is, by then, who has the phone next.
+    """
+    found = known.get(new.user_id or new.phone)
+    arrived = found.contact if found else ""
+    for mover in (contact, contact.removesuffix(_successor("", old.phone))):
+        if arrived == mover or (not new.user_id and arrived == _successor(mover, new.phone)):
+            return mover
+    return ""
 
 
-def _successor(contact: str) -> str:
-    name, _, number = contact.partition("/")
-    return f"{name}/{int(number or 1) + 1}"
+def _successor(contact: str, phone: str) -> str:
+    """The key of whoever has the phone after this contact, which is nobody else's."""
+    return f"{contact}/{phone}"
 
 
 class Contacts:
@@ -138,7 +143,7 @@ class Contacts:
     def notice(self, batch: Sequence[Event]) -> None:
         """What the log says: an identity changed, maybe in another process; what is in memory may be old."""
         if any(event.type == EventType.CONTACT_CHANGED for event in batch):
-            self._cache.clear()
+            self._cache = {}
 
     async def _resolve_missing(self, addresses: Sequence[Address]) -> dict[Address, str]:
         # One at a time, so that two requests that meet a person first do not disagree about the key.
@@ -146,7 +151,8 @@ class Contacts:
             known = await self._load([part for address in addresses for part in address if part])
             keys: dict[Address, str] = {}
             fresh: dict[str, Alias] = {}
-            for address in addresses:
+            # Who is known by both parts comes first: the others may be known by one of them.
+            for address in sorted(addresses, key=lambda address: not all(address)):
                 keys[address], unknown = place(known, address)
                 fresh.update((alias.alias, alias) for alias in unknown)
                 known.update((alias.alias, alias) for alias in unknown)
@@ -158,9 +164,11 @@ class Contacts:
         known = {alias: self._cache[alias] for alias in aliases if alias in self._cache}
         missing = {alias for alias in aliases if alias not in known}
         if missing:
+            cache = self._cache
             found = await self._store.find_aliases(missing)
-            self._keep(found.values())
             known |= found
+            if cache is self._cache:  # else what was found may be old already
+                self._keep([alias for alias in found.values() if alias.alias not in cache])
         return known
 
     async def _put(self, aliases: Sequence[Alias]) -> None:

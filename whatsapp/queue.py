@@ -46,21 +46,24 @@ class Stream(NamedTuple):
 class _Waiting:
     """What is known of a stream."""
 
-    __slots__ = ("blockers", "more", "rows")
+    __slots__ = ("blockers", "entered", "more", "rows")
 
     def __init__(self) -> None:
         self.rows: list[tuple[int, int, Row]] = []  # (due, seq, row), sorted
-        self.blockers: set[str] = set()
+        self.blockers: dict[str, int] = {}  # row that blocks -> its seq
         self.more = False
+        self.entered: tuple[int, int] | None = None  # (due, seq) of its entry among the ready ones
+
+    def first_blocker(self) -> str:
+        """Of several rows that block, the one accepted first holds back the others too; empty if none."""
+        return min(self.blockers, key=self.blockers.__getitem__, default="")
 
     def eligible(self) -> Row | None:
         """The row that may leave next as far as its own stream goes."""
         if not self.blockers:
             return self.rows[0][2] if self.rows else None
-        for _, _, row in self.rows:
-            if row.id in self.blockers:
-                return row
-        return None
+        first = self.first_blocker()
+        return next((row for _, _, row in self.rows if row.id == first), None)
 
     def idle(self) -> bool:
         return not (self.rows or self.blockers or self.more)
@@ -105,15 +108,15 @@ class LaneQueue:
         return self._window - ready if ready <= self._window // 2 else 0
 
     def wanted(self) -> list[Stream]:
-        """Streams that could go on and have more rows in the store than in memory; told once each.
+        """Streams that could go on and have more rows in the store than in memory; each until it was offered.
 
         Read each from its beginning and hand the rows to :meth:`offer_stream`.
         """
-        wanted, self._wanted = list(self._wanted), {}
-        return wanted
+        return list(self._wanted)
 
     def offer_stream(self, stream: Stream, rows: Iterable[Row], *, complete: bool) -> None:
         """The due rows of a stream that was wanted; ``complete`` if the store has no more of them."""
+        self._wanted.pop(stream, None)
         waiting = self._streams.setdefault(stream, _Waiting())
         waiting.more = False
         for row in rows:
@@ -166,7 +169,11 @@ class LaneQueue:
         stream = self._blocks.pop(row_id, None)
         if stream is None:
             return
-        self._streams[stream].blockers.discard(row_id)
+        waiting = self._streams[stream]
+        waiting.blockers.pop(row_id, None)
+        if waiting.blockers and waiting.more:
+            # The next one that blocks may be due, and was left outside as long as this one came first.
+            self._wanted[stream] = None
         self._requeue(stream)
         self._tidy(stream)
 
@@ -193,7 +200,7 @@ class LaneQueue:
             return False
         stream = Stream(row.contact, row.priority)
         waiting = self._streams.setdefault(stream, _Waiting())
-        if row.id not in waiting.blockers and self._must_wait_outside(waiting):
+        if row.id != waiting.first_blocker() and self._must_wait_outside(waiting):
             waiting.more = True
             return False
         insort(waiting.rows, (row.due, row.seq, row), key=lambda entry: entry[:2])
@@ -214,7 +221,10 @@ class LaneQueue:
             return
         row = waiting.eligible()
         if row is not None:
-            heapq.heappush(self._ready[stream.priority], (row.due, row.seq, stream.contact))
+            # Once only: a contact is freed with every message to it, whatever the priority.
+            if waiting.entered != (row.due, row.seq):
+                waiting.entered = (row.due, row.seq)
+                heapq.heappush(self._ready[stream.priority], (row.due, row.seq, stream.contact))
         elif waiting.more and not waiting.blockers:
             self._wanted[stream] = None
 
@@ -232,18 +242,20 @@ class LaneQueue:
         ready = self._ready[priority]
         while ready:
             due, seq, contact = heapq.heappop(ready)
-            stream = Stream(contact, priority)
-            waiting = self._streams.get(stream)
-            row = waiting.eligible() if waiting is not None else None
-            stale = row is None or (row.due, row.seq) != (due, seq)
-            if stale or contact in self._busy or contact in self._delayed_contacts:
+            waiting = self._streams.get(Stream(contact, priority))
+            if waiting is None or waiting.entered != (due, seq):
+                continue
+            waiting.entered = None
+            row = waiting.eligible()
+            if row is None or (row.due, row.seq) != (due, seq):
+                continue
+            if contact in self._busy or contact in self._delayed_contacts:
                 continue
             when = self._pairs.ready_at(contact, now)
             if when > now:
                 heapq.heappush(self._delayed, (when, contact))
                 self._delayed_contacts.add(contact)
                 continue
-            assert row is not None and waiting is not None
             waiting.rows.remove((due, seq, row))
             self._busy[contact] = row.id
             return row
@@ -263,7 +275,7 @@ class LaneQueue:
     def _block(self, row: Row) -> None:
         stream = Stream(row.contact, row.priority)
         waiting = self._streams.setdefault(stream, _Waiting())
-        waiting.blockers.add(row.id)
+        waiting.blockers[row.id] = row.seq
         self._blocks[row.id] = stream
         # Rows behind it may wait long: the store keeps them better than the window does.
         for _, _, later in waiting.rows:

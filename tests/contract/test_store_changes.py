@@ -74,7 +74,7 @@ async def test_changes_apply_in_their_order(store: Store) -> None:
 
 async def test_a_row_may_move_often_in_one_call(store: Store) -> None:
     await add_task(store)
-    moves = (State.PLAYED, *(State.FAILED, State.QUEUED) * 8)
+    moves = (State.UNKNOWN, *(State.FAILED, State.QUEUED) * 8)
     changes = [Change("task-0", to, 1, due=1, burn=True) for to in moves]
     assert await store.apply(changes) == [False] + [True] * 16
     assert (await view(store, "task-0")).row.failures == 16

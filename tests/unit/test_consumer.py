@@ -1,0 +1,423 @@
+"""A consumer of the log: where it begins, what it repeats, and when it leaves the work to another."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tornado.ioloop import IOLoop
+
+from store.consumer import Consumer
+from store.errors import StoreUnavailable
+from store.log import Log
+from store.records import Cursor, Event, Lease
+from store.sqlite import SqliteStore
+from tests.support.faulty_store import FaultyStore
+from tests.support.store_values import new_event
+
+NAME = "tracker"
+LEASE = f"consumer:{NAME}"
+TTL_MS = 60_000
+GUARD_S = 20.0
+
+
+class Rig:
+    """A store whose clock the test sets, the log over it, and a handler that notes what it gets."""
+
+    def __init__(self, path: Path) -> None:
+        self.now_ms = 1_000_000
+        self.real = SqliteStore(path, lock_timeout_s=5, now_ms=lambda: self.now_ms)
+        self.store = FaultyStore(self.real)
+        self.log = Log(self.store.as_store())
+        self.faults: list[Exception] = []
+        """Raised by the handler, one a batch, before it has any effect."""
+        self.refused = ""
+        """Keys that the handler fails of."""
+        self.batches: list[list[str]] = []
+        """Keys of each batch that the handler got, those that it failed of too."""
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self._grown = asyncio.Event()
+
+    async def open(self) -> None:
+        await self.real.open()
+        await self.log.start()
+
+    async def close(self) -> None:
+        await self.real.close()
+
+    async def fill(self, keys: str) -> list[Event]:
+        """Append an event for each of these letters, as one batch."""
+        return await self.log.append([new_event(key) for key in keys])
+
+    async def handle(self, batch: Sequence[Event], cursor: Cursor, lease: Lease) -> None:
+        """As the consumer's contract asks: the work, then the cursor under the lease."""
+        self.batches.append([event.key for event in batch])
+        self._grown.set()
+        await self.gate.wait()
+        if self.faults:
+            raise self.faults.pop(0)
+        if any(event.key in self.refused for event in batch):
+            raise ZeroDivisionError("not this one")
+        assert cursor == Cursor(NAME, batch[-1].offset)
+        await self.store.as_store().save_cursor(cursor, lease)
+
+    async def handled(self, count: int) -> None:
+        """Return once the handler has got so many batches."""
+        async with asyncio.timeout(GUARD_S):
+            while len(self.batches) < count:
+                self._grown.clear()
+                await self._grown.wait()
+
+    def consumer(self, owner: str = "me", *, batch: int = 500, ttl_ms: int = TTL_MS) -> Consumer:
+        return Consumer(
+            NAME,
+            self.handle,
+            store=self.store.as_store(),
+            log=self.log,
+            owner=owner,
+            lease_ttl_ms=ttl_ms,
+            batch=batch,
+            retry_s=0.001,
+        )
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "store.db"
+
+
+@pytest.fixture
+def rigs(io_loop: IOLoop, path: Path) -> Iterator[Callable[[], Rig]]:
+    """Makes rigs on one file, not yet open; all are closed at the end."""
+    made: list[Rig] = []
+
+    def make() -> Rig:
+        made.append(Rig(path))
+        return made[-1]
+
+    yield make
+    for rig in made:
+        io_loop.run_sync(rig.close)
+
+
+@pytest.fixture
+def rig(io_loop: IOLoop, rigs: Callable[[], Rig]) -> Rig:
+    opened = rigs()
+    io_loop.run_sync(opened.open)
+    return opened
+
+
+async def stop(task: asyncio.Task[None]) -> None:
+    """Cancel it once, and see that it ends by that."""
+    task.cancel()
+    done, _ = await asyncio.wait({task}, timeout=GUARD_S)
+    assert done, "it went on after it was cancelled"
+    assert task.cancelled()
+
+
+async def passed(consumer: Consumer, offset: int) -> None:
+    await asyncio.wait_for(consumer.wait_past(offset), GUARD_S)
+
+
+@contextmanager
+def running(consumer: Consumer) -> Iterator[asyncio.Task[None]]:
+    """The consumer at work; it is cancelled with the test where the test has not stopped it."""
+    task = asyncio.create_task(consumer.run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was logged as an error, which is thereby expected."""
+    found = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    caplog.clear()
+    return found
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
+# -- where it begins ---------------------------------------------------------------------------------------
+
+
+async def test_it_takes_what_is_there_and_what_comes(rig: Rig) -> None:
+    there = await rig.fill("ab")
+    consumer = rig.consumer()
+    with running(consumer) as task:
+        await passed(consumer, there[-1].offset)
+        came = await rig.fill("c")
+        await passed(consumer, came[-1].offset)
+        assert rig.batches == [["a", "b"], ["c"]]
+        assert await rig.real.load_cursor(NAME) == consumer.offset == came[-1].offset
+        await stop(task)
+
+
+async def test_no_batch_is_larger_than_asked_for(rig: Rig) -> None:
+    events = await rig.fill("abcde")
+    consumer = rig.consumer(batch=2)
+    with running(consumer) as task:
+        await passed(consumer, events[-1].offset)
+        assert rig.batches == [["a", "b"], ["c", "d"], ["e"]]
+        await stop(task)
+
+
+async def test_after_a_restart_it_goes_on_from_its_cursor(rigs: Callable[[], Rig]) -> None:
+    before = rigs()
+    await before.open()
+    events = await before.fill("abc")
+    consumer = before.consumer()
+    with running(consumer) as task:
+        await passed(consumer, events[-1].offset)
+        await stop(task)
+    await before.fill("d")
+    await before.close()
+
+    after = rigs()
+    await after.open()
+    consumer = after.consumer("its successor")
+    with running(consumer) as task:
+        await passed(consumer, after.log.head)
+        assert after.batches == [["d"]]
+        await stop(task)
+
+
+async def test_what_was_handled_without_a_saved_cursor_is_handled_again(rig: Rig) -> None:
+    # As a crash between the two leaves it.
+    events = await rig.fill("ab")
+    rig.store.hold("save_cursor")
+    with running(rig.consumer()) as task:
+        await rig.store.arrived("save_cursor")
+        await stop(task)
+    rig.store.heal()
+    consumer = rig.consumer()
+    with running(consumer) as task:
+        await passed(consumer, events[-1].offset)
+        assert rig.batches == [["a", "b"], ["a", "b"]]
+        await stop(task)
+
+
+# -- faults ------------------------------------------------------------------------------------------------
+
+
+async def test_a_batch_that_failed_comes_again_by_halves(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    events = await rig.fill("abcdefgh")
+    rig.faults = [ZeroDivisionError("no"), ZeroDivisionError("still no")]
+    consumer = rig.consumer(batch=8)
+    with running(consumer) as task:
+        await passed(consumer, events[-1].offset)
+        assert rig.batches == [[*"abcdefgh"], [*"abcd"], [*"ab"], [*"cdef"], [*"gh"]]
+        await stop(task)
+    assert errors(caplog) == [f"consumer {NAME} failed at an event after offset 0"] * 2
+
+
+async def test_an_event_that_cannot_be_handled_holds_up_itself_alone(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    events = await rig.fill("abc")
+    rig.refused = "b"
+    consumer = rig.consumer()
+    with running(consumer) as task:
+        await rig.handled(5)
+        assert rig.batches[:5] == [[*"abc"], ["a"], [*"bc"], ["b"], ["b"]]
+        assert consumer.offset == events[0].offset
+        rig.refused = ""
+        await passed(consumer, events[-1].offset)
+        await stop(task)
+    assert len(errors(caplog)) >= 3
+
+
+async def test_the_fault_is_told_while_it_lasts(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    events = await rig.fill("a")
+    rig.faults = [ZeroDivisionError("no")]
+    consumer = rig.consumer()
+    assert consumer.fault == ""
+    rig.gate.clear()
+    with running(consumer) as task:
+        await rig.handled(1)
+        rig.gate.set()
+        rig.gate = asyncio.Event()  # the second attempt waits
+        await rig.handled(2)
+        assert consumer.fault == "ZeroDivisionError: no"
+        assert consumer.offset == 0
+        rig.gate.set()
+        await passed(consumer, events[-1].offset)
+        assert consumer.fault == ""
+        await stop(task)
+    assert len(errors(caplog)) == 1
+
+
+@pytest.mark.parametrize("call", ["acquire_lease", "load_cursor", "save_cursor"])
+async def test_a_store_that_is_away_is_waited_for(
+    rig: Rig, caplog: pytest.LogCaptureFixture, call: str
+) -> None:
+    events = await rig.fill("ab")
+    rig.store.fail(call, StoreUnavailable("the store is away"))
+    consumer = rig.consumer()
+    with running(consumer) as task:
+        await rig.store.arrived(call, 3)
+        assert consumer.offset == 0
+        rig.store.heal()
+        await passed(consumer, events[-1].offset)
+        assert await rig.real.load_cursor(NAME) == events[-1].offset
+        await stop(task)
+    assert set(warnings(caplog)) == {"store away, consumer waits: the store is away"}
+    assert consumer.fault == ""
+
+
+# -- the lease ---------------------------------------------------------------------------------------------
+
+
+async def test_while_another_holds_the_lease_it_waits(rig: Rig) -> None:
+    events = await rig.fill("a")
+    other = await rig.real.acquire_lease(LEASE, "another", TTL_MS)
+    assert other is not None
+    consumer = rig.consumer()
+    with running(consumer) as task:
+        await rig.store.arrived("acquire_lease", 3)
+        assert rig.batches == []
+        await rig.real.release_lease(other)
+        await passed(consumer, events[-1].offset)
+        assert rig.batches == [["a"]]
+        await stop(task)
+
+
+async def test_of_two_one_works_and_the_other_takes_over(rig: Rig) -> None:
+    first, second = rig.consumer("first"), rig.consumer("second")
+    with running(first) as one, running(second) as two:
+        events = await rig.fill("a")
+        both = [asyncio.create_task(passed(consumer, events[-1].offset)) for consumer in (first, second)]
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        works, waits = (first, second) if first.offset else (second, first)
+        assert waits.offset == 0
+        await stop(one if works is first else two)
+        await asyncio.gather(*both)  # by the cursor alone
+        assert rig.batches == [["a"]]
+        more = await rig.fill("b")
+        await passed(waits, more[-1].offset)
+        assert rig.batches == [["a"], ["b"]]
+        await stop(two if works is first else one)
+
+
+async def test_a_lease_lost_at_work_leaves_the_batch_to_its_next_owner(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    events = await rig.fill("a")
+    rig.gate.clear()
+    consumer = rig.consumer()
+    with running(consumer) as task:
+        await rig.handled(1)
+        rig.now_ms += TTL_MS + 1
+        other = await rig.real.acquire_lease(LEASE, "another", TTL_MS)
+        assert other is not None
+        rig.store.calls["acquire_lease"] = 0
+        rig.gate.set()
+        await rig.store.arrived("acquire_lease", 2)
+        assert warnings(caplog) == ["lease lost, another process goes on"]
+        assert (consumer.offset, await rig.real.load_cursor(NAME)) == (0, 0)
+        assert rig.batches == [["a"]]
+        await rig.real.release_lease(other)
+        await passed(consumer, events[-1].offset)
+        assert rig.batches == [["a"], ["a"]]
+        await stop(task)
+
+
+async def test_the_lease_is_renewed_while_nothing_happens(rig: Rig) -> None:
+    consumer = rig.consumer(ttl_ms=30)
+    with running(consumer) as task:
+        await rig.store.arrived("load_cursor")
+        held = await rig.real.acquire_lease(LEASE, "me", 30)
+        await rig.store.arrived("acquire_lease", 4)
+        assert await rig.real.acquire_lease(LEASE, "me", 30) == held  # the term is the same
+        assert rig.store.calls["load_cursor"] == 1
+        await stop(task)
+
+
+async def test_a_lease_lost_at_rest_is_noticed(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    consumer = rig.consumer(ttl_ms=30)
+    with running(consumer) as task:
+        await rig.store.arrived("load_cursor")
+        rig.store.hold("acquire_lease")
+        await rig.store.arrived("acquire_lease")  # the renewal, too late
+        rig.now_ms += 31
+        assert await rig.real.acquire_lease(LEASE, "another", TTL_MS) is not None
+        rig.store.heal()
+        rig.store.calls["acquire_lease"] = 0
+        await rig.store.arrived("acquire_lease", 2)
+        assert warnings(caplog) == ["lease lost, another process goes on"]
+        await rig.fill("a")
+        rig.store.calls["acquire_lease"] = 0
+        await rig.store.arrived("acquire_lease", 2)
+        assert rig.batches == []
+        await stop(task)
+
+
+async def test_a_lease_of_a_newer_term_is_not_gone_on_with(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    consumer = rig.consumer(ttl_ms=30)
+    with running(consumer) as task:
+        await rig.store.arrived("load_cursor")
+        rig.now_ms += 31  # it ran out, and is taken again under a new term: others may have worked meanwhile
+        await rig.store.arrived("load_cursor", 2)
+        await stop(task)
+    assert warnings(caplog) == ["lease lost, another process goes on"]
+
+
+async def test_it_gives_the_lease_back_when_it_is_stopped(rig: Rig) -> None:
+    with running(rig.consumer()) as task:
+        await rig.store.arrived("load_cursor")
+        assert await rig.real.acquire_lease(LEASE, "another", TTL_MS) is None
+        await stop(task)
+    assert await rig.real.acquire_lease(LEASE, "another", TTL_MS) is not None
+
+
+async def test_a_store_that_is_away_does_not_keep_it_from_stopping(rig: Rig) -> None:
+    events = await rig.fill("a")
+    consumer = rig.consumer()
+    with running(consumer) as task:
+        await passed(consumer, events[-1].offset)
+        rig.store.fail_all()
+        await stop(task)
+    assert rig.store.calls["release_lease"] == 1
+
+
+# -- waiting -----------------------------------------------------------------------------------------------
+
+
+async def test_who_waits_is_woken_once_all_of_it_is_handled(rig: Rig) -> None:
+    events = await rig.fill("abc")
+    consumer = rig.consumer(batch=2)
+    rig.gate.clear()
+    with running(consumer) as task:
+        await rig.handled(1)
+        all_of_it = asyncio.create_task(consumer.wait_past(events[2].offset))
+        part_of_it = asyncio.create_task(consumer.wait_past(events[1].offset))
+        rig.gate.set()
+        rig.gate = asyncio.Event()
+        await asyncio.wait_for(part_of_it, GUARD_S)
+        await rig.handled(2)
+        assert not all_of_it.done()
+        rig.gate.set()
+        await asyncio.wait_for(all_of_it, GUARD_S)
+        await stop(task)
+
+
+async def test_who_waits_for_what_was_handled_before_the_start_is_woken(rig: Rig) -> None:
+    events = await rig.fill("a")
+    await rig.real.save_cursor(Cursor(NAME, events[0].offset))
+    consumer = rig.consumer()
+    waiting = asyncio.create_task(consumer.wait_past(events[0].offset))
+    await asyncio.sleep(0)  # it has begun
+    assert not waiting.done()
+    with running(consumer) as task:
+        await asyncio.wait_for(waiting, GUARD_S)
+        assert rig.batches == []
+        await stop(task)

@@ -1,0 +1,488 @@
+"""Who a contact is: the rule as tables, then the cache over the real embedded store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterator, Sequence
+from itertools import permutations
+from pathlib import Path
+from typing import cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tornado.ioloop import IOLoop
+
+from store.base import Store
+from store.errors import StoreUnavailable
+from store.records import Alias, Event
+from store.sqlite import SqliteStore
+from tests.support.faulty_store import FaultyStore
+from whatsapp.contacts import Contacts, move, place
+from whatsapp.identity import Address
+
+P, Q, R = "15550000001", "15550000002", "15550000003"
+U, V, W = "US.111", "US.222", "US.333"
+P_NEXT = f"{P}/{P}"
+"""Who has the phone P after its first owner."""
+
+
+def known(*aliases: Alias) -> dict[str, Alias]:
+    return {alias.alias: alias for alias in aliases}
+
+
+def put(book: dict[str, Alias], aliases: Sequence[Alias]) -> dict[str, Alias]:
+    """The book with these stored in it."""
+    return book | known(*aliases)
+
+
+def pair(contact: str, phone: str, user_id: str) -> tuple[Alias, Alias]:
+    """Both addresses of a contact, met together."""
+    return Alias(phone, contact, user_id), Alias(user_id, contact, phone)
+
+
+# -- place -------------------------------------------------------------------------------------------------
+
+FRESH: dict[str, Alias] = {}
+BY_PHONE = known(Alias(P, P))
+BY_USER = known(Alias(U, U))
+BOTH = known(*pair(P, P, U))
+
+
+@pytest.mark.parametrize(
+    ("book", "address", "contact", "stored"),
+    [
+        pytest.param(FRESH, Address(P), P, [Alias(P, P)], id="a new phone is its own key"),
+        pytest.param(FRESH, Address("", U), U, [Alias(U, U)], id="a new user id is its own key"),
+        pytest.param(FRESH, Address(P, U), P, [*pair(P, P, U)], id="of both, the phone is the key"),
+        pytest.param(BY_PHONE, Address(P), P, [], id="a known phone"),
+        pytest.param(BY_USER, Address("", U), U, [], id="a known user id"),
+        pytest.param(BOTH, Address(P), P, [], id="the phone of a person with both"),
+        pytest.param(BOTH, Address("", U), P, [], id="the user id of a person with both"),
+        pytest.param(BOTH, Address(P, U), P, [], id="both of a person with both"),
+        pytest.param(BY_PHONE, Address(P, U), P, [*pair(P, P, U)], id="a known phone learns its user id"),
+        pytest.param(BY_USER, Address(P, U), U, [*pair(U, P, U)], id="a known user id learns its phone"),
+        pytest.param(
+            BOTH, Address(P, V), V, [*pair(V, P, V)], id="a phone with another user id is another person"
+        ),
+        pytest.param(
+            known(*pair(P, P, U), *pair(Q, Q, V)),
+            Address(P, V),
+            Q,
+            [Alias(P, Q, V), Alias(V, Q, P)],
+            id="a phone that passes to a known person",
+        ),
+        pytest.param(
+            known(Alias(P, P), Alias(U, U)),
+            Address(P, U),
+            U,
+            [*pair(U, P, U)],
+            id="two keys that turn out to be one person are the user id's",
+        ),
+        pytest.param(
+            known(Alias(P, P, U), Alias(U, U)),
+            Address(P, U),
+            U,
+            [*pair(U, P, U)],
+            id="half of a pair that was stored is completed",
+        ),
+        pytest.param(known(Alias(P, P, U)), Address(P, U), P, [Alias(U, P, P)], id="or its other half"),
+    ],
+)
+def test_place(book: dict[str, Alias], address: Address, contact: str, stored: list[Alias]) -> None:
+    assert place(book, address) == (contact, stored)
+
+
+def test_a_recycled_phone_leaves_the_former_owner_their_user_id() -> None:
+    book = put(BOTH, place(BOTH, Address(P, V))[1])
+    assert place(book, Address(P))[0] == V
+    assert place(book, Address("", U))[0] == P
+    assert place(book, Address(Q, U))[0] == P
+
+
+ADDRESSES = st.builds(Address, st.sampled_from(["", P, Q, R]), st.sampled_from(["", U, V, W])).filter(bool)
+MOVES = st.tuples(ADDRESSES, ADDRESSES)
+HISTORIES = st.lists(ADDRESSES | MOVES, max_size=12)
+
+
+def after(history: Sequence[Address | tuple[Address, Address]]) -> dict[str, Alias]:
+    """What is known once all this has happened."""
+    book: dict[str, Alias] = {}
+    for happening in history:
+        if isinstance(happening, Address):
+            book = put(book, place(book, happening)[1])
+        else:
+            book = put(book, move(book, *happening)[1])
+    return book
+
+
+@given(HISTORIES, ADDRESSES)
+def test_placing_again_finds_the_same_and_stores_nothing(
+    history: list[Address | tuple[Address, Address]], address: Address
+) -> None:
+    book = after(history)
+    contact, stored = place(book, address)
+    assert place(put(book, stored), address) == (contact, [])
+
+
+@given(HISTORIES, ADDRESSES)
+def test_each_part_of_an_address_leads_to_its_contact(
+    history: list[Address | tuple[Address, Address]], address: Address
+) -> None:
+    book = after(history)
+    contact, stored = place(book, address)
+    book = put(book, stored)
+    assert {book[part].contact for part in address if part} == {contact}
+
+
+@given(HISTORIES, ADDRESSES)
+def test_only_addresses_that_were_named_are_stored(
+    history: list[Address | tuple[Address, Address]], address: Address
+) -> None:
+    stored = place(after(history), address)[1]
+    assert {alias.alias for alias in stored} <= set(address)
+
+
+# -- move --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("book", "old", "new", "contact", "stored"),
+    [
+        pytest.param(
+            BOTH,
+            Address(P, U),
+            Address(Q, V),
+            P,
+            [*pair(P, Q, V), Alias(P, P_NEXT)],
+            id="number and user id change together",
+        ),
+        pytest.param(
+            BY_PHONE, Address(P), Address(Q), P, [Alias(Q, P), Alias(P, P_NEXT)], id="a number alone"
+        ),
+        pytest.param(
+            BOTH, Address("", U), Address("", V), P, [Alias(V, P)], id="a user id, and no phone is told"
+        ),
+        pytest.param(
+            BOTH, Address(P, U), Address(P, V), P, [*pair(P, P, V)], id="a user id, and the phone stays"
+        ),
+        pytest.param(
+            FRESH,
+            Address(P, U),
+            Address(Q, V),
+            P,
+            [*pair(P, Q, V), Alias(P, P_NEXT)],
+            id="a person not met before",
+        ),
+        pytest.param(
+            known(*pair(P, P, U), *pair(V, Q, V)),
+            Address(P, U),
+            Address(Q, V),
+            P,
+            [*pair(P, Q, V), Alias(P, P_NEXT)],
+            id="a person who wrote from the new number before the change was told",
+        ),
+        pytest.param(
+            known(Alias(P, P), Alias(U, U)),
+            Address(P, U),
+            Address(Q),
+            U,
+            [Alias(Q, U), Alias(P, f"{U}/{P}")],
+            id="the user id tells who it is",
+        ),
+        pytest.param(BOTH, Address(P, U), Address(), P, [], id="no new address"),
+        pytest.param(BOTH, Address(), Address(Q, V), "", [], id="nobody named"),
+    ],
+)
+def test_move(book: dict[str, Alias], old: Address, new: Address, contact: str, stored: list[Alias]) -> None:
+    assert move(book, old, new) == (contact, stored)
+
+
+def test_after_a_change_both_old_ids_and_new_ones_lead_where_they_should() -> None:
+    book = put(BOTH, move(BOTH, Address(P, U), Address(Q, V))[1])
+    assert [place(book, address)[0] for address in (Address(Q), Address("", V), Address("", U))] == [P, P, P]
+    assert place(book, Address(P))[0] == P_NEXT
+    assert place(book, Address(P, W))[0] == P_NEXT
+
+
+CHANGES = [
+    pytest.param(Address(P, U), Address(Q, V), id="number and user id"),
+    pytest.param(Address(P), Address(Q), id="number alone"),
+    pytest.param(Address(P), Address(Q, V), id="old user id not told"),
+    pytest.param(Address("", U), Address("", V), id="user id alone"),
+    pytest.param(Address(P, U), Address(P, V), id="user id with its phone"),
+]
+
+
+@pytest.mark.parametrize(("old", "new"), CHANGES)
+@pytest.mark.parametrize("start", [pytest.param(FRESH, id="fresh"), pytest.param(BOTH, id="known")])
+def test_a_repeated_change_changes_nothing(start: dict[str, Alias], old: Address, new: Address) -> None:
+    contact, stored = move(start, old, new)
+    assert stored
+    assert move(put(start, stored), old, new) == (contact, [])
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        pytest.param((Address(P, U), Address(Q, V)), (Address(Q, V), Address(R, W)), id="with user ids"),
+        pytest.param((Address(P), Address(Q)), (Address(Q), Address(R)), id="numbers alone"),
+        pytest.param((Address("", U), Address("", V)), (Address("", V), Address("", W)), id="user ids alone"),
+    ],
+)
+def test_a_stale_change_does_not_undo_a_newer_one(
+    first: tuple[Address, Address], second: tuple[Address, Address]
+) -> None:
+    book = put(BOTH, move(BOTH, *first)[1])
+    book = put(book, move(book, *second)[1])
+    assert move(book, *first) == (P, [])
+    assert place(book, second[1])[0] == P
+
+
+def test_whoever_has_a_phone_next_is_nobody_else() -> None:
+    # One person moves twice, and leaves two phones to two others.
+    book = put(BOTH, move(BOTH, Address(P, U), Address(Q, V))[1])
+    book = put(book, move(book, Address(Q, V), Address(R, W))[1])
+    contacts = [place(book, Address(phone))[0] for phone in (P, Q, R)]
+    assert len(set(contacts)) == 3
+    assert contacts[2] == P
+
+
+def test_a_person_may_come_back_to_an_old_number() -> None:
+    book = put(BOTH, move(BOTH, Address(P, U), Address(Q, V))[1])
+    book = put(book, move(book, Address(Q, V), Address(P, W))[1])
+    assert [place(book, Address(phone))[0] for phone in (P, Q)] == [P, f"{P}/{Q}"]
+
+
+def test_a_phone_may_be_given_up_by_one_after_another() -> None:
+    book = put(BOTH, move(BOTH, Address(P, U), Address(Q, V))[1])
+    book = put(book, place(book, Address(P, W))[1])
+    book = put(book, move(book, Address(P, W), Address(R, "US.444"))[1])
+    owners = [P, P_NEXT, f"{P_NEXT}/{P}"]
+    assert [place(book, address)[0] for address in (Address(Q), Address(R), Address(P))] == owners
+
+
+@given(HISTORIES, MOVES)
+def test_a_change_with_user_ids_is_made_once(
+    history: list[Address | tuple[Address, Address]], change: tuple[Address, Address]
+) -> None:
+    old, new = change
+    book = after(history)
+    contact, stored = move(book, old, new)
+    if old.user_id and new.user_id and old.user_id in book:
+        assert move(put(book, stored), old, new) == (contact, [])
+        assert put(book, stored)[new.user_id].contact == contact
+
+
+# -- Contacts ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def store(io_loop: IOLoop, tmp_path: Path) -> Iterator[FaultyStore]:
+    real = SqliteStore(tmp_path / "store.db")
+    io_loop.run_sync(real.open)
+    yield FaultyStore(real)
+    io_loop.run_sync(real.close)
+
+
+def changed() -> list[Event]:
+    """What the log says when an identity has changed."""
+    return [Event(1, 0, "key", "contact.changed", 0, b"{}")]
+
+
+async def test_a_new_person_is_stored_before_the_answer(store: FaultyStore) -> None:
+    contacts = Contacts(store.as_store())
+    assert await contacts.resolve([Address(P, U)]) == {Address(P, U): P}
+    assert await store.as_store().find_aliases([P, U, Q]) == known(*pair(P, P, U))
+
+
+async def test_a_person_met_before_is_answered_from_memory(store: FaultyStore) -> None:
+    contacts = Contacts(store.as_store())
+    assert contacts.cached(Address(P)) is None
+    await contacts.resolve([Address(P, U)])
+    store.fail_all()
+    everyone = [Address(P), Address("", U), Address(P, U)]
+    assert await contacts.resolve(everyone) == dict.fromkeys(everyone, P)
+    assert [contacts.cached(address) for address in everyone] == [P, P, P]
+
+
+async def test_what_is_half_known_is_not_answered_from_memory(store: FaultyStore) -> None:
+    contacts = Contacts(store.as_store())
+    await contacts.resolve([Address(P)])
+    assert contacts.cached(Address(P, U)) is None
+    await contacts.resolve([Address(P, U)])
+    assert contacts.cached(Address("", U)) == P
+
+
+async def test_a_person_is_known_to_the_next_process(store: FaultyStore) -> None:
+    await Contacts(store.as_store()).resolve([Address(P, U)])
+    assert await Contacts(store.as_store()).resolve([Address("", U)]) == {Address("", U): P}
+
+
+async def test_nobody_is_stored_where_the_store_is_away(store: FaultyStore) -> None:
+    contacts = Contacts(store.as_store())
+    store.fail("put_aliases")
+    with pytest.raises(StoreUnavailable):
+        await contacts.resolve([Address(P)])
+    assert contacts.cached(Address(P)) is None
+    store.heal()
+    assert await contacts.resolve([Address(P)]) == {Address(P): P}
+
+
+async def test_requests_that_meet_a_person_at_once_agree_about_the_key(store: FaultyStore) -> None:
+    contacts = Contacts(store.as_store())
+    asked = [Address("", U), Address(P, U), Address("", U), Address(P)]
+    found = await asyncio.gather(*(contacts.resolve([address]) for address in asked))
+    assert await contacts.resolve(asked) == dict.fromkeys(asked, U)
+    assert [keys[address] for keys, address in zip(found[:3], asked, strict=False)] == [U, U, U]
+    assert store.calls["put_aliases"] == 2
+
+
+@pytest.mark.parametrize("order", list(permutations([Address(P), Address("", U), Address(P, U)])))
+async def test_addresses_asked_for_together_are_one_person_in_any_order(
+    store: FaultyStore, order: Sequence[Address]
+) -> None:
+    assert await Contacts(store.as_store()).resolve(order) == dict.fromkeys(order, P)
+
+
+async def test_many_are_asked_for_and_stored_at_once(store: FaultyStore) -> None:
+    contacts = Contacts(store.as_store())
+    people = [Address(str(15550000000 + n)) for n in range(200)]
+    assert await contacts.resolve(people) == {person: person.phone for person in people}
+    assert (store.calls["find_aliases"], store.calls["put_aliases"]) == (1, 1)
+
+
+async def test_nobody_costs_nothing(store: FaultyStore) -> None:
+    assert await Contacts(store.as_store()).resolve([]) == {}
+    assert store.calls.total() == 0
+
+
+async def test_memory_is_bounded_and_forgets_nobody_for_good(store: FaultyStore) -> None:
+    contacts = Contacts(store.as_store(), cache_size=4)
+    people = [Address(str(15550000000 + n), f"US.{n}") for n in range(9)]
+    for person in people:
+        assert await contacts.resolve([person]) == {person: person.phone}
+    for person in people:
+        assert await contacts.resolve([Address("", person.user_id)]) == {
+            Address("", person.user_id): person.phone
+        }
+    assert sum(contacts.cached(person) is not None for person in people) <= 2
+
+
+async def test_who_is_known_by_one_part_stays_known_while_memory_is_full(store: FaultyStore) -> None:
+    # Loading the one part may empty the memory of the other.
+    first = Contacts(store.as_store())
+    await first.resolve([Address(P, U)])
+    contacts = Contacts(store.as_store(), cache_size=1)
+    await contacts.resolve([Address("", U)])
+    assert await contacts.resolve([Address(P, U)]) == {Address(P, U): P}
+    await contacts.learn("another", Address(P, U))
+    assert await store.as_store().find_aliases([P, U]) == known(*pair(P, P, U))
+
+
+async def test_a_change_is_kept_and_may_be_repeated(store: FaultyStore) -> None:
+    contacts = Contacts(store.as_store())
+    await contacts.resolve([Address(P, U)])
+    for _ in range(3):
+        assert await contacts.change(Address(P, U), Address(Q, V)) == P
+    assert store.calls["put_aliases"] == 2
+    assert await contacts.resolve([Address(Q), Address(P)]) == {Address(Q): P, Address(P): P_NEXT}
+
+
+async def test_a_change_that_names_nobody_stores_nothing(store: FaultyStore) -> None:
+    assert await Contacts(store.as_store()).change(Address(), Address()) == ""
+    assert store.calls["put_aliases"] == 0
+
+
+async def test_what_meta_answers_is_learnt(store: FaultyStore) -> None:
+    contacts = Contacts(store.as_store())
+    await contacts.resolve([Address(P)])
+    await contacts.learn(P, Address(Q, U))
+    assert await contacts.resolve([Address(Q), Address("", U)]) == {Address(Q): P, Address("", U): P}
+    assert await store.as_store().find_aliases([Q, U]) == known(Alias(Q, P), Alias(U, P))
+
+
+async def test_what_leads_elsewhere_is_not_learnt(store: FaultyStore) -> None:
+    contacts = Contacts(store.as_store())
+    await contacts.resolve([Address(P), Address(Q)])
+    await contacts.learn(P, Address(Q, U))
+    assert await contacts.resolve([Address(Q), Address("", U)]) == {Address(Q): Q, Address("", U): P}
+
+
+async def test_learning_what_is_known_asks_nobody(store: FaultyStore) -> None:
+    contacts = Contacts(store.as_store())
+    await contacts.resolve([Address(P, U)])
+    store.fail_all()
+    await contacts.learn(P, Address(P, U))
+    await contacts.learn(P, Address())
+
+
+@pytest.mark.parametrize(
+    ("text", "contact"), [(P, U), (f"+{P[:1]} {P[1:]}", U), (U, U), (Q, Q), (f"{Q}/{Q}", f"{Q}/{Q}")]
+)
+async def test_a_text_leads_to_a_contact_and_stores_nobody(
+    store: FaultyStore, text: str, contact: str
+) -> None:
+    contacts = Contacts(store.as_store())
+    await contacts.resolve([Address("", U)])
+    await contacts.resolve([Address(P, U)])
+    puts = store.calls["put_aliases"]
+    assert await contacts.find_text(text) == contact
+    assert store.calls["put_aliases"] == puts
+
+
+async def test_a_change_made_elsewhere_is_seen_once_the_log_tells_of_it(store: FaultyStore) -> None:
+    here, elsewhere = Contacts(store.as_store()), Contacts(store.as_store())
+    await here.resolve([Address(P, U)])
+    await elsewhere.change(Address(P, U), Address(Q, V))
+    assert here.cached(Address(P)) == P
+    here.notice([Event(1, 0, "key", "message.received", 0, b"{}")])
+    assert here.cached(Address(P)) == P
+    here.notice(changed())
+    assert here.cached(Address(P)) is None
+    assert await here.resolve([Address(P)]) == {Address(P): P_NEXT}
+
+
+class _SlowReads:
+    """A store whose first answer travels: it holds what was true when it set out."""
+
+    def __init__(self, real: Store) -> None:
+        self._real = real
+        self.read = asyncio.Event()
+        self.arrive = asyncio.Event()
+
+    async def find_aliases(self, aliases: Collection[str]) -> dict[str, Alias]:
+        found = await self._real.find_aliases(aliases)
+        if not self.read.is_set():
+            self.read.set()
+            await self.arrive.wait()
+        return found
+
+    async def put_aliases(self, aliases: Sequence[Alias]) -> None:
+        await self._real.put_aliases(aliases)
+
+
+async def test_an_answer_older_than_a_change_is_not_remembered(store: FaultyStore) -> None:
+    elsewhere = Contacts(store.as_store())
+    await elsewhere.resolve([Address(P, U)])
+    slow = _SlowReads(store.as_store())
+    contacts = Contacts(cast(Store, slow))
+    asking = asyncio.create_task(contacts.find_text(P))
+    await slow.read.wait()
+    await elsewhere.change(Address(P, U), Address(Q, V))
+    contacts.notice(changed())
+    slow.arrive.set()
+    assert await asking == P
+    assert await contacts.find_text(P) == P_NEXT
+
+
+async def test_an_answer_older_than_what_was_learnt_meanwhile_is_not_remembered(store: FaultyStore) -> None:
+    await Contacts(store.as_store()).resolve([Address(P)])
+    slow = _SlowReads(store.as_store())
+    contacts = Contacts(cast(Store, slow))
+    asking = asyncio.create_task(contacts.find_text(P))
+    await slow.read.wait()
+    await contacts.resolve([Address(P, U)])
+    slow.arrive.set()
+    assert await asking == P
+    assert contacts.cached(Address(P, U)) == P

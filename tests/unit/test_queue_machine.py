@@ -1,0 +1,331 @@
+"""The window of a lane against a plain model of the outbox, driven as ``lane.py`` drives it.
+
+The model is a list of rows with their states. Rows come in, leave, fail, back off, become unknown, are
+settled by a status or cancelled by a person, the store is away, the process begins anew. After every step the
+window must be small; whatever leaves must be next in its stream; whatever may leave must leave; in the end
+nothing is left.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from store.base import Store
+from store.errors import StoreUnavailable
+from store.records import Place, Row
+from store.states import State
+from tests.support.rows import LANE, make_row
+from whatsapp.pacing import PairPacer
+from whatsapp.queue import PRIORITIES, LaneQueue, Stream
+from whatsapp.read_ahead import ReadAhead
+
+T = TypeVar("T")
+
+CONTACTS = ("ana", "ben")
+WINDOW, PER_STREAM, SHARE = 6, 3, 2
+BURST, INTERVAL_S = 5, 1.0
+OPEN = (State.QUEUED, State.SENDING, State.UNKNOWN)
+
+
+def at_once(work: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine that waits for nothing."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        return cast("T", end.value)
+    raise AssertionError("it waited")
+
+
+@dataclass
+class Entry:
+    """A row of the model."""
+
+    n: int
+    contact: str
+    priority: int
+    due: int
+    state: State = State.QUEUED
+    attempt: int = 0
+
+    @property
+    def stream(self) -> Stream:
+        return Stream(self.contact, self.priority)
+
+    @property
+    def place(self) -> tuple[int, int]:
+        return self.due, self.n
+
+    @property
+    def blocks(self) -> bool:
+        """Tried, and not over."""
+        return self.state in OPEN and self.attempt > 0
+
+    def as_row(self) -> Row:
+        return make_row(
+            self.n,
+            contact=self.contact,
+            priority=self.priority,
+            due=self.due,
+            state=self.state,
+            attempt=self.attempt,
+        )
+
+
+class Outbox:
+    """The part of a store that the read-ahead asks."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.answers = -1
+        """How many more reads are answered before the store is away; below 0: all."""
+
+    def queued(self, now: int) -> list[Entry]:
+        due = (entry for entry in self.entries if entry.state is State.QUEUED and entry.due <= now)
+        return sorted(due, key=lambda entry: entry.place)
+
+    async def read_ahead(self, lane: str, priority: int, after: Place, now: int, limit: int) -> list[Row]:
+        """As in the contract."""
+        return self._page([entry for entry in self.queued(now) if entry.priority == priority], after, limit)
+
+    async def read_contact(
+        self, lane: str, priority: int, contact: str, after: Place, now: int, limit: int
+    ) -> list[Row]:
+        """As in the contract."""
+        stream = Stream(contact, priority)
+        return self._page([entry for entry in self.queued(now) if entry.stream == stream], after, limit)
+
+    def _page(self, entries: list[Entry], after: Place, limit: int) -> list[Row]:
+        if self.answers == 0:
+            raise StoreUnavailable("the store is away")
+        self.answers -= 1
+        rows = (entry.as_row() for entry in entries)
+        return [row for row in rows if (row.due, row.seq) > after][:limit]
+
+
+class LaneMachine(RuleBasedStateMachine):
+    """One lane, whose clock and misfortunes hypothesis chooses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = 1_000
+        self.outbox = Outbox()
+        self.in_flight: list[tuple[Entry, Row]] = []
+        self.start()
+
+    def start(self) -> None:
+        """A process with an empty memory, and what it learns at its start."""
+        self.pairs = PairPacer(BURST, INTERVAL_S)
+        self.queue = LaneQueue(self.pairs, window=WINDOW, per_stream=PER_STREAM, share=SHARE)
+        self.reader = ReadAhead(LANE, self.queue, store=cast(Store, self.outbox), now_ms=lambda: self.clock)
+        self.queue.block([entry.as_row() for entry in self.outbox.entries if entry.blocks])
+
+    # -- what happens to the outbox --------------------------------------------------------------------
+
+    @rule(
+        contact=st.sampled_from(CONTACTS),
+        priority=st.sampled_from(PRIORITIES),
+        count=st.integers(1, 2 * PER_STREAM),
+        later=st.sampled_from([0, 0, 0, 1_500]),
+    )
+    def rows_come_in(self, contact: str, priority: int, count: int, later: int) -> None:
+        for _ in range(count):
+            n = len(self.outbox.entries)
+            self.outbox.entries.append(Entry(n, contact, priority, self.clock + later))
+        self.reader.news()
+
+    @rule(data=st.data())
+    def a_row_ends_by_other_means(self, data: st.DataObject) -> None:
+        # A person cancels it, or a status proves that an attempt arrived; the log tells the lane.
+        found = [e for e in self.outbox.entries if e.state in (State.QUEUED, State.UNKNOWN)]
+        if found:
+            entry = data.draw(st.sampled_from(found))
+            entry.state = State.DELIVERED if entry.attempt else State.CANCELLED
+            self.queue.unblock(entry.as_row().id)
+
+    @rule(data=st.data())
+    def the_grace_of_an_unknown_row_ends(self, data: st.DataObject) -> None:
+        found = [entry for entry in self.outbox.entries if entry.state is State.UNKNOWN]
+        if found:
+            entry = data.draw(st.sampled_from(found))
+            entry.state, entry.due = State.QUEUED, self.clock
+            self.reader.news()
+
+    # -- what the lane does ----------------------------------------------------------------------------
+
+    @rule(answers=st.integers(0, 2))
+    def the_store_is_away_while_rows_are_read(self, answers: int) -> None:
+        self.outbox.answers = answers
+        try:
+            at_once(self.reader.refill())
+        except StoreUnavailable:
+            pass
+        self.outbox.answers = -1
+
+    @rule()
+    def rows_are_read(self) -> None:
+        at_once(self.reader.refill())
+
+    @rule()
+    def the_lane_polls(self) -> None:
+        self.reader.look_again()
+        at_once(self.reader.refill())
+
+    @rule(count=st.integers(1, 8), lowest=st.sampled_from([*PRIORITIES, PRIORITIES[-1]]))
+    def rows_leave(self, count: int, lowest: int) -> None:
+        for _ in range(count):
+            if self.one_leaves(lowest) is None:
+                return
+
+    @rule(count=st.integers(1, 4))
+    def rows_are_sent_one_by_one(self, count: int) -> None:
+        for _ in range(count):
+            if (entry := self.one_leaves()) is not None:
+                self.settle(entry, self.in_flight[-1][1], "sent", 0)
+
+    @rule(data=st.data(), outcome=st.sampled_from(["sent", "retry", "back", "unknown"]))
+    @precondition(lambda self: self.in_flight)
+    def an_attempt_ends(self, data: st.DataObject, outcome: str) -> None:
+        entry, row = data.draw(st.sampled_from(self.in_flight))
+        self.settle(entry, row, outcome, data.draw(st.sampled_from([0, 700, 4_000])))
+
+    @rule(milliseconds=st.sampled_from([0, 1, 500, 2_000, 6_000]))
+    def time_passes(self, milliseconds: int) -> None:
+        self.clock += milliseconds
+
+    @rule(seconds=st.sampled_from([1.0, 5.0]), contact=st.sampled_from(CONTACTS))
+    def meta_refuses_a_pair(self, seconds: float, contact: str) -> None:
+        self.pairs.refused(contact, self.now)
+
+    @rule()
+    def the_process_begins_anew(self) -> None:
+        for entry, _ in self.in_flight:
+            entry.state = State.UNKNOWN
+        self.in_flight.clear()
+        self.start()
+
+    # -- what must hold --------------------------------------------------------------------------------
+
+    @invariant()
+    def the_window_is_bounded(self) -> None:
+        waits = (State.QUEUED, State.UNKNOWN)
+        blocked = {entry.stream for entry in self.outbox.entries if entry.blocks and entry.state in waits}
+        known = {entry.stream for entry in self.outbox.entries}
+        most = sum(1 if stream in blocked else PER_STREAM for stream in known)
+        # A row may be in memory still that ended elsewhere; it goes when its turn comes.
+        ended = Counter(entry.stream for entry in self.outbox.entries if entry.state not in OPEN)
+        slack = sum(min(count, PER_STREAM) for stream, count in ended.items() if stream in blocked)
+        assert len(self.queue) <= most + len(self.in_flight) + slack
+
+    @invariant()
+    def the_lane_knows_what_is_in_flight(self) -> None:
+        assert self.queue.in_flight == len(self.in_flight)
+
+    @rule()
+    def what_may_leave_leaves(self) -> None:
+        could = self.could_leave()
+        # Each turn may find only rows that ended elsewhere, behind which the window must be filled again.
+        for _ in range(1 + len(self.outbox.entries)):
+            self.read_all()
+            if self.one_leaves() is not None:
+                return
+        assert could == []
+
+    def teardown(self) -> None:
+        for _ in range(40 * len(self.outbox.entries) + 40):
+            for entry, row in tuple(self.in_flight):
+                self.settle(entry, row, "sent", 0)
+            for entry in self.outbox.entries:
+                if entry.state is State.UNKNOWN:
+                    entry.state, entry.due = State.QUEUED, self.clock
+            self.read_all()
+            while self.one_leaves() is not None:
+                pass
+            if not len(self.queue) and not any(entry.state in OPEN for entry in self.outbox.entries):
+                break
+            # As the lane sleeps: until a pair may go on, or until the next poll.
+            next_at = self.queue.next_at()
+            self.clock = max(self.clock + 1_000, int(1_000 * (next_at or 0.0)) + 1)
+        for entry, row in tuple(self.in_flight):
+            self.settle(entry, row, "sent", 0)
+        left = [entry for entry in self.outbox.entries if entry.state in OPEN]
+        assert left == []
+        assert (len(self.queue), self.queue.in_flight, list(self.queue.blocking)) == (0, 0, [])
+
+    # -- inside ----------------------------------------------------------------------------------------
+
+    @property
+    def now(self) -> float:
+        return self.clock / 1_000
+
+    def read_all(self) -> None:
+        """Polls until the window is as full as it gets."""
+        for _ in range(4 + len(self.outbox.queued(self.clock)) // (WINDOW // 2)):
+            self.reader.look_again()
+            at_once(self.reader.refill())
+
+    def one_leaves(self, lowest: int = PRIORITIES[-1]) -> Entry | None:
+        """The next row that is claimed; those that ended while they were in memory are dropped."""
+        while (row := self.queue.take(self.now, lowest)) is not None:
+            assert row.priority <= lowest
+            entry = self.outbox.entries[row.seq - 1]
+            if entry.state is not State.QUEUED or entry.attempt != row.attempt:
+                self.queue.dropped(row)
+                continue
+            self.check_turn(entry)
+            self.pairs.spend(entry.contact, self.now)
+            entry.state, entry.attempt = State.SENDING, entry.attempt + 1
+            self.in_flight.append((entry, entry.as_row()))
+            return entry
+        return None
+
+    def check_turn(self, entry: Entry) -> None:
+        """Whether it is this row's turn, as far as its own stream and contact go."""
+        assert entry.due <= self.clock
+        assert entry.contact not in {flying.contact for flying, _ in self.in_flight}
+        assert self.pairs.ready_at(entry.contact, self.now) <= self.now
+        assert entry is self.heads()[entry.stream]
+
+    def heads(self) -> dict[Stream, Entry]:
+        """Of each stream the row that is next: the first that blocks, else the first that is due."""
+        streams: dict[Stream, list[Entry]] = defaultdict(list)
+        for entry in self.outbox.queued(self.clock):
+            streams[entry.stream].append(entry)
+        heads = {stream: entries[0] for stream, entries in streams.items()}
+        for entry in reversed(self.outbox.entries):
+            if entry.blocks:
+                heads[entry.stream] = entry
+        return heads
+
+    def could_leave(self) -> list[Entry]:
+        """Rows that nothing holds back."""
+        busy = {entry.contact for entry, _ in self.in_flight}
+        return [
+            entry
+            for entry in self.heads().values()
+            if entry.state is State.QUEUED
+            and entry.due <= self.clock
+            and entry.contact not in busy
+            and self.pairs.ready_at(entry.contact, self.now) <= self.now
+        ]
+
+    def settle(self, entry: Entry, row: Row, outcome: str, delay_ms: int) -> None:
+        self.in_flight.remove((entry, row))
+        if outcome == "sent":
+            entry.state = State.SENT
+            self.queue.ended(row)
+            return
+        entry.state = State.UNKNOWN if outcome == "unknown" else State.QUEUED
+        if outcome != "unknown":
+            entry.due = self.clock + (delay_ms if outcome == "retry" else 0)
+        self.queue.waits(row)
+
+
+LaneMachine.TestCase.settings = settings(max_examples=250, stateful_step_count=50, deadline=None)
+TestLane = LaneMachine.TestCase
