@@ -22,13 +22,14 @@ from store.records import Cursor, Event, Lease
 from whatsapp.compose import text_message
 from whatsapp.events import EventType
 from whatsapp.failures import Draining
-from whatsapp.identity import Address
+from whatsapp.identity import Address, parse_address
 from whatsapp.outbox import HIGH, Draft, Outbox
 
 __all__ = ["AutoReply", "Rule", "match", "normalize"]
 
 _NAMESPACE = uuid.UUID("6f1f2a52-4f0c-4a53-9a5e-0e3c5c3f7a10")
-_WORD = re.compile(r"\w+")
+# Letters and digits: "_" around a word makes it italic in WhatsApp.
+_WORD = re.compile(r"[^\W_]+")
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -62,10 +63,11 @@ class _Body(msgspec.Struct):
 
 
 def normalize(text: str) -> str:
-    """Lower case without accents, so that "AYÚDA" is "ayuda"."""
+    """Lower case without accents, so that "AYÚDA" is "ayuda"; plain letters for bold or wide ones."""
     if text.isascii():
         return text.lower()
-    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    # Before, since bold capitals have no lower case; and after, since some lower case is composed again.
+    decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
     return "".join(letter for letter in decomposed if not unicodedata.combining(letter))
 
 
@@ -153,7 +155,8 @@ class AutoReply:
 def _sender(data: _Data) -> Address:
     """Who to answer; nobody for our own messages, and for groups, where a keyword is no question to us."""
     message = data.message
-    ours = data.metadata.display_phone_number.lstrip("+") if data.metadata else ""
-    if message.group_id or (message.sender and message.sender == ours):
+    phone = message.sender.removeprefix("+")
+    ours = parse_address(data.metadata.display_phone_number) if data.metadata else None
+    if message.group_id or (phone and ours and phone == ours.phone):
         return Address()
-    return Address(message.sender, "" if message.sender else message.from_user_id)
+    return Address(phone, "" if phone else message.from_user_id)

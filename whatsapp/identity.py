@@ -30,7 +30,8 @@ class Address(NamedTuple):
 def parse_address(text: str | int) -> Address | None:
     """What a caller gave as recipient: a phone in any usual spelling, or a user id; None if it is neither."""
     if isinstance(text, int):
-        text = str(text)
+        # The sign of a number is no dash of a phone's spelling.
+        text = str(text) if text >= 0 else ""
     text = text.strip()
     if _USER_ID.fullmatch(text):
         return Address(user_id=text)

@@ -81,14 +81,16 @@ def read_answer(answer: Answer, now: int) -> Taken | GraphError:
             accepted = msgspec.json.decode(answer.body, type=Taken)
             if accepted.messages and accepted.wamid:
                 return accepted
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):
             pass
     return parse_error(answer.status, answer.body, answer.headers, now)
 
 
 def taken(row: Row, wamid: str, answer: bytes, now: int) -> Settlement:
-    """Meta took it."""
-    data = outcome_data(row, wamid=wamid, answer=msgspec.Raw(answer))
+    """Meta took it. ``answer`` is what :func:`read_answer` has read."""
+    # It goes to every subscriber as it stands: the reader has passed over text that is not UTF-8.
+    whole = answer.decode("utf-8", "replace").encode()
+    data = outcome_data(row, wamid=wamid, answer=msgspec.Raw(whole))
     return Settlement(
         change=Change(row.id, State.SENT, now, wamid=wamid),
         event=_event(EventType.MESSAGE_SENT, sent_key(row.id), row, now, data),

@@ -59,7 +59,7 @@ def _eta(ended: int, open_rows: int, elapsed_ms: int) -> float | None:
     """By the pace so far; None while nothing has ended."""
     if not open_rows:
         return 0.0
-    return round(open_rows * elapsed_ms / ended / 1000, 1) if ended else None
+    return round(open_rows * max(0, elapsed_ms) / ended / 1000, 1) if ended else None
 
 
 def _grouped(errors: Sequence[bytes]) -> list[dict[str, Any]]:

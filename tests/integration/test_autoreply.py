@@ -1,0 +1,281 @@
+"""The consumer that answers, over the real embedded store: whom it answers, and that it does so once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tornado.ioloop import IOLoop
+
+from store.errors import StoreError, StoreUnavailable
+from store.log import Log
+from store.records import Cursor, Event, Place, Row
+from store.sqlite import SqliteStore
+from tests.support.faulty_store import FaultyStore
+from tests.support.webhooks import OUR_ID, PHONE, USER_ID, body, entry, message_value, text_message
+from whatsapp.autoreply import AutoReply, Rule
+from whatsapp.contacts import Contacts
+from whatsapp.intake import Intake
+from whatsapp.outbox import HIGH, Outbox
+
+OURS = "15550783881"
+OTHER = "16505550000"
+COOLDOWN_S, MAX_AGE_S = 60.0, 300.0
+RULES = [
+    Rule("greeting", ("hola", "hello"), "Welcome!"),
+    Rule("help", ("ayuda",), "A person will be with you."),
+]
+
+
+class Rig:
+    """What comes in by webhook is handled at once; the test sets the clock."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self.now = 1_700_000_000_000
+        self.store = FaultyStore(store)
+        self.log = Log(self.store.as_store())
+        self.contacts = Contacts(self.store.as_store())
+        self.outbox = Outbox(self.store.as_store(), self.log, self.contacts, now_ms=lambda: self.now)
+        self.replies = self.consumer()
+        self._intake = Intake(self.log, self.contacts, now_ms=lambda: self.now)
+
+    async def start(self) -> None:
+        await self.log.start()
+        lease = await self.store.as_store().acquire_lease("consumer:autoreply", "me", 10**9)
+        assert lease is not None
+        self.lease = lease
+
+    def consumer(self, *, cooldown_s: float = COOLDOWN_S) -> AutoReply:
+        return AutoReply(
+            RULES,
+            store=self.store.as_store(),
+            outbox=self.outbox,
+            numbers=[OUR_ID],
+            cooldown_s=cooldown_s,
+            max_age_s=MAX_AGE_S,
+            now_ms=lambda: self.now,
+        )
+
+    async def take(self, *messages: dict[str, Any], field: str = "messages", **parts: Any) -> list[Event]:
+        """These messages come in; the events made of them."""
+        head = self.log.head
+        value = message_value(**({"messages": list(messages)} if messages else {}), **parts)
+        await self._intake.take(body(entry(value, field)))
+        return list(await self.log.read(head, 100))
+
+    async def handle(self, events: Sequence[Event]) -> None:
+        """One batch, as the consumer hands it over."""
+        offset = events[-1].offset if events else self.log.head
+        await self.replies.handle(events, Cursor("autoreply", offset), self.lease)
+
+    async def receive(self, *messages: dict[str, Any], **more: Any) -> None:
+        """These come in and are handled."""
+        await self.handle(await self.take(*messages, **more))
+
+    async def rows(self) -> list[Row]:
+        """What is to be sent, in order."""
+        return await self.store.as_store().read_ahead(OUR_ID, HIGH, Place(0, 0), 2**53, 100)
+
+    async def texts(self) -> list[str]:
+        return [json.loads(row.payload)["text"]["body"] for row in await self.rows()]
+
+
+@pytest.fixture
+def rig(io_loop: IOLoop, tmp_path: Path) -> Iterator[Rig]:
+    store = SqliteStore(tmp_path / "store.db")
+    io_loop.run_sync(store.open)
+    rig = Rig(store)
+    io_loop.run_sync(rig.start)
+    yield rig
+    rig.outbox.close()
+    io_loop.run_sync(store.close)
+
+
+# -- whom it answers ---------------------------------------------------------------------------------------
+
+
+async def test_a_keyword_is_answered_to_its_sender(rig: Rig) -> None:
+    await rig.receive(text_message("wamid.A", "¡Hola!"))
+    (row,) = await rig.rows()
+    assert json.loads(row.payload)["to"] == f"+{PHONE}"
+    assert await rig.texts() == ["Welcome!"]
+    assert (row.lane, row.contact, row.priority) == (OUR_ID, PHONE, HIGH)
+    task = await rig.store.as_store().find_task(row.task_id)
+    assert task is not None
+    assert (task.task.source, task.task.total) == ("autoreply:greeting", 1)
+
+
+async def test_the_cursor_is_saved_whether_or_not_something_was_answered(rig: Rig) -> None:
+    for n, text in enumerate(("hola", "nothing to answer")):
+        events = await rig.take(text_message(f"wamid.{n}", text))
+        await rig.handle(events)
+        assert await rig.store.as_store().load_cursor("autoreply") == events[-1].offset
+
+
+async def test_a_sender_without_a_phone_is_answered_by_user_id(rig: Rig) -> None:
+    message = text_message("wamid.A", "hola", from_user_id=USER_ID, **{"from": None})
+    await rig.receive(message)
+    (row,) = await rig.rows()
+    payload = json.loads(row.payload)
+    assert payload["recipient"] == USER_ID
+    assert "to" not in payload
+    assert row.contact == USER_ID
+
+
+async def test_a_sender_with_both_is_answered_by_phone(rig: Rig) -> None:
+    await rig.receive(text_message("wamid.A", "hola", from_user_id=USER_ID))
+    (row,) = await rig.rows()
+    assert json.loads(row.payload)["to"] == f"+{PHONE}"
+    assert "recipient" not in json.loads(row.payload)
+
+
+async def test_a_plus_before_the_sender_is_not_doubled(rig: Rig) -> None:
+    await rig.receive(text_message("wamid.A", "hola", **{"from": f"+{PHONE}"}))
+    (row,) = await rig.rows()
+    assert json.loads(row.payload)["to"] == f"+{PHONE}"
+
+
+async def test_the_text_of_a_button_is_answered_too(rig: Rig) -> None:
+    reply = {"type": "button_reply", "button_reply": {"id": "b1", "title": "Ayuda"}}
+    await rig.receive(text_message("wamid.A", None, type="interactive", interactive=reply))
+    assert await rig.texts() == ["A person will be with you."]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pytest.param(text_message(text="good morning"), id="no keyword"),
+        pytest.param(text_message(text=""), id="an empty text"),
+        pytest.param(text_message(text=None, type="sticker", sticker={"id": "1"}), id="no text at all"),
+        pytest.param(text_message(text="hola", group_id="Y2FwaV9ncm91cA"), id="in a group"),
+        pytest.param(text_message(text="hola", **{"from": OURS}), id="from our own number"),
+        pytest.param(text_message(text="hola", **{"from": None}), id="from nobody"),
+        pytest.param(text_message(text="hola", **{"from": 16505551234}), id="from a number that is no text"),
+        pytest.param(text_message(text="hola", group_id=7), id="with a field of another type"),
+    ],
+)
+async def test_these_are_not_answered(rig: Rig, message: dict[str, Any]) -> None:
+    await rig.receive(message)
+    assert await rig.rows() == []
+
+
+@pytest.mark.parametrize("display", [OURS, f"+{OURS}", "+1 555-078-3881"])
+async def test_our_own_number_is_known_in_any_spelling(rig: Rig, display: str) -> None:
+    metadata = {"display_phone_number": display, "phone_number_id": OUR_ID}
+    await rig.receive(text_message(text="hola", **{"from": OURS}), metadata=metadata)
+    assert await rig.rows() == []
+
+
+@pytest.mark.parametrize("metadata", [None, {"phone_number_id": OUR_ID}])
+async def test_without_our_display_number_a_customer_is_answered_all_the_same(
+    rig: Rig, metadata: dict[str, Any] | None
+) -> None:
+    (event,) = await rig.take(text_message(text="hola"), metadata=metadata)
+    await rig.handle([event])
+    # Without our id nobody knows from which number to answer.
+    assert len(await rig.rows()) == (1 if metadata else 0)
+
+
+async def test_a_message_to_a_number_that_is_not_ours_is_not_answered(rig: Rig) -> None:
+    metadata = {"display_phone_number": OURS, "phone_number_id": "999"}
+    await rig.receive(text_message(text="hola"), metadata=metadata)
+    assert await rig.rows() == []
+
+
+@pytest.mark.parametrize("field", ["standby", "message_echoes", "smb_message_echoes", "history"])
+async def test_what_is_no_message_to_us_is_not_answered(rig: Rig, field: str) -> None:
+    assert await rig.take(text_message("wamid.A", "hola", to=PHONE), field=field)
+    await rig.handle(await rig.log.read(0, 100))
+    assert await rig.rows() == []
+
+
+@pytest.mark.parametrize(("age_s", "answers"), [(MAX_AGE_S, 1), (MAX_AGE_S + 0.001, 0), (86_400.0, 0)])
+async def test_what_is_too_old_is_not_answered(rig: Rig, age_s: float, answers: int) -> None:
+    events = await rig.take(text_message(text="hola"))
+    rig.now += int(age_s * 1000)
+    await rig.handle(events)
+    assert len(await rig.rows()) == answers
+
+
+# -- once --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cooldown_s", [COOLDOWN_S, 0.0])
+async def test_an_event_is_answered_once_however_often_it_is_handled(rig: Rig, cooldown_s: float) -> None:
+    events = await rig.take(text_message("wamid.A", "hola"))
+    for _ in range(3):
+        rig.replies = rig.consumer(cooldown_s=cooldown_s)  # a new process each time
+        await rig.handle(events)
+        rig.now += 1
+    assert len(await rig.rows()) == 1
+
+
+async def test_a_batch_handled_again_is_answered_as_before(rig: Rig) -> None:
+    first = await rig.take(text_message("wamid.A", "hola"))
+    rig.now += int(COOLDOWN_S * 1000)
+    second = await rig.take(text_message("wamid.B", "hola"), text_message("wamid.C", "hola"))
+    for _ in range(2):
+        await rig.handle([*first, *second])
+    assert len(await rig.rows()) == 1  # all three within one cooldown, by the time they are handled
+
+
+async def test_within_the_cooldown_a_rule_answers_a_person_once(rig: Rig) -> None:
+    await rig.receive(text_message("wamid.A", "hola"))
+    rig.now += int(COOLDOWN_S * 1000) - 1
+    await rig.receive(text_message("wamid.B", "hello"))
+    assert await rig.texts() == ["Welcome!"]
+    rig.now += 1
+    await rig.receive(text_message("wamid.C", "hola"))
+    assert await rig.texts() == ["Welcome!"] * 2
+
+
+async def test_each_rule_and_each_person_has_a_cooldown_of_its_own(rig: Rig) -> None:
+    await rig.receive(
+        text_message("wamid.A", "hola"),
+        text_message("wamid.B", "ayuda"),
+        text_message("wamid.C", "hola", **{"from": OTHER}),
+        text_message("wamid.D", "ayuda"),
+    )
+    assert sorted(await rig.texts()) == ["A person will be with you.", "Welcome!", "Welcome!"]
+
+
+async def test_a_person_known_by_two_addresses_has_one_cooldown(rig: Rig) -> None:
+    await rig.receive(text_message("wamid.A", "hola", from_user_id=USER_ID))
+    await rig.receive(text_message("wamid.B", "hola", from_user_id=USER_ID, **{"from": None}))
+    assert await rig.texts() == ["Welcome!"]
+
+
+async def test_without_a_cooldown_each_message_is_answered(rig: Rig) -> None:
+    rig.replies = rig.consumer(cooldown_s=0.0)
+    for n in range(3):
+        await rig.receive(text_message(f"wamid.{n}", "hola"))
+    assert len(await rig.rows()) == 3
+
+
+# -- faults ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", ["claim_once", "create_task", "save_cursor"])
+async def test_where_the_store_is_away_the_batch_comes_again_and_is_answered_once(
+    rig: Rig, call: str
+) -> None:
+    events = await rig.take(text_message("wamid.A", "hola"))
+    rig.store.fail(call)
+    with pytest.raises(StoreUnavailable):
+        await rig.handle(events)
+    assert await rig.store.as_store().load_cursor("autoreply") == 0
+    rig.store.heal()
+    await rig.handle(events)
+    assert await rig.texts() == ["Welcome!"]
+
+
+async def test_while_the_gateway_stops_nothing_is_answered_and_nothing_passed_over(rig: Rig) -> None:
+    events = await rig.take(text_message("wamid.A", "hola"))
+    rig.outbox.drain()
+    with pytest.raises(StoreError, match="stopping"):
+        await rig.handle(events)
+    assert await rig.store.as_store().load_cursor("autoreply") == 0
+    assert await rig.rows() == []

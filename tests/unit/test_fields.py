@@ -1,0 +1,192 @@
+"""From a JSON object to a typed request."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Meta
+
+from handlers.fields import MAX_WARNINGS, convert, convert_each, refuse_if
+from whatsapp.failures import InvalidRequest
+
+
+class Button(msgspec.Struct):
+    id: str
+    title: Annotated[str, Meta(min_length=1, max_length=20)]
+
+
+class Request(msgspec.Struct):
+    phone: str | int
+    text: Annotated[str, Meta(min_length=1, max_length=4)]
+    count: Annotated[int, Meta(ge=1)] = 1
+    use_queue: bool = False
+    buttons: Annotated[list[Button], Meta(min_length=1, max_length=3)] | None = None
+    more: dict[str, int] = {}
+    sender: str = msgspec.field(default="", name="from")
+
+
+GOOD: dict[str, Any] = {"phone": "5215550001111", "text": "hola"}
+
+
+def problems_of(body: dict[str, Any], **options: Any) -> list[tuple[str, str]]:
+    with pytest.raises(InvalidRequest) as caught:
+        convert(body, Request, **options)
+    return list(caught.value.details)
+
+
+# -- one object --------------------------------------------------------------------------------------------
+
+
+def test_what_is_left_out_has_its_default() -> None:
+    request, warnings = convert(GOOD, Request)
+    assert request == Request("5215550001111", "hola")
+    assert warnings == []
+
+
+def test_what_is_given_is_taken() -> None:
+    body = {
+        **GOOD,
+        "phone": 5215550001111,
+        "count": 7,
+        "use_queue": True,
+        "buttons": [{"id": "a", "title": "A"}],
+        "from": "me",
+    }
+    request, _ = convert(body, Request)
+    assert request == Request(5215550001111, "hola", 7, True, [Button("a", "A")], {}, "me")
+
+
+@pytest.mark.parametrize("name", ["count", "use_queue", "buttons", "more", "from"])
+def test_null_is_left_out(name: str) -> None:
+    assert convert({**GOOD, name: None}, Request) == convert(GOOD, Request)
+
+
+@pytest.mark.parametrize(
+    ("body", "path", "problem"),
+    [
+        ({"text": None}, "text", "is required"),
+        ({"phone": None}, "phone", "is required"),
+        ({"phone": 1.5}, "phone", "must be text or a number, got `float`"),
+        ({"phone": [1]}, "phone", "must be text or a number, got a list"),
+        ({"text": 7}, "text", "must be text, got a whole number"),
+        ({"text": ""}, "text", "must be text of length >= 1"),
+        ({"text": "holas"}, "text", "must be text of length <= 4"),
+        ({"count": "7"}, "count", "must be a whole number, got text"),
+        ({"count": 0}, "count", "must be a whole number >= 1"),
+        ({"count": True}, "count", "must be a whole number, got true or false"),
+        ({"use_queue": 1}, "use_queue", "must be true or false, got a whole number"),
+        ({"use_queue": "yes"}, "use_queue", "must be true or false, got text"),
+        ({"buttons": {}}, "buttons", "got an object"),
+        ({"buttons": []}, "buttons", "of length"),
+        ({"buttons": [7]}, "buttons", "must be an object, got a whole number at `[0]`"),
+        ({"buttons": [{"id": "a"}]}, "buttons", "object missing required field `title` at `[0]`"),
+        ({"more": {"a": "b"}}, "more", "must be a whole number, got text at `[...]`"),
+        ({"from": 7}, "from", "must be text, got a whole number"),
+    ],
+)
+def test_a_fault_is_named_in_plain_words(body: dict[str, Any], path: str, problem: str) -> None:
+    ((where, told),) = problems_of({**GOOD, **body})
+    assert where == path
+    assert problem in told
+
+
+def test_every_fault_is_named_at_once() -> None:
+    found = problems_of({"text": "too long", "count": 0, "use_queue": 1})
+    assert [path for path, _ in found] == ["phone", "text", "count", "use_queue"]
+
+
+def test_the_sentence_names_the_first_fault_and_counts_the_others() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        convert({"text": "too long"}, Request)
+    assert caught.value.message == "phone: is required (and 1 more)"
+    with pytest.raises(InvalidRequest) as caught:
+        convert({"text": "hola"}, Request)
+    assert caught.value.message == "phone: is required"
+
+
+def test_fields_we_do_not_know_are_named_and_ignored() -> None:
+    request, warnings = convert({**GOOD, "txet": 1, "prio": None}, Request)
+    assert request == Request("5215550001111", "hola")
+    assert warnings == ["txet: unknown field, ignored", "prio: unknown field, ignored"]
+
+
+def test_a_field_goes_by_the_name_callers_know() -> None:
+    request, warnings = convert({**GOOD, "sender": "me"}, Request)
+    assert request.sender == ""
+    assert warnings == ["sender: unknown field, ignored"]
+
+
+def test_where_it_is_strict_fields_we_do_not_know_are_at_fault() -> None:
+    assert problems_of({**GOOD, "txet": 1}, strict=True) == [("txet", "is no field of this request")]
+    assert problems_of({"text": "hola", "txet": 1}, strict=True) == [
+        ("phone", "is required"),
+        ("txet", "is no field of this request"),
+    ]
+
+
+def test_warnings_are_bounded_in_number_and_length() -> None:
+    _, warnings = convert({**GOOD, **{f"x{n}": n for n in range(1000)}, "y" * 9999: 1}, Request)
+    assert len(warnings) == MAX_WARNINGS
+    _, warnings = convert({**GOOD, "y" * 9999: 1}, Request)
+    assert warnings == [f"{'y' * 100}: unknown field, ignored"]
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+)
+BODIES = st.dictionaries(st.sampled_from([*Request.__struct_fields__, "from"]) | st.text(), VALUES)
+
+
+@given(BODIES, st.booleans())
+def test_any_object_is_a_request_or_a_refusal_that_says_where(body: dict[str, Any], strict: bool) -> None:
+    try:
+        request, _ = convert(body, Request, strict=strict)
+    except InvalidRequest as refusal:
+        assert refusal.details
+        assert refusal.message.startswith(f"{refusal.details[0][0]}: {refusal.details[0][1]}")
+    else:
+        assert msgspec.convert(msgspec.to_builtins(request), Request) == request
+
+
+# -- a list of them ----------------------------------------------------------------------------------------
+
+
+def test_each_item_of_a_list_is_taken_or_its_faults_are_named_by_place() -> None:
+    items = [GOOD, {"phone": 1}, "x", {**GOOD, "count": 0}, None, GOOD]
+    found, problems, warnings = convert_each(items, Request, "recipients")
+    good = Request("5215550001111", "hola")
+    assert found == [good, None, None, None, None, good]
+    assert problems == [
+        ("recipients[1].text", "is required"),
+        ("recipients[2]", "must be an object"),
+        ("recipients[3].count", "must be a whole number >= 1"),
+        ("recipients[4]", "must be an object"),
+    ]
+    assert warnings == []
+
+
+def test_warnings_of_a_list_name_their_place_and_are_bounded() -> None:
+    _, _, warnings = convert_each([{**GOOD, "a": 1, "b": 2}] * 300, Request, "recipients")
+    assert len(warnings) == MAX_WARNINGS
+    assert warnings[:3] == [
+        "recipients[0].a: unknown field, ignored",
+        "recipients[0].b: unknown field, ignored",
+        "recipients[1].a: unknown field, ignored",
+    ]
+
+
+def test_an_empty_list_has_nothing() -> None:
+    assert convert_each([], Request, "recipients") == ([], [], [])
+
+
+def test_nothing_at_fault_is_not_refused() -> None:
+    refuse_if([])
+    with pytest.raises(InvalidRequest) as caught:
+        refuse_if([("a", "is wrong"), ("b", "too"), ("c", "too")])
+    assert caught.value.message == "a: is wrong (and 2 more)"
+    assert caught.value.details == (("a", "is wrong"), ("b", "too"), ("c", "too"))
