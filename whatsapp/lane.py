@@ -186,7 +186,9 @@ class Lane:
                     self._poll()
                     await self._look_for_strays()
                     await self._reader.refill()
-                    released = self._release()
+                    # Claims that the last look before the call would only give back are not made.
+                    if self._monotonic() < held.trusted_until:
+                        released = self._release()
                     if released:
                         await self._claim(released, held)
             except LeaseLost:
