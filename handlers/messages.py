@@ -152,7 +152,7 @@ class SendBulk(SendHandler):
             self.accept(task_id, f"{len(drafts)} messages are queued", warnings)
             return
         task_id, taken = await self.outbox.submit_and_complete(
-            "text", drafts, lane=self.lane, priority=priority, timeout_s=self.direct_timeout_s
+            "text", drafts, lane=self.lane, priority=HIGH, timeout_s=self.direct_timeout_s
         )
         if taken is None:
             self.accept(task_id, "not all have an outcome yet, the rest stays queued", warnings, status=202)

@@ -48,9 +48,9 @@ class Writes:
     def rollback(self) -> None:
         """Undo it, also what is remembered of it."""
         self.fresh = []
+        self._head = None
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
-        self._head = None
 
     def append_events(self, events: Sequence[NewEvent]) -> list[Event]:
         """Append those whose key is new."""

@@ -70,8 +70,10 @@ class Brakes:
         """The Graph API cannot be reached: pause; for how many seconds."""
         first_s, most_s = _RECONNECT_S
         delay_s = min(most_s, first_s * 2.0 ** min(self._unreachable, 10))
-        self._unreachable += 1
-        self.pause(delay_s)
+        # Calls that were under way together fail together, and are one failure.
+        if self._monotonic() >= self._pacer.paused_until:
+            self._unreachable += 1
+            self.pause(delay_s)
         return delay_s
 
     def pause(self, seconds: float) -> None:

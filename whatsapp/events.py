@@ -20,7 +20,16 @@ import msgspec
 
 from store.records import NewEvent
 
-__all__ = ["EventType", "RowRef", "build_event", "rfc3339", "task_key", "task_of", "task_of_key"]
+__all__ = [
+    "STATUS_KEY",
+    "EventType",
+    "RowRef",
+    "build_event",
+    "rfc3339",
+    "task_key",
+    "task_of",
+    "task_of_key",
+]
 
 
 class EventType:
@@ -53,6 +62,10 @@ class EventType:
     """An update of a field that has no name of its own here, passed on unchanged."""
     WEBHOOK_UNPARSED = "webhook.unparsed"
     """A part of a webhook that could not be understood, kept as it came."""
+
+
+STATUS_KEY = "st:"
+"""What the keys of Meta's statuses begin with."""
 
 
 class RowRef(NamedTuple):

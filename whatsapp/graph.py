@@ -78,7 +78,9 @@ class Graph:
     async def _call(self, method: str, url: str, body: bytes | None = None) -> Answer:
         assert self._session is not None, "the Graph client is not open"
         try:
-            async with self._session.request(method, url, data=body, headers=self._headers) as response:
+            async with self._session.request(
+                method, url, data=body, headers=self._headers, allow_redirects=False
+            ) as response:
                 return Answer(response.status, await response.read(), response.headers)
         except _NEVER_LEFT as error:
             raise NotSent(f"the Graph API cannot be reached: {error}") from error

@@ -22,10 +22,10 @@ from store.base import Store
 from store.errors import LeaseLost, StoreError
 from store.log import Log
 from store.records import Event, Row
-from store.states import State
+from store.states import ENDED, State
 from whatsapp.attempts import Attempts, HeldLease
 from whatsapp.brakes import Brakes
-from whatsapp.events import EventType
+from whatsapp.events import STATUS_KEY, EventType
 from whatsapp.outcome import lost_in_crash
 from whatsapp.pacing import LanePacer, PairPacer
 from whatsapp.queue import LaneQueue
@@ -105,7 +105,9 @@ class Lane:
             async with asyncio.TaskGroup() as tasks:
                 self._attempts.open(tasks, self._woken.set)
                 beside = (
-                    tasks.create_task(self._unknown.run(self.wake), name=f"unknown-{self.phone_number_id}"),
+                    tasks.create_task(
+                        self._unknown.run(self._grace_over), name=f"unknown-{self.phone_number_id}"
+                    ),
                     tasks.create_task(
                         self._brakes.probe_when_parked(self.wake), name=f"probe-{self.phone_number_id}"
                     ),
@@ -221,6 +223,20 @@ class Lane:
             if (row.id, row.attempt) in strays & self._strays:
                 self._attempts.lost(row)
         self._strays = strays
+        await self._look_at_blockers()
+
+    async def _look_at_blockers(self) -> None:
+        """Let go of streams whose blocker has ended: its status may come before the attempt waits."""
+        blocking = list(self._queue.blocking)
+        for start in range(0, len(blocking), _PAGE):
+            views = await self._store.find_rows(blocking[start : start + _PAGE])
+            self._grace_over([row_id for row_id, view in views.items() if view.row.state in ENDED])
+
+    def _grace_over(self, ended: Sequence[str]) -> None:
+        """Unknown rows were looked at; these have ended in another way."""
+        for row_id in ended:
+            self._queue.unblock(row_id)
+        self.wake()
 
     def _release(self) -> list[Row]:
         """Rows that may leave now, their tokens spent."""
@@ -257,15 +273,20 @@ class Lane:
 
     async def _rest(self) -> None:
         """Sleep until woken, or until something may have become possible."""
+        if self._draining:
+            await self._woken.wait()
+            return
         now = self._monotonic()
         until = self._poll_at
         pair, pace = self._queue.next_at(), self._pacer.next_at(now)
-        if pair is not None:
+        # While nothing may leave anyway, a pair whose time has come would only keep us from sleeping.
+        may = self._attempts.in_flight < self._concurrency and self._pacer.allowance(now) > 0
+        if pair is not None and may:
             until = min(until, pair)
         if pace > now:
             until = min(until, pace)
         try:
-            async with asyncio.timeout(max(0.001, until - now)):
+            async with asyncio.timeout(max(0.005, until - now)):
                 await self._woken.wait()
         except TimeoutError:
             pass
@@ -282,13 +303,18 @@ class Lane:
                 self.wake()
             elif event.type == EventType.MESSAGE_RECEIVED:
                 inbound += 1
-            elif event.message_id and event.type in _ENDINGS:
+            elif event.message_id and event.type in _ENDINGS and not _may_be_refused(event):
                 self._queue.unblock(event.message_id)
                 if event.type == EventType.MESSAGE_SENT:
                     self._unknown.settled(event.message_id)
                 self._woken.set()
         if inbound:
             self._pacer.inbound(self._monotonic(), inbound)
+
+
+def _may_be_refused(event: Event) -> bool:
+    """A failed status of an earlier attempt does not end its row; the next look at blockers tells."""
+    return event.type == EventType.MESSAGE_FAILED and event.key.startswith(STATUS_KEY)
 
 
 def _claimed(row: Row) -> Row:

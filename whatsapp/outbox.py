@@ -19,7 +19,7 @@ from store.log import Log
 from store.records import Event, NewEvent, NewRow, NewTask, Priority
 from store.states import State
 from whatsapp.contacts import Contacts
-from whatsapp.events import EventType, build_event, task_key, task_of_key
+from whatsapp.events import STATUS_KEY, EventType, build_event, task_key, task_of_key
 from whatsapp.failures import Draining
 from whatsapp.identity import Address
 
@@ -166,7 +166,8 @@ class Outbox:
         if not self._waiters:
             return
         for event in batch:
-            if event.type in _OUTCOMES:
+            # A failed status may be of an earlier attempt: whether it ends the row, the tracker finds out.
+            if event.type in _OUTCOMES and not event.key.startswith(STATUS_KEY):
                 self._tell(event.message_id, event)
             elif event.type == EventType.TASK_COMPLETED:
                 self._tell(task_of_key(event.key), event)

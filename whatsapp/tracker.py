@@ -13,9 +13,9 @@ import msgspec
 
 from store.base import Store
 from store.records import Change, Cursor, Event, Lease, NewEvent, RowView
-from store.states import ENDED, OPEN, TAKEN, State
+from store.states import ENDED, TAKEN, State
 from whatsapp.errors import meta_object, parse_status_error
-from whatsapp.events import EventType, build_event, task_key, task_of
+from whatsapp.events import STATUS_KEY, EventType, build_event, task_key, task_of
 from whatsapp.outcome import doubled, outcome_data, sent_key
 
 __all__ = ["StatusEvent", "Tracker", "change_of_status"]
@@ -43,7 +43,6 @@ _STATE_AFTER = {
     EventType.MESSAGE_EXPIRED: State.EXPIRED,
     EventType.MESSAGE_CANCELLED: State.CANCELLED,
 }
-_STATUS_KEY = "st:"
 
 
 class _Status(msgspec.Struct):
@@ -79,12 +78,14 @@ class StatusEvent(msgspec.Struct, frozen=True):
 def change_of_status(status: StatusEvent) -> Change:
     """What a status does to its row. A failure settles only the attempt it is about (CLOUD_API.md 4.6)."""
     if status.state is State.FAILED:
+        # Without our reference it is about an attempt that Meta has answered, not about one under way since.
+        doubtful = (State.SENDING, State.UNKNOWN) if status.attempt else ()
         return Change(
             status.row_id,
             State.FAILED,
             status.at,
             attempt=status.attempt,
-            only_from=(State.SENDING, State.UNKNOWN, State.SENT),
+            only_from=(State.SENT, *doubtful),
             wamid=status.wamid,
             error=status.error,
         )
@@ -136,7 +137,7 @@ class Tracker:
             view = views.get(status.row_id)
             if view is None:
                 continue
-            if view.row.state in OPEN:
+            if not view.sent_at:
                 events.append(self._first_proof(view, status))
             if status.wamid:
                 wamids[status.row_id][status.wamid] = None
@@ -185,7 +186,7 @@ class Tracker:
 def _read_status(event: Event) -> StatusEvent | None:
     """The status in an event of the webhook's; None for any other event. ``row_id`` is empty where Meta gave
     no reference."""
-    if event.type not in _STATUS_TYPES or not event.key.startswith(_STATUS_KEY):
+    if event.type not in _STATUS_TYPES or not event.key.startswith(STATUS_KEY):
         return None
     data = _decode(event)
     if data is None or data.status is None:
@@ -212,7 +213,7 @@ def _read_status(event: Event) -> StatusEvent | None:
 def _change_of_outcome(event: Event) -> Change | None:
     """The move that the lane stored together with this event; a crash may have come between the two."""
     state = _STATE_AFTER.get(event.type)
-    if state is None or not event.message_id or event.key.startswith(_STATUS_KEY):
+    if state is None or not event.message_id or event.key.startswith(STATUS_KEY):
         return None
     data = _decode(event)
     if data is None or data.attempt is None:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from store.base import Store
 from store.errors import StoreError
 from store.log import Log
 from store.monitor import StoreMonitor
 from store.records import Row
-from store.states import State
+from store.states import ENDED, State
 from whatsapp.outcome import resolve_unknown
 from whatsapp.retry import RetryPolicy
 
@@ -28,6 +28,8 @@ _log = logging.getLogger(__name__)
 TRACKER = "tracker"
 """Name of the consumer that carries statuses to rows."""
 _LOOK_S = 0.25
+_AT_ONCE = 500
+"""Rows resolved in one go: what the store does well within its time."""
 
 
 class UnknownRows:
@@ -66,30 +68,32 @@ class UnknownRows:
     def __len__(self) -> int:
         return len(self._attempts)
 
-    async def run(self, resolved: Callable[[], None]) -> None:
-        """Resolve rows whose grace is over, and tell ``resolved`` each time; until cancelled."""
+    async def run(self, resolved: Callable[[Sequence[str]], None]) -> None:
+        """Resolve rows whose grace is over, until cancelled.
+
+        ``resolved`` is told each time, with the ids of those that had ended in some other way by then.
+        """
         while True:
             await asyncio.sleep(_LOOK_S)
             over = self._over()
             while over:
                 try:
-                    await self._resolve(over)
-                    resolved()
+                    resolved(await self._resolve(over))
                     break
                 except StoreError as error:
                     _log.warning("store away, unknown rows wait: %s", error.message)
                     await asyncio.sleep(_LOOK_S)
 
     def _over(self) -> list[Row]:
-        rows = []
-        while self._waiting and self._waiting[0][0] <= self._monitor.up_seconds:
+        rows: list[Row] = []
+        while len(rows) < _AT_ONCE and self._waiting and self._waiting[0][0] <= self._monitor.up_seconds:
             row = heapq.heappop(self._waiting)[3]
             if self._attempts.get(row.id) == row.attempt:
                 del self._attempts[row.id]
                 rows.append(row)
         return rows
 
-    async def _resolve(self, rows: list[Row]) -> None:
+    async def _resolve(self, rows: list[Row]) -> list[str]:
         await self.tracker_caught_up()
         views = await self._store.find_rows([row.id for row in rows])
         still = [
@@ -103,6 +107,7 @@ class UnknownRows:
         settlements = [resolve_unknown(row, self._resend, self._policy, now) for row in still]
         if settlements:
             await self._store.apply([s.change for s in settlements], [s.event for s in settlements])
+        return [row_id for row_id, view in views.items() if view.row.state in ENDED]
 
     async def tracker_caught_up(self) -> None:
         """Return once the tracker has passed all that is in the log now."""

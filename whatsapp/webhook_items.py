@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from whatsapp.events import EventType, RowRef, task_of
+from whatsapp.events import STATUS_KEY, EventType, RowRef, task_of
 from whatsapp.identity import Address
 from whatsapp.people import (
     Contacts,
@@ -202,7 +202,7 @@ def read_status(frame: Frame, part: str, status: Any) -> Update:
     }
     if frame.field != MESSAGES:
         data["field"] = frame.field
-    own = f"st:{wamid}:{name}:{recipient_key(status)}" if wamid and name else ""
+    own = f"{STATUS_KEY}{wamid}:{name}:{recipient_key(status)}" if wamid and name else ""
     return Update(
         key=_key(own, frame, part, status),
         type=_STATUS_EVENTS.get(name, EventType.MESSAGE_STATUS),

@@ -23,6 +23,7 @@ from whatsapp.outbox import HIGH, Outbox
 
 OURS = "15550783881"
 OTHER = "16505550000"
+NOBODY: dict[str, Any] = {"from": None}
 COOLDOWN_S, MAX_AGE_S = 60.0, 300.0
 RULES = [
     Rule("greeting", ("hola", "hello"), "Welcome!"),
@@ -79,6 +80,11 @@ class Rig:
         """What is to be sent, in order."""
         return await self.store.as_store().read_ahead(OUR_ID, HIGH, Place(0, 0), 2**53, 100)
 
+    async def tasks(self) -> int:
+        """How many were made, for whichever number."""
+        events = await self.store.as_store().events_after(0, 1000)
+        return sum(event.type == "task.created" for event in events)
+
     async def texts(self) -> list[str]:
         return [json.loads(row.payload)["text"]["body"] for row in await self.rows()]
 
@@ -116,7 +122,7 @@ async def test_the_cursor_is_saved_whether_or_not_something_was_answered(rig: Ri
 
 
 async def test_a_sender_without_a_phone_is_answered_by_user_id(rig: Rig) -> None:
-    message = text_message("wamid.A", "hola", from_user_id=USER_ID, **{"from": None})
+    message = text_message("wamid.A", "hola", from_user_id=USER_ID, **NOBODY)
     await rig.receive(message)
     (row,) = await rig.rows()
     payload = json.loads(row.payload)
@@ -152,8 +158,10 @@ async def test_the_text_of_a_button_is_answered_too(rig: Rig) -> None:
         pytest.param(text_message(text=None, type="sticker", sticker={"id": "1"}), id="no text at all"),
         pytest.param(text_message(text="hola", group_id="Y2FwaV9ncm91cA"), id="in a group"),
         pytest.param(text_message(text="hola", **{"from": OURS}), id="from our own number"),
-        pytest.param(text_message(text="hola", **{"from": None}), id="from nobody"),
-        pytest.param(text_message(text="hola", **{"from": 16505551234}), id="from a number that is no text"),
+        pytest.param(text_message(text="hola", **NOBODY), id="from nobody"),
+        pytest.param(
+            text_message(text="hola", **{**NOBODY, "from": 16505551234}), id="from a number that is no text"
+        ),
         pytest.param(text_message(text="hola", group_id=7), id="with a field of another type"),
     ],
 )
@@ -176,13 +184,13 @@ async def test_without_our_display_number_a_customer_is_answered_all_the_same(
     (event,) = await rig.take(text_message(text="hola"), metadata=metadata)
     await rig.handle([event])
     # Without our id nobody knows from which number to answer.
-    assert len(await rig.rows()) == (1 if metadata else 0)
+    assert await rig.tasks() == (1 if metadata else 0)
 
 
 async def test_a_message_to_a_number_that_is_not_ours_is_not_answered(rig: Rig) -> None:
     metadata = {"display_phone_number": OURS, "phone_number_id": "999"}
     await rig.receive(text_message(text="hola"), metadata=metadata)
-    assert await rig.rows() == []
+    assert await rig.tasks() == 0
 
 
 @pytest.mark.parametrize("field", ["standby", "message_echoes", "smb_message_echoes", "history"])
@@ -244,7 +252,7 @@ async def test_each_rule_and_each_person_has_a_cooldown_of_its_own(rig: Rig) -> 
 
 async def test_a_person_known_by_two_addresses_has_one_cooldown(rig: Rig) -> None:
     await rig.receive(text_message("wamid.A", "hola", from_user_id=USER_ID))
-    await rig.receive(text_message("wamid.B", "hola", from_user_id=USER_ID, **{"from": None}))
+    await rig.receive(text_message("wamid.B", "hola", from_user_id=USER_ID, **NOBODY))
     assert await rig.texts() == ["Welcome!"]
 
 

@@ -54,7 +54,7 @@ def error(code: int | None, title: str, **fields: Any) -> bytes:
         pytest.param("REVOKED", {S.CANCELLED: 2}, {}, id="all cancelled"),
     ],
 )
-def test_word(word: str, counts: dict[State, int], more: dict[str, int]) -> None:
+def test_word(word: str, counts: dict[State, int], more: dict[str, Any]) -> None:
     assert word_of(make_task(counts, **more)) == word
     assert task_status(make_task(counts, **more), 0)["status"] == word
 

@@ -1,0 +1,585 @@
+"""What the log says about rows, carried to the rows of the real embedded store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from tornado.ioloop import IOLoop
+
+from store.errors import LeaseLost, StoreUnavailable
+from store.log import Log
+from store.records import Change, Cursor, Event, NewEvent, Row, RowView
+from store.sqlite import SqliteStore
+from store.states import State
+from tests.support.faulty_store import FaultyStore
+from tests.support.rows import TASK
+from tests.support.store_values import add_task, bring, lane_lease, new_row, view
+from tests.support.webhooks import OUR_ID, PHONE, body, entry, message_value
+from whatsapp.contacts import Contacts
+from whatsapp.errors import GraphError, classify
+from whatsapp.intake import Intake
+from whatsapp.outcome import Settlement, expired, resolve_unknown, taken, unanswered
+from whatsapp.outcome import refused as refusal
+from whatsapp.retry import RetryPolicy
+from whatsapp.tracker import StatusEvent, Tracker, change_of_status
+
+S = State
+ROW = f"{TASK}-0"
+NOW = 1_700_000_000_000
+POLICY = RetryPolicy()
+
+
+def status(name: str, wamid: str = "wamid.A", *, attempt: int = 1, **fields: Any) -> dict[str, Any]:
+    """A status about an attempt at :data:`ROW`; with ``attempt`` 0 it has no reference of ours."""
+    found: dict[str, Any] = {"id": wamid, "status": name, "timestamp": "1700000000", "recipient_id": PHONE}
+    if attempt:
+        found["biz_opaque_callback_data"] = f"{ROW}.{attempt}"
+    return {**found, **fields}
+
+
+class Rig:
+    """A tracker that gets what comes in when the test says so, and the clock of both."""
+
+    def __init__(self, store: FaultyStore) -> None:
+        self.now = NOW
+        self.store = store
+        self.log = Log(self.store.as_store())
+        self.tracker = Tracker(self.store.as_store(), now_ms=lambda: self.now)
+        contacts = Contacts(self.store.as_store())
+        self._intake = Intake(self.log, contacts, now_ms=lambda: self.now)
+
+    async def start(self) -> None:
+        await self.log.start()
+        store = self.store.as_store()
+        self.lane = await lane_lease(store)
+        self.lease = await lane_lease(store, name="consumer:tracker")
+
+    async def add_rows(self, count: int = 1) -> None:
+        rows = [new_row(n, lane=OUR_ID, contact=PHONE) for n in range(count)]
+        await add_task(self.store.as_store(), TASK, rows)
+
+    async def bring(self, state: State, row_id: str = ROW) -> Row:
+        """Take a row to this state, as the lane does; the row then."""
+        await bring(self.store.as_store(), self.lane, {row_id: state})
+        return (await self.view(row_id)).row
+
+    async def view(self, row_id: str = ROW) -> RowView:
+        return await view(self.store.as_store(), row_id)
+
+    async def state(self) -> State:
+        return (await self.view()).row.state
+
+    async def settle(self, settlement: Settlement) -> None:
+        """Store an outcome, as the lane does."""
+        await self.store.as_store().apply([settlement.change], [settlement.event])
+
+    async def take(self, *statuses: dict[str, Any], field: str = "messages") -> None:
+        """These statuses come in by one webhook."""
+        await self._intake.take(body(entry(message_value(statuses=list(statuses)), field)))
+
+    async def track(self) -> None:
+        """Handle all that the tracker has not seen."""
+        await self.handle(await self.log.read(await self.cursor(), 1000))
+
+    async def handle(self, events: Sequence[Event]) -> None:
+        if events:
+            await self.tracker.handle(events, Cursor("tracker", events[-1].offset), self.lease)
+
+    async def cursor(self) -> int:
+        return await self.store.as_store().load_cursor("tracker")
+
+    async def hear(self, *statuses: dict[str, Any]) -> RowView:
+        """These come in, one webhook each, and are handled; the row then."""
+        for one in statuses:
+            await self.take(one)
+        await self.track()
+        return await self.view()
+
+    async def told(self, type: str) -> list[dict[str, Any]]:
+        """``data`` of every event of this type that is not itself a status of Meta's."""
+        events = await self.store.as_store().events_after(0, 1000)
+        found = [event for event in events if event.type == type and not event.key.startswith("st:")]
+        return [msgspec.json.decode(event.body)["data"] for event in found]
+
+
+@pytest.fixture
+def rig(io_loop: IOLoop, tmp_path: Path) -> Iterator[Rig]:
+    store = SqliteStore(tmp_path / "store.db")
+    io_loop.run_sync(store.open)
+    rig = Rig(FaultyStore(store))
+    io_loop.run_sync(rig.start)
+    yield rig
+    io_loop.run_sync(store.close)
+
+
+class _LooseStore(FaultyStore):
+    atomic = False
+
+
+@pytest.fixture
+def loose(rig: Rig, io_loop: IOLoop) -> Rig:
+    """The same over a store that does not commit log and rows as one."""
+    loose = Rig(_LooseStore(rig.store.as_store()))
+    io_loop.run_sync(loose.start)
+    return loose
+
+
+# -- a status moves its row --------------------------------------------------------------------------------
+
+PROOFS = {"sent": S.SENT, "delivered": S.DELIVERED, "read": S.READ, "played": S.PLAYED}
+
+
+@pytest.mark.parametrize("before", [S.SENDING, S.UNKNOWN])
+@pytest.mark.parametrize(("name", "after"), PROOFS.items())
+async def test_a_status_with_our_reference_settles_its_row(
+    rig: Rig, before: State, name: str, after: State
+) -> None:
+    await rig.add_rows()
+    await rig.bring(before)
+    seen = await rig.hear(status(name))
+    assert (seen.row.state, seen.wamids, seen.sent_at) == (after, ("wamid.A",), NOW)
+
+
+@pytest.mark.parametrize(("name", "after"), PROOFS.items())
+async def test_a_status_without_our_reference_finds_its_row_by_metas_id(
+    rig: Rig, name: str, after: State
+) -> None:
+    await rig.add_rows()
+    await rig.settle(taken(await rig.bring(S.SENDING), "wamid.A", b"{}", NOW))
+    assert (await rig.hear(status(name, attempt=0))).row.state is after
+
+
+async def test_statuses_move_a_row_forward_and_set_its_times(rig: Rig) -> None:
+    await rig.add_rows()
+    await rig.bring(S.SENDING)
+    for name in ("sent", "delivered", "read", "played"):
+        seen = await rig.hear(status(name))
+        assert seen.row.state is PROOFS[name]
+        rig.now += 1000
+    assert (seen.sent_at, seen.delivered_at, seen.read_at) == (NOW, NOW + 1000, NOW + 2000)
+
+
+async def test_statuses_in_the_wrong_order_leave_the_row_where_it_came_furthest(rig: Rig) -> None:
+    await rig.add_rows()
+    await rig.bring(S.SENDING)
+    assert (await rig.hear(status("read"), status("sent"), status("delivered"))).row.state is S.READ
+
+
+async def test_a_status_that_overtakes_the_answer_stands_when_the_answer_comes(rig: Rig) -> None:
+    await rig.add_rows()
+    row = await rig.bring(S.SENDING)
+    await rig.hear(status("delivered"))
+    await rig.settle(taken(row, "wamid.A", b"{}", NOW))
+    seen = await rig.view()
+    assert (seen.row.state, seen.wamids) == (S.DELIVERED, ("wamid.A",))
+
+
+async def test_a_status_of_an_earlier_attempt_settles_a_row_that_waits_to_be_sent_again(rig: Rig) -> None:
+    await rig.add_rows()
+    row = await rig.bring(S.UNKNOWN)
+    await rig.settle(resolve_unknown(row, True, POLICY, NOW))
+    assert await rig.state() is S.QUEUED
+    assert (await rig.hear(status("delivered"))).row.state is S.DELIVERED
+
+
+async def test_statuses_out_of_standby_settle_rows_too(rig: Rig) -> None:
+    await rig.add_rows()
+    await rig.bring(S.UNKNOWN)
+    await rig.take(status("delivered"), field="standby")
+    await rig.track()
+    assert await rig.state() is S.DELIVERED
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(status("held_for_quality_assessment"), id="a status we do not know"),
+        pytest.param(status("warning"), id="one that settles nothing"),
+        pytest.param(status("delivered", attempt=0), id="an id we do not know"),
+        pytest.param(status("delivered", biz_opaque_callback_data=f"{TASK}-7.1"), id="a row we do not have"),
+        pytest.param(status("delivered", biz_opaque_callback_data="order-7"), id="somebody else's reference"),
+        pytest.param(status("delivered", type="payment"), id="about something else than a message"),
+    ],
+)
+async def test_other_statuses_are_passed_over(rig: Rig, other: dict[str, Any]) -> None:
+    await rig.add_rows()
+    await rig.bring(S.UNKNOWN)
+    assert (await rig.hear(other)).row.state is S.UNKNOWN
+    assert await rig.cursor() == rig.log.head == 1
+    assert await rig.told("message.sent") == []
+
+
+@pytest.mark.parametrize(
+    "content", [b"{}", b'{"data":[]}', b'{"data":{"status":7}}', b'{"data":{}}', b"7", b"{"]
+)
+@pytest.mark.parametrize(
+    ("key", "type"), [("st:x", "message.delivered"), (f"row:{ROW}:1:failed", "message.failed")]
+)
+async def test_an_event_that_cannot_be_read_is_passed_over(
+    loose: Rig, key: str, type: str, content: bytes
+) -> None:
+    await loose.add_rows()
+    await loose.bring(S.SENDING)
+    await loose.log.append([NewEvent(key, type, NOW, content, OUR_ID, PHONE, ROW)])
+    await loose.track()
+    assert await loose.state() is S.SENDING
+    assert await loose.cursor() == 1
+
+
+async def test_proof_without_an_id_of_metas_is_proof(rig: Rig) -> None:
+    await rig.add_rows()
+    await rig.bring(S.SENDING)
+    content = b'{"data":{"status":{"status":"delivered"},"attempt":1}}'
+    await rig.log.append([NewEvent("st:x", "message.delivered", NOW, content, OUR_ID, PHONE, ROW)])
+    await rig.track()
+    seen = await rig.view()
+    assert (seen.row.state, seen.wamids) == (S.DELIVERED, ())
+    assert [told["wamid"] for told in await rig.told("message.sent")] == [None]
+
+
+# -- failures ----------------------------------------------------------------------------------------------
+
+REASON = {"code": 131026, "title": "Message undeliverable", "error_data": {"details": "no such user"}}
+
+
+@pytest.mark.parametrize("before", [S.SENDING, S.UNKNOWN, S.SENT])
+async def test_a_failure_settles_the_attempt_that_it_is_about(rig: Rig, before: State) -> None:
+    await rig.add_rows()
+    await rig.bring(before)
+    seen = await rig.hear(status("failed", errors=[REASON]))
+    assert (seen.row.state, seen.ended_at, seen.wamids) == (S.FAILED, NOW, ("wamid.A",))
+    assert msgspec.json.decode(seen.error) == {
+        "code": 131026,
+        "subcode": None,
+        "title": "Message undeliverable",
+        "details": "no such user",
+        "fbtrace_id": "",
+    }
+
+
+async def test_a_failure_of_an_earlier_attempt_is_not_the_rows(rig: Rig) -> None:
+    await rig.add_rows()
+    row = await rig.bring(S.UNKNOWN)
+    await rig.settle(resolve_unknown(row, True, POLICY, NOW))
+    await rig.bring(S.SENDING)
+    seen = await rig.hear(status("failed", attempt=1, errors=[REASON]))
+    assert (seen.row.state, seen.row.attempt, seen.error) == (S.SENDING, 2, b"")
+    assert seen.wamids == ("wamid.A",)  # Meta's id is kept all the same
+    assert (await rig.hear(status("failed", "wamid.B", attempt=2))).row.state is S.FAILED
+
+
+async def test_a_failure_without_our_reference_is_not_that_of_an_attempt_under_way(rig: Rig) -> None:
+    await rig.add_rows()
+    await rig.settle(taken(await rig.bring(S.SENDING), "wamid.A", b"{}", NOW))
+    assert (await rig.hear(status("failed", attempt=0))).row.state is S.FAILED
+    # A person has it sent again; then there is another word about the first attempt.
+    await rig.store.as_store().apply([Change(ROW, S.QUEUED, NOW, due=NOW)])
+    await rig.bring(S.SENDING)
+    again = status("failed", attempt=0, recipient_id="16505550000")
+    assert (await rig.hear(again)).row.state is S.SENDING
+
+
+@pytest.mark.parametrize("before", [S.DELIVERED, S.READ, S.PLAYED])
+async def test_what_arrived_does_not_fail_afterwards(rig: Rig, before: State) -> None:
+    await rig.add_rows()
+    await rig.bring(before)
+    assert (await rig.hear(status("failed"))).row.state is before
+
+
+@pytest.mark.parametrize("errors", [None, [], {}, "x", [7], [{}], [{"code": "x"}]])
+async def test_a_failure_without_a_reason_is_one_too(rig: Rig, errors: object) -> None:
+    await rig.add_rows()
+    await rig.bring(S.SENT)
+    seen = await rig.hear(status("failed", errors=errors))
+    assert seen.row.state is S.FAILED
+    assert msgspec.json.decode(seen.error)["code"] is None
+
+
+async def test_late_proof_beats_a_failure(rig: Rig) -> None:
+    await rig.add_rows()
+    await rig.bring(S.UNKNOWN)
+    await rig.hear(status("failed"))
+    assert (await rig.hear(status("delivered"))).row.state is S.DELIVERED
+
+
+def test_a_failure_is_guarded_and_a_proof_is_not() -> None:
+    def change(state: State, attempt: int) -> Change:
+        return change_of_status(StatusEvent(ROW, state, attempt, "wamid.A", NOW, OUR_ID, b"{}"))
+
+    assert change(S.FAILED, 3) == Change(
+        ROW,
+        S.FAILED,
+        NOW,
+        attempt=3,
+        only_from=(S.SENT, S.SENDING, S.UNKNOWN),
+        wamid="wamid.A",
+        error=b"{}",
+    )
+    assert change(S.FAILED, 0).only_from == (S.SENT,)
+    assert change(S.READ, 3) == Change(ROW, S.READ, NOW, wamid="wamid.A")
+
+
+# -- message.sent, once ------------------------------------------------------------------------------------
+
+
+async def test_the_first_proof_is_told_as_sent_and_later_ones_are_not(rig: Rig) -> None:
+    await rig.add_rows()
+    await rig.bring(S.UNKNOWN)
+    await rig.hear(status("delivered"), status("sent"), status("read"))
+    await rig.hear(status("played"))
+    (told,) = await rig.told("message.sent")
+    assert told == {
+        "task_id": TASK,
+        "message_id": ROW,
+        "wamid": "wamid.A",
+        "attempt": 1,
+        "callback_data": None,
+        "proof": "delivered",
+    }
+
+
+async def test_what_the_lane_has_told_is_not_told_again(rig: Rig) -> None:
+    await rig.add_rows()
+    await rig.settle(taken(await rig.bring(S.SENDING), "wamid.A", b"{}", NOW))
+    await rig.hear(status("sent"), status("delivered"))
+    assert len(await rig.told("message.sent")) == 1
+    assert "answer" in (await rig.told("message.sent"))[0]
+
+
+async def test_an_answer_after_the_first_proof_is_not_told_again(rig: Rig) -> None:
+    await rig.add_rows()
+    row = await rig.bring(S.SENDING)
+    await rig.hear(status("sent"))
+    await rig.settle(taken(row, "wamid.A", b"{}", NOW))
+    assert [told.get("proof") for told in await rig.told("message.sent")] == ["sent"]
+
+
+async def test_proof_after_a_row_was_given_up_is_told(rig: Rig) -> None:
+    await rig.add_rows()
+    row = await rig.bring(S.UNKNOWN)
+    await rig.settle(resolve_unknown(row, False, POLICY, NOW))
+    assert await rig.state() is S.FAILED
+    await rig.hear(status("delivered"))
+    assert [told["proof"] for told in await rig.told("message.sent")] == ["delivered"]
+
+
+async def test_a_row_known_as_sent_is_not_told_again_when_the_log_has_forgotten(rig: Rig) -> None:
+    await rig.add_rows()
+    await rig.bring(S.SENT)  # what told of it was kept for a while only
+    await rig.hear(status("delivered"), status("read"))
+    assert await rig.told("message.sent") == []
+
+
+async def test_a_failure_proves_nothing(rig: Rig) -> None:
+    await rig.add_rows()
+    await rig.bring(S.UNKNOWN)
+    await rig.hear(status("failed"))
+    assert await rig.told("message.sent") == []
+
+
+# -- message.doubled ---------------------------------------------------------------------------------------
+
+
+async def test_a_second_id_is_told_as_a_double(rig: Rig) -> None:
+    await rig.add_rows()
+    row = await rig.bring(S.UNKNOWN)
+    await rig.settle(resolve_unknown(row, True, POLICY, NOW))
+    await rig.settle(taken(await rig.bring(S.SENDING), "wamid.B", b"{}", NOW))
+    rig.now += 1
+    seen = await rig.hear(status("delivered", "wamid.A", attempt=1), status("read", "wamid.A", attempt=1))
+    assert set(seen.wamids) == {"wamid.A", "wamid.B"}
+    (told,) = await rig.told("message.doubled")
+    assert told["message_id"] == ROW
+    assert set(told["wamids"]) == {"wamid.A", "wamid.B"}
+
+
+async def test_two_new_ids_at_once_are_a_double(rig: Rig) -> None:
+    await rig.add_rows()
+    await rig.bring(S.UNKNOWN)
+    await rig.take(status("delivered", "wamid.A"), status("delivered", "wamid.B", attempt=2))
+    await rig.track()
+    assert [told["wamids"] for told in await rig.told("message.doubled")] == [["wamid.A", "wamid.B"]]
+
+
+async def test_one_id_is_no_double(rig: Rig) -> None:
+    await rig.add_rows()
+    await rig.settle(taken(await rig.bring(S.SENDING), "wamid.A", b"{}", NOW))
+    await rig.hear(status("sent"), status("delivered"), status("read", attempt=0))
+    assert await rig.told("message.doubled") == []
+
+
+async def test_proof_without_an_id_is_no_double(rig: Rig) -> None:
+    await rig.add_rows()
+    await rig.settle(taken(await rig.bring(S.SENDING), "wamid.A", b"{}", NOW))
+    content = b'{"data":{"status":{"status":"delivered"},"attempt":1}}'
+    await rig.log.append([NewEvent("st:x", "message.delivered", NOW, content, OUR_ID, PHONE, ROW)])
+    await rig.track()
+    assert await rig.state() is S.DELIVERED
+    assert await rig.told("message.doubled") == []
+
+
+# -- task.completed ----------------------------------------------------------------------------------------
+
+
+async def test_a_task_is_complete_when_its_last_row_has_ended(rig: Rig) -> None:
+    await rig.add_rows(2)
+    await rig.settle(taken(await rig.bring(S.SENDING), "wamid.A", b"{}", NOW))
+    await rig.track()
+    assert await rig.told("task.completed") == []
+    other = await rig.bring(S.SENDING, f"{TASK}-1")
+    await rig.settle(no_answer(other))
+    await rig.track()
+    assert await rig.told("task.completed") == []
+    await rig.settle(resolve_unknown((await rig.view(other.id)).row, False, POLICY, NOW))
+    rig.now += 5
+    await rig.track()
+    assert await rig.told("task.completed") == [{"task_id": TASK, "counts": {"sent": 1, "failed": 1}}]
+    task = await rig.store.as_store().find_task(TASK)
+    assert task is not None
+    assert task.completed_at == NOW + 5
+
+
+async def test_a_status_may_be_what_completes_a_task(rig: Rig) -> None:
+    await rig.add_rows()
+    await rig.bring(S.UNKNOWN)
+    await rig.hear(status("read"))
+    assert await rig.told("task.completed") == [{"task_id": TASK, "counts": {"read": 1}}]
+
+
+async def test_an_expired_row_completes_a_task(rig: Rig) -> None:
+    await rig.add_rows()
+    await rig.settle(expired((await rig.view()).row, NOW))
+    await rig.track()
+    assert await rig.told("task.completed") == [{"task_id": TASK, "counts": {"expired": 1}}]
+
+
+async def test_a_task_is_told_complete_once(rig: Rig) -> None:
+    await rig.add_rows()
+    await rig.settle(taken(await rig.bring(S.SENDING), "wamid.A", b"{}", NOW))
+    await rig.track()
+    await rig.hear(status("sent"), status("delivered"))
+    await rig.hear(status("failed"), status("read"))
+    assert len(await rig.told("task.completed")) == 1
+
+
+# -- a store that a crash may leave with its log ahead -----------------------------------------------------
+
+
+def final_refusal(row: Row) -> Settlement:
+    error = GraphError(code=100, http_status=400, from_graph=True, title="Invalid parameter")
+    return refusal(row, 0, error, classify(error), POLICY, lambda: 0.5, NOW)
+
+
+def no_answer(row: Row) -> Settlement:
+    return refusal(row, 0, *unanswered(), POLICY, lambda: 0.5, NOW)
+
+
+def answered(row: Row) -> Settlement:
+    return taken(row, "wamid.A", b"{}", NOW)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state", "burnt", "doubt"),
+    [(answered, S.SENT, 0, False), (final_refusal, S.FAILED, 1, False), (no_answer, S.UNKNOWN, 0, True)],
+)
+async def test_an_outcome_that_only_the_log_has_is_carried_to_its_row(
+    loose: Rig, outcome: Callable[[Row], Settlement], state: State, burnt: int, doubt: bool
+) -> None:
+    await loose.add_rows()
+    row = await loose.bring(S.SENDING)
+    await loose.log.append([outcome(row).event])
+    await loose.track()
+    seen = await loose.view()
+    assert (seen.row.state, seen.row.failures, seen.row.doubt) == (state, burnt, doubt)
+    assert seen.wamids == (("wamid.A",) if state is S.SENT else ())
+    assert bool(seen.error) == (state is not S.SENT)
+
+
+@pytest.mark.parametrize("outcome", [answered, final_refusal, no_answer])
+async def test_an_outcome_that_its_row_has_is_not_carried_again(
+    loose: Rig, outcome: Callable[[Row], Settlement]
+) -> None:
+    await loose.add_rows()
+    await loose.settle(outcome(await loose.bring(S.SENDING)))
+    before = await loose.view()
+    await loose.track()
+    assert await loose.view() == before
+
+
+async def test_an_outcome_of_an_earlier_attempt_is_not_carried_to_a_later_one(loose: Rig) -> None:
+    await loose.add_rows()
+    row = await loose.bring(S.UNKNOWN)
+    await loose.settle(resolve_unknown(row, True, POLICY, NOW))
+    await loose.bring(S.SENDING)
+    await loose.log.append([final_refusal(row).event])
+    await loose.track()
+    assert await loose.state() is S.SENDING
+
+
+async def test_an_outcome_is_not_carried_to_a_row_that_a_person_has_queued_again(loose: Rig) -> None:
+    await loose.add_rows()
+    await loose.settle(final_refusal(await loose.bring(S.SENDING)))
+    await loose.store.as_store().apply([Change(ROW, S.QUEUED, NOW, due=NOW)])
+    await loose.track()
+    assert await loose.state() is S.QUEUED
+
+
+# -- again, and faults -------------------------------------------------------------------------------------
+
+
+async def test_a_batch_handled_again_changes_nothing(rig: Rig) -> None:
+    await rig.add_rows(2)
+    await rig.bring(S.UNKNOWN)
+    await rig.bring(S.SENT, f"{TASK}-1")
+    await rig.take(
+        status("delivered", "wamid.A"),
+        status("delivered", "wamid.B", attempt=2),
+        status("failed", "wamid.C", biz_opaque_callback_data=f"{TASK}-1.1"),
+    )
+    events = await rig.log.read(0, 1000)
+    await rig.handle(events)
+    before = (await rig.view(), await rig.view(f"{TASK}-1"), await rig.store.as_store().events_after(0, 1000))
+    rig.now += 60_000
+    await rig.handle(events)
+    after = (await rig.view(), await rig.view(f"{TASK}-1"), await rig.store.as_store().events_after(0, 1000))
+    assert after == before
+    assert len(await rig.told("task.completed")) == 1
+
+
+@pytest.mark.parametrize("call", ["find_rows", "apply", "finished_tasks", "complete_tasks", "save_cursor"])
+async def test_where_the_store_is_away_the_batch_is_handled_when_it_is_back(rig: Rig, call: str) -> None:
+    await rig.add_rows()
+    await rig.bring(S.UNKNOWN)
+    await rig.take(status("delivered"), status("delivered", "wamid.B", attempt=2))
+    rig.store.fail(call)
+    with pytest.raises(StoreUnavailable):
+        await rig.track()
+    assert await rig.cursor() == 0
+    rig.store.heal()
+    await rig.track()
+    assert await rig.state() is S.DELIVERED
+    for type in ("message.sent", "message.doubled", "task.completed"):
+        assert len(await rig.told(type)) == 1
+    assert await rig.cursor() >= 2
+
+
+async def test_without_its_lease_a_tracker_saves_no_place(rig: Rig) -> None:
+    await rig.add_rows()
+    await rig.bring(S.UNKNOWN)
+    await rig.take(status("delivered"))
+    await rig.store.as_store().release_lease(rig.lease)
+    await lane_lease(rig.store.as_store(), "another", "consumer:tracker")
+    with pytest.raises(LeaseLost):
+        await rig.track()
+    assert await rig.cursor() == 0
+
+
+async def test_a_batch_without_anything_for_rows_only_moves_the_cursor(rig: Rig) -> None:
+    await rig.take(status("delivered", attempt=0))
+    await rig.track()
+    assert await rig.cursor() == 1
+    assert rig.store.calls["apply"] == 0
