@@ -31,7 +31,7 @@ from handlers.routes import make_server
 from handlers.status import Overview
 from handlers.webhook import WebhookReceiver
 from hub.hub import Hub
-from hub.watch import watch
+from hub.watch import WatchRefused, watch
 from store.base import Store
 from store.consumer import Consumer
 from store.errors import GatewayError, StoreBusy
@@ -391,7 +391,20 @@ async def _serve(settings: config.Settings) -> int:
 
 async def _watch(settings: config.Settings, since: str) -> int:
     url = f"ws://{_host_in_url(settings)}:{settings.server.port}/ws"
-    await watch(url, str(settings.server.api_key), since, lambda frame: print(frame, flush=True))
+    try:
+        await watch(
+            url,
+            str(settings.server.api_key),
+            since,
+            show=lambda frame: print(frame, flush=True),
+            tell=lambda text: print(text, file=sys.stderr, flush=True),
+        )
+    except WatchRefused as error:
+        print(error.message, file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # Whoever read the frames has had enough; what is buffered must not be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

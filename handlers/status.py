@@ -51,7 +51,7 @@ class Overview:
 
     @property
     def ready(self) -> bool:
-        """Whether traffic should come here: the store answers and no lane is parked."""
+        """Whether traffic should come here: the store answers and no lane is parked or cut off from Meta."""
         return self._monitor.up and self._lanes_up()
 
     async def describe(self) -> dict[str, Any]:
@@ -83,7 +83,7 @@ class Overview:
         }
 
     def _lanes_up(self) -> bool:
-        return all(lane["state"] != "parked" for lane in self._lanes.status())
+        return not any(lane.get("why") for lane in self._lanes.status())
 
     async def _depth(self) -> dict[str, dict[str, int]] | None:
         """Open rows per number and state; None while the store is away."""

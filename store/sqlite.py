@@ -310,7 +310,7 @@ class SqliteStore:
             try:
                 fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if not waits:
+                if not waits and self._lock_timeout_s > 0:
                     waits = True
                     _log.warning(
                         "another process works on %s: waiting up to %g s for it to stop",
@@ -321,6 +321,7 @@ class SqliteStore:
                     os.close(lock_file)
                     raise StoreBusy(
                         f"another process works on {self._path}: stop it, or name another file in STORE_URL"
+                        " (SANDBOX_STORE_URL without credentials)"
                     ) from None
                 await asyncio.sleep(0.1)
             else:

@@ -134,7 +134,7 @@ class Attempts:
             answer = await self._graph.send(row.lane, row.payload, f"{row.id}.{row.attempt}")
             result = read_answer(answer, self._now_ms())
         except NotSent as failure:
-            delay_s = self._brakes.unreachable()
+            delay_s = self._brakes.unreachable(failure.message)
             await self._settle(row, self._back(row, held, failure.message, delay_s))
             return
         except NoAnswer:

@@ -52,6 +52,7 @@ class Brakes:
         self._refused_rows: set[str] = set()  # sent back by a refusal that parked the lane
         self._probed = False
         self._unreachable = 0
+        self._trouble = ""
         self._broadcast_until = 0.0
         self._has_parked = asyncio.Event()
 
@@ -62,12 +63,18 @@ class Brakes:
 
     def accepted(self) -> None:
         """Meta took a message: whatever was wrong with the number is over."""
+        if self._unreachable:
+            _log.warning("lane %s goes on: the Graph API answers", self._phone_number_id)
         self._unreachable = 0
+        self._trouble = ""
         self._probed = False
         self._refused_rows.clear()
 
-    def unreachable(self) -> float:
+    def unreachable(self, why: str) -> float:
         """The Graph API cannot be reached: pause; for how many seconds."""
+        if not self._unreachable:
+            _log.warning("lane %s waits: %s", self._phone_number_id, why)
+        self._trouble = why
         first_s, most_s = _RECONNECT_S
         delay_s = min(most_s, first_s * 2.0 ** min(self._unreachable, 10))
         # Calls that were under way together fail together, and are one failure.
@@ -117,7 +124,7 @@ class Brakes:
         paused = self._pacer.paused_until > now
         return {
             "state": "parked" if self._parked else "paused" if paused else "running",
-            "why": self._parked or None,
+            "why": self._parked or self._trouble or None,
             "broadcasts_paused_s": round(max(0.0, self._broadcast_until - now), 1),
         }
 

@@ -395,8 +395,11 @@ async def test_a_meta_that_cannot_be_reached_costs_no_attempt(tmp_path: Path) ->
         (data, *_) = await gateway.events.wait("message.retrying", task_id=task_id)
         assert data["error"]["name"] == "not_sent"
         assert (await gateway.task(task_id))["status"] == "RETRY"
+        assert "cannot be reached" in (await gateway.lane())["why"]
+        assert (await gateway.get("/api/status")).body["status"] == "degraded"
         await gateway.start_sandbox(int(url.rpartition(":")[2]))
         await gateway.events.wait("message.sent", task_id=task_id)
+        await gateway.lane_when(lambda lane: lane["why"] is None)
         assert [call.text for call in gateway.calls.all] == ["before", "meanwhile"]
 
 
