@@ -231,11 +231,10 @@ class Gateway:
     # -- the edge --------------------------------------------------------------------------------------
 
     def _listen(self) -> None:
-        settings, whatsapp = self._settings, self._settings.whatsapp
-        secrets = [str(secret) for secret in (whatsapp.app_secret, whatsapp.app_secret_previous) if secret]
-        verify_token = str(whatsapp.verify_token)
+        settings = self._settings
+        secrets, verify_token = settings.app_secrets, str(settings.whatsapp.verify_token)
         if self._sandbox is not None:
-            secrets, verify_token = [self._sandbox.settings.app_secret], verify_token or "sandbox"
+            secrets, verify_token = (self._sandbox.settings.app_secret,), verify_token or "sandbox"
         self._receiver = WebhookReceiver(self._intake, secrets, self._errors)
         server = make_server(
             access=Access(str(settings.server.api_key), settings.security.networks),

@@ -19,7 +19,7 @@ from store.errors import GatewayError, StoreError, StoreUnavailable
 from whatsapp.failures import Draining, InvalidRequest
 from whatsapp.webhook import BadPayload
 
-__all__ = ["BaseHandler", "NotJson", "UnknownPath", "error_answer", "status_of"]
+__all__ = ["BaseHandler", "NotFound", "NotJson", "error_answer", "status_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -39,14 +39,8 @@ class UnsupportedMedia(GatewayError):
     code = "unsupported_media_type"
 
 
-class UnknownPath(GatewayError):
-    """There is nothing at this path."""
-
-    code = "not_found"
-
-
 class NotFound(GatewayError):
-    """What the path names does not exist."""
+    """There is nothing at this path, or what it names does not exist."""
 
     code = "not_found"
 
@@ -57,7 +51,6 @@ STATUS_OF: dict[type[GatewayError], int] = {
     BadPayload: 400,
     KeyRequired: 401,
     AccessDenied: 403,
-    UnknownPath: 404,
     NotFound: 404,
     UnsupportedMedia: 415,
     Draining: 503,
@@ -157,7 +150,7 @@ class NothingHere(BaseHandler):
     def prepare(self) -> None:
         """Whatever the method; only who may call at all learns that there is nothing."""
         super().prepare()
-        raise UnknownPath(f"there is nothing at {self.request.path[:200]}")
+        raise NotFound(f"there is nothing at {self.request.path[:200]}")
 
 
 def _sentence(status: int, method: str) -> str:

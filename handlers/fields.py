@@ -17,7 +17,7 @@ from msgspec.structs import FieldInfo
 from store.errors import Problem
 from whatsapp.failures import InvalidRequest
 
-__all__ = ["MAX_WARNINGS", "convert", "convert_each", "refuse_if"]
+__all__ = ["MAX_WARNINGS", "convert", "convert_each", "refusal", "refuse_if"]
 
 MAX_WARNINGS = 100
 """Named in an answer."""
@@ -59,11 +59,16 @@ def convert_each(
 
 
 def refuse_if(problems: Sequence[Problem]) -> None:
-    """Raise InvalidRequest where there are any; the sentence names the first."""
+    """Raise InvalidRequest where there are any."""
     if problems:
-        path, problem = problems[0]
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise InvalidRequest(f"{path}: {problem}{more}", problems)
+        raise refusal(problems)
+
+
+def refusal(problems: Sequence[Problem]) -> InvalidRequest:
+    """What to raise for these faults, of which there is one at least; the sentence names the first."""
+    path, problem = problems[0]
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return InvalidRequest(f"{path}: {problem}{more}", problems)
 
 
 def _convert(

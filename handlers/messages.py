@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from handlers.base import MAX_DETAILS, BaseHandler
-from handlers.fields import convert, convert_each, refuse_if
+from handlers.fields import convert, convert_each, refusal, refuse_if
 from store.errors import GatewayError, Problem
 from store.records import Event
 from whatsapp.compose import TEXT_LIMIT, text_message
@@ -82,24 +82,19 @@ class SendHandler(BaseHandler):
         else:
             self._answer_failed(task_id, outcome)
 
-    def accept(self, task_id: str, message: str, warnings: list[str], status: int = 200) -> None:
-        """The answer to what is queued."""
-        answer: dict[str, Any] = {"success": True, "message": message, "task_id": task_id}
+    def accept(
+        self, task_id: str, message: str, warnings: list[str], status: int = 200, **more: object
+    ) -> None:
+        """The answer to what is queued; with ``more`` of it, to what is sent."""
+        answer: dict[str, Any] = {"success": True, "message": message, **more, "task_id": task_id}
         if warnings:
             answer["warnings"] = warnings
         self.answer(answer, status)
 
     def _answer_sent(self, task_id: str, event: Event, to: Address, warnings: list[str]) -> None:
         data = _data_of(event)
-        answer = {
-            "success": True,
-            "message": "the message was sent",
-            "data": data.get("answer") or _answer_like_metas(to, data.get("wamid")),
-            "task_id": task_id,
-        }
-        if warnings:
-            answer["warnings"] = warnings
-        self.answer(answer)
+        answer = data.get("answer") or _answer_like_metas(to, data.get("wamid"))
+        self.accept(task_id, "the message was sent", warnings, data=answer)
 
     def _answer_failed(self, task_id: str, event: Event) -> None:
         error = _data_of(event).get("error") or {}
@@ -126,8 +121,7 @@ class SendMessage(SendHandler):
         request, warnings = convert(self.read_json(), TextRequest)
         address = parse_address(request.phone)
         if address is None:
-            refuse_if([("phone", _NO_ADDRESS)])
-        assert address is not None
+            raise refusal([("phone", _NO_ADDRESS)])
         draft = Draft(address, text_message(address, request.message, request.context_message_id))
         await self.send_one(
             "text", draft, queued=request.use_queue, priority=request.priority, warnings=warnings
@@ -172,15 +166,7 @@ class SendBulk(SendHandler):
             "failed": total - taken,
             "errors": [f"{path}: {problem}" for path, problem in problems[:MAX_DETAILS]],
         }
-        answer = {
-            "success": True,
-            "message": f"{taken} of {total} messages were sent",
-            "result": result,
-            "task_id": task_id,
-        }
-        if warnings:
-            answer["warnings"] = warnings
-        self.answer(answer)
+        self.accept(task_id, f"{taken} of {total} messages were sent", warnings, result=result)
 
 
 def _recipients(items: list[Any]) -> tuple[dict[int, Draft], list[Problem], list[str]]:

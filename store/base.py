@@ -167,7 +167,7 @@ class Store(Protocol):
         ``queued`` with an attempt made, due or not; in the order of seq, past ``after_seq``."""
         ...
 
-    async def mark_sending(self, lease: Lease, rows: Sequence[Row], at: int) -> set[str]:
+    async def mark_sending(self, lease: Lease, rows: Sequence[Row]) -> set[str]:
         """Move these rows from ``queued`` to ``sending`` with attempt + 1 under the lease's term; ids of
         those moved.
 

@@ -213,7 +213,7 @@ class MongoStore:
     async def blocking_rows(self, lane: str, after_seq: int, limit: int) -> list[Row]:
         return await self._rows.blocking_rows(lane, after_seq, limit)
 
-    async def mark_sending(self, lease: Lease, rows: Sequence[Row], at: int) -> set[str]:
+    async def mark_sending(self, lease: Lease, rows: Sequence[Row]) -> set[str]:
         return await self._rows.mark_sending(lease, rows)
 
     async def apply(

@@ -371,19 +371,7 @@ def _numbered(number: int, prev: int, events: Iterable[NewEvent]) -> list[Event]
     numbered = []
     for place, event in enumerate(events):
         offset = number * _PLACES + place
-        numbered.append(
-            Event(
-                offset,
-                prev,
-                event.key,
-                event.type,
-                event.at,
-                event.body,
-                event.phone_number_id,
-                event.contact,
-                event.message_id,
-            )
-        )
+        numbered.append(event.placed(offset, prev))
         prev = offset
     return numbered
 

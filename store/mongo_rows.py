@@ -25,7 +25,7 @@ from store.errors import StoreError
 from store.mongo_connection import Connection, Document, LongCommit
 from store.mongo_leases import Coordination, lost
 from store.mongo_log import MongoLog
-from store.records import Change, Cursor, Lease, NewEvent, NewRow, NewTask, Place, Row, RowView
+from store.records import TIME_OF, Change, Cursor, Lease, NewEvent, NewRow, NewTask, Place, Row, RowView
 from store.states import OPEN, TAKEN, State, sources_of
 
 __all__ = ["ROWS", "Rows", "new_row", "row_id"]
@@ -35,13 +35,6 @@ ROWS = "rows"
 _CHUNK = 100
 """Moves in one bulk: well inside the time of one answer even where an update takes some milliseconds."""
 _MARKS = 4
-_TIME_OF = {
-    State.DELIVERED: "delivered_at",
-    State.READ: "read_at",
-    State.FAILED: "ended_at",
-    State.CANCELLED: "ended_at",
-    State.EXPIRED: "ended_at",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,8 +361,8 @@ def _move(change: Change) -> _Move:
         values["doubt"] = True
     if change.error:
         values["error"] = change.error
-    if change.to in _TIME_OF:
-        values[_TIME_OF[change.to]] = change.at
+    if change.to in TIME_OF:
+        values[TIME_OF[change.to]] = change.at
     if change.to in TAKEN:
         # Sets what is not there, and leaves the first time that is.
         update["$min"] = {"sent_at": change.at}

@@ -13,6 +13,7 @@ import msgspec
 from store.states import State
 
 __all__ = [
+    "TIME_OF",
     "Alias",
     "Change",
     "Cursor",
@@ -51,6 +52,20 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
     """Key of the contact that it concerns; empty where none."""
     message_id: str = ""
     """The outbox row that it concerns; empty where none."""
+
+    def placed(self, offset: int, prev: int) -> Event:
+        """This event at its place in the log."""
+        return Event(
+            offset,
+            prev,
+            self.key,
+            self.type,
+            self.at,
+            self.body,
+            self.phone_number_id,
+            self.contact,
+            self.message_id,
+        )
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -182,6 +197,16 @@ class RowView(msgspec.Struct, frozen=True, gc=False):
     read_at: int
     ended_at: int
     """When it failed, was cancelled or expired."""
+
+
+TIME_OF: dict[State, str] = {
+    State.DELIVERED: "delivered_at",
+    State.READ: "read_at",
+    State.FAILED: "ended_at",
+    State.CANCELLED: "ended_at",
+    State.EXPIRED: "ended_at",
+}
+"""The field of :class:`RowView` for when a row came into a state; ``sent_at`` has a rule of its own."""
 
 
 class TaskView(msgspec.Struct, frozen=True, gc=False):

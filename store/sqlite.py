@@ -169,8 +169,8 @@ class SqliteStore:
     async def blocking_rows(self, lane: str, after_seq: int, limit: int) -> list[Row]:
         return await self._read(Reads.blocking_rows, lane, after_seq, limit)
 
-    async def mark_sending(self, lease: Lease, rows: Sequence[Row], at: int) -> set[str]:
-        return await self._write(lambda writes: writes.mark_sending(lease, rows, at))
+    async def mark_sending(self, lease: Lease, rows: Sequence[Row]) -> set[str]:
+        return await self._write(lambda writes: writes.mark_sending(lease, rows))
 
     async def apply(
         self,

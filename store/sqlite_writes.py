@@ -10,19 +10,11 @@ import sqlite3
 from collections.abc import Callable, Collection, Sequence
 
 from store.errors import LeaseLost, StoreError
-from store.records import Alias, Change, Cursor, Event, Lease, NewEvent, NewRow, NewTask, Row
+from store.records import TIME_OF, Alias, Change, Cursor, Event, Lease, NewEvent, NewRow, NewTask, Row
 from store.sqlite_reads import row_key
 from store.states import OPEN, TAKEN, State, can_move
 
 __all__ = ["Writes"]
-
-_TIME_OF = {
-    State.DELIVERED: "delivered_at",
-    State.READ: "read_at",
-    State.FAILED: "ended_at",
-    State.CANCELLED: "ended_at",
-    State.EXPIRED: "ended_at",
-}
 
 
 class Writes:
@@ -72,7 +64,7 @@ class Writes:
                 ),
             )
             if done.rowcount:
-                added.append(_event_at(offset, event))
+                added.append(event.placed(offset, head))
                 head = offset
         self._head = head
         self.fresh.extend(added)
@@ -134,7 +126,7 @@ class Writes:
         self._db.executemany("DELETE FROM tasks WHERE id = ?", ids)
         return len(ids)
 
-    def mark_sending(self, lease: Lease, rows: Sequence[Row], at: int) -> set[str]:
+    def mark_sending(self, lease: Lease, rows: Sequence[Row]) -> set[str]:
         """Claim rows for one attempt each."""
         self._check_term(lease)
         moved = set()
@@ -268,8 +260,8 @@ class Writes:
         return True
 
     def _update_row(self, seq: int, change: Change) -> None:
-        sets, values = ["state = ?"], [change.to.value]
-        parameters: list[object] = [*values]
+        sets = ["state = ?"]
+        parameters: list[object] = [change.to.value]
         if change.to is State.QUEUED:
             sets.append("due = ?")
             parameters.append(change.due)
@@ -280,27 +272,13 @@ class Writes:
         if change.error:
             sets.append("error = ?")
             parameters.append(change.error)
-        if (column := _TIME_OF.get(change.to)) is not None:
+        if (column := TIME_OF.get(change.to)) is not None:
             sets.append(f"{column} = ?")
             parameters.append(change.at)
         if change.to in TAKEN:
             sets.append("sent_at = CASE sent_at WHEN 0 THEN ? ELSE sent_at END")
             parameters.append(change.at)
         self._db.execute(f"UPDATE rows SET {', '.join(sets)} WHERE seq = ?", (*parameters, seq))
-
-
-def _event_at(offset: int, event: NewEvent) -> Event:
-    return Event(
-        offset,
-        offset - 1,
-        event.key,
-        event.type,
-        event.at,
-        event.body,
-        event.phone_number_id,
-        event.contact,
-        event.message_id,
-    )
 
 
 def _allows(change: Change, source: State, attempt: int, term: int) -> bool:

@@ -27,9 +27,7 @@ def place(known: Mapping[str, Alias], address: Address) -> tuple[str, list[Alias
         found = known.get(alias)
         return (found.contact, []) if found else (alias, [Alias(alias, alias)])
     by_phone, by_user = known.get(phone), known.get(user_id)
-    if by_phone and by_user and by_phone.contact == by_user.contact:
-        contact = by_user.contact
-    elif by_user:
+    if by_user:
         contact = by_user.contact
     elif by_phone and by_phone.peer in ("", user_id):
         contact = by_phone.contact

@@ -106,7 +106,7 @@ class Lane:
                 self._attempts.open(tasks, self._woken.set)
                 beside = (
                     tasks.create_task(
-                        self._unknown.run(self._grace_over), name=f"unknown-{self.phone_number_id}"
+                        self._unknown.run(self._let_go), name=f"unknown-{self.phone_number_id}"
                     ),
                     tasks.create_task(
                         self._brakes.probe_when_parked(self.wake), name=f"probe-{self.phone_number_id}"
@@ -219,8 +219,9 @@ class Lane:
         self._strays_at = now + _STRAYS_S
         rows = await self._store.rows_in_state(self.phone_number_id, State.SENDING, 0, _PAGE)
         strays = {(row.id, row.attempt) for row in rows if not self._attempts.holds(row)}
+        twice = strays & self._strays
         for row in rows:
-            if (row.id, row.attempt) in strays & self._strays:
+            if (row.id, row.attempt) in twice:
                 self._attempts.lost(row)
         self._strays = strays
         await self._look_at_blockers()
@@ -230,10 +231,10 @@ class Lane:
         blocking = list(self._queue.blocking)
         for start in range(0, len(blocking), _PAGE):
             views = await self._store.find_rows(blocking[start : start + _PAGE])
-            self._grace_over([row_id for row_id, view in views.items() if view.row.state in ENDED])
+            self._let_go([row_id for row_id, view in views.items() if view.row.state in ENDED])
 
-    def _grace_over(self, ended: Sequence[str]) -> None:
-        """Unknown rows were looked at; these have ended in another way."""
+    def _let_go(self, ended: Sequence[str]) -> None:
+        """Rows that blocked were looked at: these have ended."""
         for row_id in ended:
             self._queue.unblock(row_id)
         self.wake()
@@ -255,7 +256,7 @@ class Lane:
     async def _claim(self, rows: Sequence[Row], held: HeldLease) -> None:
         """Claim these rows durably, then start a call for each that is ours."""
         try:
-            moved = await self._store.mark_sending(held.lease, rows, self._now_ms())
+            moved = await self._store.mark_sending(held.lease, rows)
         except LeaseLost:
             for row in rows:
                 self._queue.dropped(row)

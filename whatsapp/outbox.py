@@ -113,11 +113,7 @@ class Outbox:
         task_id = str(uuid.uuid4())
         with self._waiting_for(f"{task_id}-0") as waiter:
             await self.submit(kind, [draft], lane=lane, priority=HIGH, task_id=task_id)
-            try:
-                async with asyncio.timeout(timeout_s):
-                    return task_id, await waiter
-            except TimeoutError:
-                return task_id, None
+            return task_id, await _within(timeout_s, waiter)
 
     async def submit_and_complete(
         self, kind: str, drafts: Sequence[Draft], *, lane: str, priority: Priority, timeout_s: float
@@ -126,11 +122,7 @@ class Outbox:
         task_id = str(uuid.uuid4())
         with self._waiting_for(task_id) as waiter:
             await self.submit(kind, drafts, lane=lane, priority=priority, task_id=task_id)
-            try:
-                async with asyncio.timeout(timeout_s):
-                    if await waiter is None:
-                        return task_id, None
-            except TimeoutError:
+            if await _within(timeout_s, waiter) is None:
                 return task_id, None
         task = await self._store.find_task(task_id)
         return task_id, task.taken if task else None
@@ -176,6 +168,15 @@ class Outbox:
         waiter = self._waiters.get(key)
         if waiter is not None and not waiter.done():
             waiter.set_result(event)
+
+
+async def _within(timeout_s: float, waiter: asyncio.Future[Event | None]) -> Event | None:
+    """What was waited for; None where time ran out, or the gateway stopped, first."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await waiter
+    except TimeoutError:
+        return None
 
 
 def _task_created(task: NewTask, lane: str) -> NewEvent:

@@ -27,6 +27,7 @@ __all__ = [
     "lost_in_crash",
     "not_sent",
     "outcome_data",
+    "proved",
     "read_answer",
     "refused",
     "resolve_unknown",
@@ -189,6 +190,12 @@ def expired(row: Row, now: int) -> Settlement:
         event=_event(EventType.MESSAGE_EXPIRED, _key(row, "expired"), row, now, outcome_data(row)),
         blocks=False,
     )
+
+
+def proved(row: Row, wamid: str, proof: State, now: int) -> NewEvent:
+    """A status is the first to prove that Meta took the row."""
+    data = outcome_data(row, wamid=wamid, proof=proof.value)
+    return _event(EventType.MESSAGE_SENT, sent_key(row.id), row, now, data)
 
 
 def doubled(row: Row, wamids: Sequence[str], now: int) -> NewEvent:

@@ -12,11 +12,11 @@ from collections.abc import Callable, Collection, Sequence
 import msgspec
 
 from store.base import Store
-from store.records import Change, Cursor, Event, Lease, NewEvent, RowView
+from store.records import Change, Cursor, Event, Lease, NewEvent
 from store.states import ENDED, TAKEN, State
 from whatsapp.errors import meta_object, parse_status_error
 from whatsapp.events import STATUS_KEY, EventType, build_event, task_key, task_of
-from whatsapp.outcome import doubled, outcome_data, sent_key
+from whatsapp.outcome import doubled, proved
 
 __all__ = ["StatusEvent", "Tracker", "change_of_status"]
 
@@ -71,7 +71,6 @@ class StatusEvent(msgspec.Struct, frozen=True):
     """The attempt it answers; 0 where Meta did not echo our reference."""
     wamid: str
     at: int
-    phone_number_id: str
     error: bytes
 
 
@@ -138,7 +137,7 @@ class Tracker:
             if view is None:
                 continue
             if not view.sent_at:
-                events.append(self._first_proof(view, status))
+                events.append(proved(view.row, status.wamid, status.state, self._now_ms()))
             if status.wamid:
                 wamids[status.row_id][status.wamid] = None
         events += [
@@ -147,22 +146,6 @@ class Tracker:
             if len(ids) > 1
         ]
         return events
-
-    def _first_proof(self, view: RowView, status: StatusEvent) -> NewEvent:
-        data = outcome_data(view.row, wamid=status.wamid, proof=status.state.value)
-        return self._event(EventType.MESSAGE_SENT, sent_key(view.row.id), view, data)
-
-    def _event(self, type: str, key: str, view: RowView, data: dict[str, object]) -> NewEvent:
-        row = view.row
-        return build_event(
-            type,
-            key,
-            self._now_ms(),
-            data,
-            phone_number_id=row.lane,
-            contact=row.contact,
-            message_id=row.id,
-        )
 
     async def _complete(self, task_ids: Collection[str]) -> None:
         finished = await self._store.finished_tasks(task_ids) if task_ids else set()
@@ -205,7 +188,6 @@ def _read_status(event: Event) -> StatusEvent | None:
         data.attempt or 0,
         data.status.id,
         event.at,
-        event.phone_number_id,
         error,
     )
 

@@ -55,7 +55,7 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "read_ahead": lambda store: store.read_ahead(LANE, 1, START, 10_000, 10),
     "read_contact": lambda store: store.read_contact(LANE, 1, "c", Place(5, 5), 10_000, 10),
     "blocking_rows": lambda store: store.blocking_rows(LANE, 0, 10),
-    "mark_sending": lambda store: store.mark_sending(LEASE, [ROW], 1),
+    "mark_sending": lambda store: store.mark_sending(LEASE, [ROW]),
     "apply": lambda store: store.apply(
         [Change("task-0", State.CANCELLED, 1)], [new_event("d")], Cursor("applied", 1)
     ),

@@ -192,7 +192,7 @@ async def test_rows_stored_by_one_are_read_and_moved_by_the_other(pair: Pair) ->
     await add_task(pair[0], "task", 3)
     lease = await lane_lease(pair[1])
     rows = await read_all(pair[1])
-    assert await pair[1].mark_sending(lease, rows, 1) == {"task-0", "task-1", "task-2"}
+    assert await pair[1].mark_sending(lease, rows) == {"task-0", "task-1", "task-2"}
     assert await read_all(pair[0]) == []
     assert (await view(pair[0], "task-0")).row.state is State.SENDING
 
@@ -213,8 +213,8 @@ async def test_a_new_owner_stops_the_marks_of_the_former(pair: Pair) -> None:
     await pair[0].release_lease(former)
     latter = await lane_lease(pair[1], "b")
     with pytest.raises(LeaseLost):
-        await pair[0].mark_sending(former, rows, 1)
-    assert await pair[1].mark_sending(latter, rows, 1) == {"task-0"}
+        await pair[0].mark_sending(former, rows)
+    assert await pair[1].mark_sending(latter, rows) == {"task-0"}
 
 
 async def test_adding_to_a_task_that_was_swept_away_is_refused(pair: Pair) -> None:

@@ -213,8 +213,8 @@ async def test_a_row_marked_by_a_call_cut_off_is_marked_once(shared: MongoStore,
     while True:
         await add_task(shared, f"{step}")
         (row,) = await read_all(shared)
-        reached = await cut.reaches(step, shared.mark_sending(lease, [row], 1))
-        await shared.mark_sending(lease, [row], 1)
+        reached = await cut.reaches(step, shared.mark_sending(lease, [row]))
+        await shared.mark_sending(lease, [row])
         marked = (await view(shared, f"{step}-0")).row
         assert (marked.state, marked.attempt) == (State.SENDING, 1)
         if not reached:

@@ -95,7 +95,7 @@ async def test_a_mark_and_a_change_under_way_at_once_apply_in_their_order(store:
     lease = await lane_lease(store)
     rows = await read_all(store)
     marked, moved = await asyncio.gather(
-        store.mark_sending(lease, rows, 1), store.apply([Change("task-0", State.SENT, 2, attempt=1)])
+        store.mark_sending(lease, rows), store.apply([Change("task-0", State.SENT, 2, attempt=1)])
     )
     assert (marked, moved) == ({"task-0"}, [True])
 

@@ -191,21 +191,21 @@ async def test_marking_moves_rows_to_sending_with_the_next_attempt(store: Store)
     await add_task(store, "task", 3)
     lease = await lane_lease(store)
     first, second, _ = await read_all(store)
-    assert await store.mark_sending(lease, [first, second], 2000) == {"task-0", "task-1"}
+    assert await store.mark_sending(lease, [first, second]) == {"task-0", "task-1"}
     marked = (await view(store, "task-0")).row
     assert (marked.state, marked.attempt, marked.failures, marked.doubt) == (State.SENDING, 1, 0, False)
     assert ids(await read_all(store)) == ["task-2"]
 
 
 async def test_marking_no_rows_moves_none(store: Store) -> None:
-    assert await store.mark_sending(await lane_lease(store), [], 2000) == set()
+    assert await store.mark_sending(await lane_lease(store), []) == set()
 
 
 async def test_attempts_count_up(store: Store) -> None:
     await add_task(store)
     lease = await lane_lease(store)
     for attempt in (1, 2, 3):
-        assert await store.mark_sending(lease, await read_all(store), 2000) == {"task-0"}
+        assert await store.mark_sending(lease, await read_all(store)) == {"task-0"}
         assert (await view(store, "task-0")).row.attempt == attempt
         await store.apply([Change("task-0", State.QUEUED, 1, due=1)])
 
@@ -214,7 +214,7 @@ async def test_a_row_is_marked_once(store: Store) -> None:
     await add_task(store)
     lease = await lane_lease(store)
     rows = await read_all(store)
-    answers = await asyncio.gather(*(store.mark_sending(lease, rows, 2000) for _ in range(5)))
+    answers = await asyncio.gather(*(store.mark_sending(lease, rows) for _ in range(5)))
     assert sorted(answers, key=len) == [set(), set(), set(), set(), {"task-0"}]
     assert (await view(store, "task-0")).row.attempt == 1
 
@@ -223,10 +223,10 @@ async def test_a_row_with_another_attempt_than_shown_is_left_out(store: Store) -
     await add_task(store)
     lease = await lane_lease(store)
     shown = await read_all(store)
-    await store.mark_sending(lease, shown, 2000)
+    await store.mark_sending(lease, shown)
     await store.apply([Change("task-0", State.QUEUED, 1, due=1)])
     before = await view(store, "task-0")
-    assert await store.mark_sending(lease, shown, 2000) == set()
+    assert await store.mark_sending(lease, shown) == set()
     assert await view(store, "task-0") == before
 
 
@@ -239,7 +239,7 @@ async def test_rows_that_are_not_queued_are_left_out_and_their_neighbours_are_no
     await store.apply([Change(row_id, State.CANCELLED, 1) for row_id in row_ids[2::4]])
     await store.apply([Change(row_id, State.SENT, 1) for row_id in row_ids[4::4]])
     expected = {row_id for row_id in row_ids if row_id not in states or row_id == row_ids[0]}
-    assert await store.mark_sending(lease, shown, 2000) == expected
+    assert await store.mark_sending(lease, shown) == expected
 
 
 async def test_a_row_that_is_not_there_is_left_out(store: Store) -> None:
@@ -248,7 +248,7 @@ async def test_a_row_that_is_not_there_is_left_out(store: Store) -> None:
     await store.sweep_unready(1000)
     await add_task(store)
     rows = [gone, *await read_all(store)]
-    assert await store.mark_sending(await lane_lease(store), rows, 2000) == {"task-0"}
+    assert await store.mark_sending(await lane_lease(store), rows) == {"task-0"}
 
 
 async def test_a_former_owner_of_the_lease_marks_nothing(store: Store) -> None:
@@ -258,7 +258,7 @@ async def test_a_former_owner_of_the_lease_marks_nothing(store: Store) -> None:
     await lane_lease(store, "latter")
     before = await view(store, "task-0")
     with pytest.raises(LeaseLost):
-        await store.mark_sending(former, [before.row], 2000)
+        await store.mark_sending(former, [before.row])
     assert await view(store, "task-0") == before
 
 
@@ -271,5 +271,5 @@ async def test_a_row_marked_under_a_newer_term_is_left_out(store: Store) -> None
     assert newer.term > older.term
     await bring(store, newer, {"task-0": State.SENDING})
     await store.apply([Change("task-0", State.QUEUED, 1, due=1)])
-    assert await store.mark_sending(older, await read_all(store), 2000) == {"task-1"}
-    assert await store.mark_sending(newer, await read_all(store), 2000) == {"task-0"}
+    assert await store.mark_sending(older, await read_all(store)) == {"task-1"}
+    assert await store.mark_sending(newer, await read_all(store)) == {"task-0"}

@@ -308,7 +308,7 @@ async def test_late_proof_beats_a_failure(rig: Rig) -> None:
 
 def test_a_failure_is_guarded_and_a_proof_is_not() -> None:
     def change(state: State, attempt: int) -> Change:
-        return change_of_status(StatusEvent(ROW, state, attempt, "wamid.A", NOW, OUR_ID, b"{}"))
+        return change_of_status(StatusEvent(ROW, state, attempt, "wamid.A", NOW, b"{}"))
 
     assert change(S.FAILED, 3) == Change(
         ROW,

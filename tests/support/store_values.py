@@ -92,7 +92,7 @@ async def bring(store: Store, lease: Lease, states: dict[str, State]) -> None:
         steps = {row_id: way.pop(0) for row_id, way in ways.items() if way}
         marked = [row_id for row_id, state in steps.items() if state is State.SENDING]
         rows = [found.row for found in (await store.find_rows(marked)).values()]
-        assert await store.mark_sending(lease, rows, 1) == set(marked)
+        assert await store.mark_sending(lease, rows) == set(marked)
         changes = [Change(row_id, to, 1) for row_id, to in steps.items() if to is not State.SENDING]
         assert all(await store.apply(changes))
 
