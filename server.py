@@ -38,6 +38,7 @@ from store.errors import GatewayError, StoreBusy
 from store.log import Log
 from store.monitor import StoreMonitor
 from whatsapp.autoreply import AutoReply, Rule
+from whatsapp.clock import Clock
 from whatsapp.contacts import Contacts
 from whatsapp.failures import SendError
 from whatsapp.graph import Graph
@@ -201,8 +202,7 @@ class Gateway:
             monitor=self._monitor,
             graph=graph,
             contacts=self._contacts,
-            now_ms=_now_ms,
-            monotonic=time.monotonic,
+            clock=Clock(_now_ms, time.monotonic),
             random=random.random,
         )
 

@@ -14,7 +14,8 @@ from msgspec import Meta
 from handlers.base import MAX_DETAILS, BaseHandler
 from handlers.fields import convert, convert_each, refusal, refuse_if
 from store.errors import GatewayError, Problem
-from store.records import Event
+from store.records import Event, RowView
+from store.states import ENDED, TAKEN, State
 from whatsapp.compose import TEXT_LIMIT, text_message
 from whatsapp.events import EventType
 from whatsapp.identity import Address, parse_address
@@ -75,12 +76,10 @@ class SendHandler(BaseHandler):
         task_id, outcome = await self.outbox.submit_and_wait(
             kind, draft, lane=self.lane, timeout_s=self.direct_timeout_s
         )
-        if outcome is None:
-            self.accept(task_id, "no outcome yet, the message stays queued", warnings, status=202)
-        elif outcome.type == EventType.MESSAGE_SENT:
-            self._answer_sent(task_id, outcome, draft.address, warnings)
+        if isinstance(outcome, Event):
+            self._answer_event(task_id, outcome, draft.address, warnings)
         else:
-            self._answer_failed(task_id, outcome)
+            self._answer_row(task_id, outcome, draft.address, warnings)
 
     def accept(
         self, task_id: str, message: str, warnings: list[str], status: int = 200, **more: object
@@ -91,19 +90,36 @@ class SendHandler(BaseHandler):
             answer["warnings"] = warnings
         self.answer(answer, status)
 
-    def _answer_sent(self, task_id: str, event: Event, to: Address, warnings: list[str]) -> None:
+    def _answer_event(self, task_id: str, event: Event, to: Address, warnings: list[str]) -> None:
         data = _data_of(event)
-        answer = data.get("answer") or _answer_like_metas(to, data.get("wamid"))
-        self.accept(task_id, "the message was sent", warnings, data=answer)
+        if event.type == EventType.MESSAGE_SENT:
+            self._answer_sent(task_id, to, data.get("answer"), data.get("wamid"), warnings)
+        else:
+            self._answer_failed(task_id, data.get("error") or {}, event.type)
 
-    def _answer_failed(self, task_id: str, event: Event) -> None:
-        error = _data_of(event).get("error") or {}
+    def _answer_row(self, task_id: str, row: RowView | None, to: Address, warnings: list[str]) -> None:
+        """Time ran out; yet a status may have settled the row unheard, by an id or a failure of Meta's."""
+        state = row.row.state if row else State.QUEUED
+        if row and row.wamids and state in TAKEN:
+            self._answer_sent(task_id, to, None, row.wamids[0], warnings)
+        elif row and state in ENDED:
+            self._answer_failed(task_id, _error_of(row.error), state)
+        else:
+            why = f", last refused: {_problem_of(row.error)}" if row and row.error else ""
+            self.accept(task_id, f"no outcome yet, the message is {state}{why}", warnings, status=202)
+
+    def _answer_sent(
+        self, task_id: str, to: Address, answer: object, wamid: str | None, warnings: list[str]
+    ) -> None:
+        self.accept(task_id, "the message was sent", warnings, data=answer or _answer_like_metas(to, wamid))
+
+    def _answer_failed(self, task_id: str, error: dict[str, Any], end: str) -> None:
         meta = {key: error.get(key) for key in ("code", "subcode", "title", "details", "fbtrace_id")}
         by_meta = meta["code"] is not None
         self._errors["meta_refused" if by_meta else "not_sent"] += 1
         answer = {
             "success": False,
-            "error": error.get("details") or error.get("title") or f"the message ended as {event.type}",
+            "error": error.get("details") or error.get("title") or f"the message ended as {end}",
             "code": "meta_refused" if by_meta else "not_sent",
             "task_id": task_id,
         }
@@ -186,9 +202,13 @@ def _recipients(items: list[Any]) -> tuple[dict[int, Draft], list[Problem], list
 
 def _problem_of(error: bytes) -> str:
     """Why a row failed, in one line."""
-    kept = msgspec.json.decode(error, type=dict[str, Any]) if error else {}
+    kept = _error_of(error)
     what = kept.get("details") or kept.get("title") or "failed"
     return f"{what} ({kept['code']})" if kept.get("code") is not None else str(what)
+
+
+def _error_of(kept: bytes) -> dict[str, Any]:
+    return msgspec.json.decode(kept, type=dict[str, Any]) if kept else {}
 
 
 def _data_of(event: Event) -> dict[str, Any]:

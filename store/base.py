@@ -185,8 +185,10 @@ class Store(Protocol):
     ) -> list[bool]:
         """Append events, apply changes in order, save the cursor; whether each change moved its row.
 
-        One transaction where :attr:`atomic`, else in this order, so that a repetition completes it. ``lease``
-        guards the cursor as in :meth:`save_cursor`. A change of an unknown row is no error; it moves nothing.
+        A change's own event is appended where it moves its row. One transaction where :attr:`atomic`; else
+        events first, then moves, then the cursor, so that a repetition completes it, and a row that somebody
+        else moves at that moment may leave the event of a change that was stopped. ``lease`` guards the
+        cursor as in :meth:`save_cursor`. A change of an unknown row is no error; it moves nothing.
         """
         ...
 

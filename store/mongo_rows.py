@@ -44,8 +44,12 @@ class _Move:
     row_id: str
     where: Document | None
     update: Document
-    wamid: str = ""
-    to: State = State.SENDING
+    change: Change | None = None
+    """What asked for it; None for a claim."""
+
+    @property
+    def wamid(self) -> str:
+        return self.change.wamid if self.change else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +207,7 @@ class Rows:
         for place, work in enumerate(works):
             if work.lease and terms.get(work.lease.name) != work.lease.term:
                 results[place] = lost(work.lease)
-        await self._append(works, results)
+        await self._tell(works, results)
         going = [place for place, result in enumerate(results) if result is None]
         moved = await self._move_all([move for place in going for move in works[place].moves])
         for place in going:
@@ -213,8 +217,14 @@ class Rows:
         await self._save_cursors(works, results)
         return [result if result is not None else [] for result in results]
 
-    async def _append(self, works: Sequence[_Work], results: list[list[bool] | Exception | None]) -> None:
-        """Append each caller's events, all in one commit of the log; who fails gets no further."""
+    async def _tell(self, works: Sequence[_Work], results: list[list[bool] | Exception | None]) -> None:
+        """Append each caller's events, all in one commit of the log; who fails gets no further.
+
+        An event of a move is told only where the row fits the guards, as far as can be seen before the move.
+        """
+        rows = await self._standing(
+            {move.row_id for work in works for move in work.moves if move.change and move.change.event}
+        )
 
         async def append(place: int, events: Sequence[NewEvent]) -> None:
             try:
@@ -224,9 +234,16 @@ class Rows:
             else:
                 self._group.gets_on()
 
+        told = [[*work.events, *_events_of_moves(work.moves, rows)] for work in works]
         await asyncio.gather(
-            *(append(n, work.events) for n, work in enumerate(works) if work.events and results[n] is None)
+            *(append(n, events) for n, events in enumerate(told) if events and results[n] is None)
         )
+
+    async def _standing(self, ids: Collection[str]) -> dict[str, tuple[State, int, int]]:
+        """State, attempt and term of rows."""
+        wanted = {"state": 1, "attempt": 1, "term": 1}
+        found = await self._db.find(ROWS, {"_id": {"$in": list(ids)}}, wanted) if ids else []
+        return {d["_id"]: (State(d["state"]), int(d["attempt"]), int(d["term"])) for d in found}
 
     async def _save_cursors(
         self, works: Sequence[_Work], results: list[list[bool] | Exception | None]
@@ -245,7 +262,8 @@ class Rows:
         for chunk in _chunks(moves):
             moved += await self._move_chunk(chunk)
             self._group.gets_on()
-        await self._reopen({move.row_id.rpartition("-")[0] for move in moves if move.to is State.QUEUED})
+        queued = [move.row_id for move in moves if move.change and move.change.to is State.QUEUED]
+        await self._reopen({row_id.rpartition("-")[0] for row_id in queued})
         return moved
 
     async def _move_chunk(self, moves: Sequence[_Move]) -> list[bool]:
@@ -261,16 +279,8 @@ class Rows:
             return [True] * len(moves)
         marks = await self._marks({move.row_id for move in moves}) if matched else set()
         moved = [first + place in marks for place in range(len(moves))]
-        await self._write(
-            [
-                UpdateOne(
-                    {"_id": move.row_id, "wamids": {"$ne": move.wamid}},
-                    {"$addToSet": {"wamids": move.wamid}},
-                )
-                for move, done in zip(moves, moved, strict=True)
-                if move.wamid and not done
-            ]
-        )
+        stopped = [move for move, done in zip(moves, moved, strict=True) if not done]
+        await self._write([update for move in stopped if (update := _kept(move)) is not None])
         return moved
 
     async def _write(self, updates: Sequence[UpdateOne]) -> int:
@@ -370,7 +380,32 @@ def _move(change: Change) -> _Move:
         update["$inc"] = {"failures": 1}
     if change.wamid:
         update["$addToSet"] = {"wamids": change.wamid}
-    return _Move(change.row_id, _guards(change), update, change.wamid, change.to)
+    return _Move(change.row_id, _guards(change), update, change)
+
+
+def _kept(move: _Move) -> UpdateOne | None:
+    """What a move that was stopped leaves on its row all the same."""
+    change = move.change
+    if change is None or not (change.wamid or change.to in TAKEN):
+        return None
+    missing: list[Document] = []
+    update: Document = {}
+    if change.wamid:
+        missing.append({"wamids": {"$ne": change.wamid}})
+        update["$addToSet"] = {"wamids": change.wamid}
+    if change.to in TAKEN:
+        missing.append({"sent_at": {"$exists": False}})
+        update["$min"] = {"sent_at": change.at}
+    return UpdateOne({"_id": move.row_id, "$or": missing}, update)
+
+
+def _events_of_moves(
+    moves: Sequence[_Move], rows: Mapping[str, tuple[State, int, int]]
+) -> Iterator[NewEvent]:
+    for move in moves:
+        change = move.change
+        if change and change.event and move.row_id in rows and change.allowed(*rows[move.row_id]):
+            yield change.event
 
 
 def _guards(change: Change) -> Document | None:

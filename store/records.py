@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from store.states import State
+from store.states import State, can_move
 
 __all__ = [
     "TIME_OF",
@@ -237,7 +237,8 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     only_from: tuple[State, ...] = ()
     """Guard, beside the table of moves: only from these states; empty: any that the table allows."""
     wamid: str = ""
-    """An id of Meta's to keep. It is kept even where a guard stops the move."""
+    """An id of Meta's to keep. It is kept even where a guard stops the move, and so is, with ``to`` in
+    :data:`~store.states.TAKEN`, the first time at which Meta was known to have taken the row."""
     due: int = 0
     """With ``to`` = queued: when to try again."""
     burn: bool = False
@@ -246,3 +247,14 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     """Mark that Meta may have taken an attempt."""
     error: bytes = b""
     """JSON to keep as the row's last error; empty leaves what is there."""
+    event: NewEvent | None = None
+    """What to tell the log if the row moves; an event that is true in any case is none of a change's."""
+
+    def allowed(self, state: State, attempt: int, term: int) -> bool:
+        """Whether every guard holds for a row that stands like this."""
+        return (
+            can_move(state, self.to)
+            and (not self.only_from or state in self.only_from)
+            and self.attempt in (0, attempt)
+            and self.term in (0, term)
+        )

@@ -56,6 +56,8 @@ _LOCKED_MS = 1400
 """How long a statement waits for a lock that some other program holds on the file."""
 _ANSWER_S = 1.8
 _READERS = 2
+_SWEEP = 500
+"""Rows removed in one transaction: a few milliseconds of the writer's time."""
 
 
 class SqliteStore:
@@ -154,7 +156,10 @@ class SqliteStore:
         await self._write(lambda writes: writes.mark_ready(task_id, events))
 
     async def sweep_unready(self, created_before: int) -> int:
-        return await self._write(lambda writes: writes.sweep_unready(created_before))
+        # In portions, so that other writes get in between.
+        while await self._write(lambda writes: writes.sweep_rows(created_before, _SWEEP)) == _SWEEP:
+            pass
+        return await self._write(lambda writes: writes.sweep_tasks(created_before))
 
     async def read_ahead(
         self, lane: str, priority: Priority, after: Place, now: int, limit: int

@@ -12,9 +12,12 @@ from collections.abc import Callable, Collection, Sequence
 from store.errors import LeaseLost, StoreError
 from store.records import TIME_OF, Alias, Change, Cursor, Event, Lease, NewEvent, NewRow, NewTask, Row
 from store.sqlite_reads import row_key
-from store.states import OPEN, TAKEN, State, can_move
+from store.states import OPEN, TAKEN, State
 
 __all__ = ["Writes"]
+
+_CONDEMNED = -1
+"""``completed_at`` of a task that is being swept away: it may have lost rows, so it must not become ready."""
 
 
 class Writes:
@@ -114,17 +117,24 @@ class Writes:
         self._db.execute("UPDATE tasks SET ready = 1 WHERE id = ?", (task_id,))
         self.append_events(events)
 
-    def sweep_unready(self, created_before: int) -> int:
-        """Remove what never became ready."""
-        ids = [
-            (task_id,)
-            for (task_id,) in self._db.execute(
-                "SELECT id FROM tasks WHERE ready = 0 AND created_at < ?", (created_before,)
-            )
-        ]
-        self._db.executemany("DELETE FROM rows WHERE task_id = ?", ids)
-        self._db.executemany("DELETE FROM tasks WHERE id = ?", ids)
-        return len(ids)
+    def sweep_rows(self, created_before: int, limit: int) -> int:
+        """Condemn tasks that never became ready, then remove some of their rows; how many."""
+        self._db.execute(
+            f"UPDATE tasks SET completed_at = {_CONDEMNED} WHERE ready = 0 AND created_at < ?",
+            (created_before,),
+        )
+        done = self._db.execute(
+            "DELETE FROM rows WHERE seq IN (SELECT seq FROM tasks JOIN rows ON task_id = id"
+            " WHERE ready = 0 AND tasks.created_at < ? LIMIT ?)",
+            (created_before, limit),
+        )
+        return done.rowcount
+
+    def sweep_tasks(self, created_before: int) -> int:
+        """Remove these tasks, with the rows that they have left; how many."""
+        unready = "SELECT id FROM tasks WHERE ready = 0 AND created_at < ?"
+        self._db.execute(f"DELETE FROM rows WHERE task_id IN ({unready})", (created_before,))
+        return self._db.execute(f"DELETE FROM tasks WHERE id IN ({unready})", (created_before,)).rowcount
 
     def mark_sending(self, lease: Lease, rows: Sequence[Row]) -> set[str]:
         """Claim rows for one attempt each."""
@@ -141,8 +151,10 @@ class Writes:
         return moved
 
     def apply(self, changes: Sequence[Change]) -> list[bool]:
-        """Move rows as far as their guards allow."""
-        return [self._apply_one(change) for change in changes]
+        """Move rows as far as their guards allow, and tell of those that moved."""
+        moved = [self._apply_one(change) for change in changes]
+        self.append_events([c.event for c, done in zip(changes, moved, strict=True) if done and c.event])
+        return moved
 
     def complete_tasks(self, task_ids: Collection[str], at: int) -> None:
         """Mark complete, once."""
@@ -199,7 +211,9 @@ class Writes:
 
     def _head_of(self, task_id: str) -> tuple[int, bool]:
         """When a task was made, and whether it is ready. Raises StoreError where there is none."""
-        found = self._db.execute("SELECT created_at, ready FROM tasks WHERE id = ?", (task_id,)).fetchone()
+        found = self._db.execute(
+            f"SELECT created_at, ready FROM tasks WHERE id = ? AND completed_at != {_CONDEMNED}", (task_id,)
+        ).fetchone()
         if found is None:
             raise StoreError(f"the task {task_id} is not there, or was swept away before it was ready")
         return int(found[0]), bool(found[1])
@@ -236,18 +250,20 @@ class Writes:
     def _apply_one(self, change: Change) -> bool:
         task_id, n = row_key(change.row_id)
         found = self._db.execute(
-            "SELECT seq, state, attempt, term FROM rows WHERE task_id = ? AND n = ?", (task_id, n)
+            "SELECT seq, state, attempt, term, sent_at FROM rows WHERE task_id = ? AND n = ?", (task_id, n)
         ).fetchone()
         if found is None:
             return False
-        seq, state, attempt, term = found
+        seq, state, attempt, term, sent_at = found
         if change.wamid:
             self._db.execute(
                 "INSERT INTO wamids VALUES (?, ?, ?) ON CONFLICT (wamid) DO NOTHING",
                 (change.wamid, seq, change.at),
             )
         source = State(state)
-        if not _allows(change, source, attempt, term):
+        if not change.allowed(source, attempt, term):
+            if change.to in TAKEN and not sent_at:
+                self._db.execute("UPDATE rows SET sent_at = ? WHERE seq = ?", (change.at, seq))
             return False
         self._update_row(seq, change)
         opened = (change.to in OPEN) - (source in OPEN)
@@ -279,13 +295,3 @@ class Writes:
             sets.append("sent_at = CASE sent_at WHEN 0 THEN ? ELSE sent_at END")
             parameters.append(change.at)
         self._db.execute(f"UPDATE rows SET {', '.join(sets)} WHERE seq = ?", (*parameters, seq))
-
-
-def _allows(change: Change, source: State, attempt: int, term: int) -> bool:
-    if not can_move(source, change.to):
-        return False
-    if change.only_from and source not in change.only_from:
-        return False
-    if change.attempt and change.attempt != attempt:
-        return False
-    return not change.term or change.term == term

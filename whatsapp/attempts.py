@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
 from store.base import Store
 from store.errors import StoreError
 from store.log import Log
-from store.records import Lease, Row
+from store.records import Change, Lease, NewEvent, Row
 from store.states import OPEN, State
 from whatsapp.brakes import Brakes
+from whatsapp.clock import Clock
 from whatsapp.contacts import Contacts
 from whatsapp.error_policy import Scope
 from whatsapp.errors import GraphError, Verdict, classify
@@ -26,7 +27,6 @@ from whatsapp.failures import NoAnswer, NotSent
 from whatsapp.graph import Graph
 from whatsapp.identity import Address
 from whatsapp.outcome import (
-    Settlement,
     Taken,
     doubled,
     expired,
@@ -55,6 +55,12 @@ class HeldLease:
     def __init__(self, lease: Lease, trusted_until: float) -> None:
         self.lease = lease
         self.trusted_until = trusted_until
+        self.lost = False
+
+    def lose(self) -> None:
+        """Another owner has it: no call may begin any more. Those under way end as they end."""
+        self.lost = True
+        self.trusted_until = float("-inf")
 
 
 class Attempts:
@@ -72,8 +78,7 @@ class Attempts:
         brakes: Brakes,
         unknown: UnknownRows,
         policy: RetryPolicy,
-        now_ms: Callable[[], int],
-        monotonic: Callable[[], float],
+        clock: Clock,
         random: Callable[[], float],
     ) -> None:
         self._store = store
@@ -85,8 +90,7 @@ class Attempts:
         self._brakes = brakes
         self._unknown = unknown
         self._policy = policy
-        self._now_ms = now_ms
-        self._monotonic = monotonic
+        self._clock = clock
         self._random = random
         self._tasks: asyncio.TaskGroup | None = None
         self._wake: Callable[[], None] = lambda: None
@@ -117,22 +121,22 @@ class Attempts:
     def lost(self, row: Row) -> None:
         """Settle a row that stands in ``sending`` and has no call: its claim was stored after it was given
         up."""
-        self._start(row, self._settle(row, lost_in_crash(row, self._now_ms())))
+        self._start(row, self._settle(row, lost_in_crash(row, self._clock.now_ms())))
 
     def expire(self, row: Row) -> None:
         """End a row whose time has passed before it left."""
-        self._start(row, self._settle(row, expired(row, self._now_ms())))
+        self._start(row, self._settle(row, expired(row, self._clock.now_ms())))
 
     # -- a call ----------------------------------------------------------------------------------------
 
     async def _attempt(self, row: Row, held: HeldLease) -> None:
         # The last look before the call: the claim may have taken longer than the lease lasts.
-        if self._monotonic() >= held.trusted_until:
+        if self._clock.monotonic() >= held.trusted_until:
             await self._settle(row, self._back(row, held, "the lane's lease was not renewed in time"))
             return
         try:
             answer = await self._graph.send(row.lane, row.payload, f"{row.id}.{row.attempt}")
-            result = read_answer(answer, self._now_ms())
+            result = read_answer(answer, self._clock.now_ms())
         except NotSent as failure:
             delay_s = self._brakes.unreachable(failure.message)
             await self._settle(row, self._back(row, held, failure.message, delay_s))
@@ -149,52 +153,51 @@ class Attempts:
     async def _accepted(self, row: Row, result: Taken, body: bytes) -> None:
         self._brakes.accepted()
         self._pairs.accepted(row.contact)
-        await self._settle(row, taken(row, result.wamid, body, self._now_ms()))
+        await self._settle(row, *taken(row, result.wamid, body, self._clock.now_ms()))
         reached = result.contacts[0] if result.contacts else None
         if reached is not None and (address := Address(reached.wa_id, reached.user_id)):
             await self._learn(row, address)
         if row.doubt:
             await self._tell_double(row)
 
-    def _refusal(self, row: Row, held: HeldLease, error: GraphError, verdict: Verdict) -> Settlement:
+    def _refusal(self, row: Row, held: HeldLease, error: GraphError, verdict: Verdict) -> Change:
         least_s = 0.0
         if verdict.scope is Scope.PAIR:
-            now = self._monotonic()
+            now = self._clock.monotonic()
             least_s = self._pairs.refused(row.contact, now) - now
         return refused(
-            row, held.lease.term, error, verdict, self._policy, self._random, self._now_ms(), least_s
+            row, held.lease.term, error, verdict, self._policy, self._random, self._clock.now_ms(), least_s
         )
 
-    def _back(self, row: Row, held: HeldLease, why: str, delay_s: float = 0.0) -> Settlement:
-        return not_sent(row, held.lease.term, why, self._now_ms(), delay_s)
+    def _back(self, row: Row, held: HeldLease, why: str, delay_s: float = 0.0) -> Change:
+        return not_sent(row, held.lease.term, why, self._clock.now_ms(), delay_s)
 
     # -- its outcome -----------------------------------------------------------------------------------
 
-    async def _settle(self, row: Row, settlement: Settlement) -> None:
-        """Store the outcome; then let the next row of the contact go."""
-        storing = asyncio.Task(self._store_outcome(settlement), name="outcome")
-        waits = settlement.blocks
+    async def _settle(self, row: Row, change: Change, *events: NewEvent) -> None:
+        """Store the outcome; then let the next row of the contact go, or what waits behind this one wait."""
+        storing = asyncio.Task(self._store_outcome(change, events), name="outcome")
+        state = change.to
         try:
             # Shielded: once Meta has answered, a lane that is cancelled still writes down what it said.
-            waits = await asyncio.shield(storing)
+            state = await asyncio.shield(storing)
         finally:
-            if waits:
-                self._queue.waits(row)
-            else:
+            if state not in OPEN:
                 self._queue.ended(row)
-            if waits and settlement.change.to is State.UNKNOWN:
+            elif state is State.QUEUED:
+                self._queue.waits(row, self._clock.monotonic_at(change.due))
+            else:
+                self._queue.waits(row, None)
                 self._unknown.add(row)
 
-    async def _store_outcome(self, settlement: Settlement) -> bool:
-        """Whether later rows of the stream wait behind it. A status may have settled the row during the call;
-        then they do not, whatever the call came to."""
-        change = settlement.change
+    async def _store_outcome(self, change: Change, events: Sequence[NewEvent]) -> State:
+        """The state that the row is in then. A status may have settled it during the call."""
         while True:
             try:
-                if (await self._store.apply([change], [settlement.event]))[0]:
-                    return settlement.blocks
+                if (await self._store.apply([change], events))[0]:
+                    return change.to
                 view = (await self._store.find_rows([change.row_id])).get(change.row_id)
-                return view is not None and view.row.state in OPEN
+                return view.row.state if view else change.to
             except StoreError as error:
                 _log.warning("store away, an outcome waits: %s", error.message)
                 await asyncio.sleep(_STORE_AWAY_S)
@@ -212,7 +215,7 @@ class Attempts:
         try:
             view = (await self._store.find_rows([row.id])).get(row.id)
             if view is not None and len(view.wamids) > 1:
-                await self._log.append([doubled(row, view.wamids, self._now_ms())])
+                await self._log.append([doubled(row, view.wamids, self._clock.now_ms())])
         except StoreError as error:
             _log.warning("a double was not told: %s", error.message)
 

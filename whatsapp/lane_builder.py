@@ -14,12 +14,14 @@ from store.log import Log
 from store.monitor import StoreMonitor
 from whatsapp.attempts import Attempts
 from whatsapp.brakes import Brakes
+from whatsapp.clock import Clock
 from whatsapp.contacts import Contacts
 from whatsapp.graph import Graph
 from whatsapp.lane import Lane
 from whatsapp.pacing import LanePacer, PairPacer
 from whatsapp.queue import LaneQueue
 from whatsapp.read_ahead import ReadAhead
+from whatsapp.recovery import Recovery
 from whatsapp.retry import RetryPolicy
 from whatsapp.unknown import UnknownRows
 
@@ -56,8 +58,7 @@ class LaneBuilder:
         monitor: StoreMonitor,
         graph: Graph,
         contacts: Contacts,
-        now_ms: Callable[[], int],
-        monotonic: Callable[[], float],
+        clock: Clock,
         random: Callable[[], float],
     ) -> None:
         self._limits = limits
@@ -67,8 +68,7 @@ class LaneBuilder:
         self._monitor = monitor
         self._graph = graph
         self._contacts = contacts
-        self._now_ms = now_ms
-        self._monotonic = monotonic
+        self._clock = clock
         self._random = random
 
     def build(self, number: str) -> Lane:
@@ -77,22 +77,28 @@ class LaneBuilder:
         pacer = LanePacer(limits.rate, max(1.0, limits.rate * _BURST_S))
         pairs = PairPacer(limits.pair_burst, limits.pair_interval_s)
         queue = LaneQueue(pairs, window=limits.read_ahead)
-        brakes = Brakes(number, pacer, graph=self._graph, monotonic=self._monotonic, probe_s=limits.probe_s)
+        brakes = Brakes(
+            number, pacer, graph=self._graph, monotonic=self._clock.monotonic, probe_s=limits.probe_s
+        )
         unknown = self._unknown_rows()
+        attempts = self._attempts(queue, pairs, brakes, unknown)
+        recovery = Recovery(
+            number, store=self._store, queue=queue, calls=attempts, unknown=unknown, clock=self._clock
+        )
         return Lane(
             number,
             store=self._store,
             log=self._log,
             queue=queue,
-            reader=ReadAhead(number, queue, store=self._store, now_ms=self._now_ms),
+            reader=ReadAhead(number, queue, store=self._store, clock=self._clock),
             pacer=pacer,
             pairs=pairs,
             brakes=brakes,
-            attempts=self._attempts(queue, pairs, brakes, unknown),
+            attempts=attempts,
+            recovery=recovery,
             unknown=unknown,
             concurrency=limits.concurrency,
-            now_ms=self._now_ms,
-            monotonic=self._monotonic,
+            clock=self._clock,
         )
 
     def _unknown_rows(self) -> UnknownRows:
@@ -103,7 +109,7 @@ class LaneBuilder:
             grace_s=self._limits.grace_s,
             resend=self._limits.resend,
             policy=self._policy,
-            now_ms=self._now_ms,
+            now_ms=self._clock.now_ms,
         )
 
     def _attempts(self, queue: LaneQueue, pairs: PairPacer, brakes: Brakes, unknown: UnknownRows) -> Attempts:
@@ -117,7 +123,6 @@ class LaneBuilder:
             brakes=brakes,
             unknown=unknown,
             policy=self._policy,
-            now_ms=self._now_ms,
-            monotonic=self._monotonic,
+            clock=self._clock,
             random=self._random,
         )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from store.base import Store
-from store.errors import LeaseLost, StoreError
+from store.errors import StoreError
 from whatsapp.attempts import HeldLease
 from whatsapp.lane import Lane
 
@@ -94,19 +94,24 @@ class Lanes:
             lane.drain()
         try:
             async with asyncio.TaskGroup() as tasks:
-                renewal = tasks.create_task(self._renew(held), name=f"renew-{number}")
+                renewal = tasks.create_task(self._renew(lane, held), name=f"renew-{number}")
                 await lane.run(held)
                 renewal.cancel()
-            await self._store.release_lease(held.lease)
-        except* LeaseLost:
-            _log.warning("lane %s goes on in another process", number)
-        except* StoreError as group:
-            _log.warning("the lease of lane %s was not given back: %s", number, group.exceptions[0])
+            await self._give_back(held)
         finally:
             del self._running[number]
 
-    async def _renew(self, held: HeldLease) -> None:
-        """Extend the lease in time. Raises LeaseLost, which ends the lane, when another owner has it."""
+    async def _give_back(self, held: HeldLease) -> None:
+        if held.lost:
+            _log.warning("%s goes on in another process", held.lease.name)
+            return
+        try:
+            await self._store.release_lease(held.lease)
+        except StoreError as error:
+            _log.warning("%s was not given back, it runs out by itself: %s", held.lease.name, error.message)
+
+    async def _renew(self, lane: Lane, held: HeldLease) -> None:
+        """Extend the lease in time, until another owner has it; the lane then ends by itself."""
         while True:
             await asyncio.sleep(self._ttl_s / 3)
             asked = self._monotonic()
@@ -117,7 +122,9 @@ class Lanes:
                 _log.warning("a lease could not be renewed: %s", error.message)
                 continue
             if lease is None or lease.term != held.lease.term:
-                raise LeaseLost(f"{held.lease.name} has another owner")
+                held.lose()
+                lane.wake()
+                return
             held.trusted_until = self._trusted_until(asked)
 
     def _trusted_until(self, asked: float) -> float:

@@ -15,8 +15,9 @@ import msgspec
 
 from store.base import Store
 from store.deadline import answered_in_time
+from store.errors import StoreUnavailable
 from store.log import Log
-from store.records import Event, NewEvent, NewRow, NewTask, Priority
+from store.records import Event, NewEvent, NewRow, NewTask, Priority, RowView
 from store.states import State
 from whatsapp.contacts import Contacts
 from whatsapp.events import STATUS_KEY, EventType, build_event, task_key, task_of_key
@@ -107,13 +108,22 @@ class Outbox:
 
     async def submit_and_wait(
         self, kind: str, draft: Draft, *, lane: str, timeout_s: float
-    ) -> tuple[str, Event | None]:
-        """As :meth:`submit` for one draft at the highest priority, then its outcome; None if time ran out
-        first."""
+    ) -> tuple[str, Event | RowView | None]:
+        """As :meth:`submit` for one draft at the highest priority, then its outcome; where time ran out
+        first, the row as it stands; None where that cannot be read."""
         task_id = str(uuid.uuid4())
-        with self._waiting_for(f"{task_id}-0") as waiter:
+        row_id = f"{task_id}-0"
+        with self._waiting_for(row_id) as waiter:
             await self.submit(kind, [draft], lane=lane, priority=HIGH, task_id=task_id)
-            return task_id, await _within(timeout_s, waiter)
+            event = await _within(timeout_s, waiter)
+        return task_id, event or await self._row_as_it_stands(row_id)
+
+    async def _row_as_it_stands(self, row_id: str) -> RowView | None:
+        try:
+            return (await self._store.find_rows([row_id])).get(row_id)
+        except StoreUnavailable:
+            # It is accepted all the same: a caller who heard of a fault would send it again.
+            return None
 
     async def submit_and_complete(
         self, kind: str, drafts: Sequence[Draft], *, lane: str, priority: Priority, timeout_s: float

@@ -1,8 +1,9 @@
 """What becomes of a row after an attempt: the one place where answers turn into moves of the outbox and
 events.
 
-Pure: an answer (or the lack of one), the row, the time and a random source go in; a :class:`Settlement` comes
-out. What an error means is asked of ``errors.py``, when to try again of ``retry.py``.
+Pure: an answer (or the lack of one), the row, the time and a random source go in; a change of the row, with
+the event that tells it, comes out. What an error means is asked of ``errors.py``, when to try again of
+``retry.py``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from whatsapp.retry import GiveUp, RetryPolicy
 
 __all__ = [
     "Answer",
-    "Settlement",
     "Taken",
     "doubled",
     "expired",
@@ -66,15 +66,6 @@ class Taken(msgspec.Struct):
         return self.messages[0].id
 
 
-class Settlement(msgspec.Struct, frozen=True):
-    """What is to be stored for an attempt that is over, and what the lane is to do."""
-
-    change: Change
-    event: NewEvent
-    blocks: bool
-    """Whether later rows of its stream wait behind it."""
-
-
 def read_answer(answer: Answer, now: int) -> Taken | GraphError:
     """Whether Meta took the message; a 200 without a message id is an error of its own."""
     if answer.status == 200:
@@ -87,16 +78,14 @@ def read_answer(answer: Answer, now: int) -> Taken | GraphError:
     return parse_error(answer.status, answer.body, answer.headers, now)
 
 
-def taken(row: Row, wamid: str, answer: bytes, now: int) -> Settlement:
-    """Meta took it. ``answer`` is what :func:`read_answer` has read."""
+def taken(row: Row, wamid: str, answer: bytes, now: int) -> tuple[Change, NewEvent]:
+    """Meta took it. ``answer`` is what :func:`read_answer` has read. The event is true whether or not the row
+    moves: a status may have overtaken the answer."""
     # It goes to every subscriber as it stands: the reader has passed over text that is not UTF-8.
     whole = answer.decode("utf-8", "replace").encode()
     data = outcome_data(row, wamid=wamid, answer=msgspec.Raw(whole))
-    return Settlement(
-        change=Change(row.id, State.SENT, now, wamid=wamid),
-        event=_event(EventType.MESSAGE_SENT, sent_key(row.id), row, now, data),
-        blocks=False,
-    )
+    event = _event(EventType.MESSAGE_SENT, sent_key(row.id), row, now, data)
+    return Change(row.id, State.SENT, now, wamid=wamid), event
 
 
 def refused(
@@ -108,88 +97,58 @@ def refused(
     random: Callable[[], float],
     now: int,
     least_delay_s: float = 0.0,
-) -> Settlement:
+) -> Change:
     """Meta did not take it, or nobody knows: retry, give up, or wait for word."""
     data = outcome_data(row, error=_error_object(error, verdict))
     kept = msgspec.json.encode(data["error"])
-    guards: dict[str, Any] = {"at": now, "attempt": row.attempt, "term": term, "error": kept}
+    guards: dict[str, Any] = {**_guards(row, term), "at": now, "error": kept}
     if verdict.outcome is Outcome.UNKNOWN:
-        return Settlement(
-            change=Change(row.id, State.UNKNOWN, doubt=True, **guards),
-            event=_event(EventType.MESSAGE_UNKNOWN, _key(row, "unknown"), row, now, data),
-            blocks=True,
-        )
+        event = _event(EventType.MESSAGE_UNKNOWN, _key(row, "unknown"), row, now, data)
+        return Change(row.id, State.UNKNOWN, doubt=True, event=event, **guards)
     decision = policy.decide(verdict, row.failures, random)
     if isinstance(decision, GiveUp):
-        return Settlement(
-            change=Change(row.id, State.FAILED, burn=True, doubt=verdict.doubt, **guards),
-            event=_event(EventType.MESSAGE_FAILED, _key(row, "failed"), row, now, data),
-            blocks=False,
-        )
+        event = _event(EventType.MESSAGE_FAILED, _key(row, "failed"), row, now, data)
+        return Change(row.id, State.FAILED, burn=True, doubt=verdict.doubt, event=event, **guards)
     due = now + int(1000 * max(decision.delay_s, least_delay_s))
-    data["retry_in_ms"] = due - now
-    return Settlement(
-        change=Change(row.id, State.QUEUED, due=due, burn=verdict.burn, doubt=verdict.doubt, **guards),
-        event=_event(EventType.MESSAGE_RETRYING, _key(row, "retrying"), row, now, data),
-        blocks=True,
+    event = _event(
+        EventType.MESSAGE_RETRYING, _key(row, "retrying"), row, now, {**data, "retry_in_ms": due - now}
+    )
+    return Change(
+        row.id, State.QUEUED, due=due, burn=verdict.burn, doubt=verdict.doubt, event=event, **guards
     )
 
 
-def not_sent(row: Row, term: int, why: str, now: int, delay_s: float) -> Settlement:
+def not_sent(row: Row, term: int, why: str, now: int, delay_s: float) -> Change:
     """The request never left: back into the queue, no attempt burnt."""
     due = now + int(1000 * delay_s)
     data = outcome_data(row, error={"name": "not_sent", "title": why}, retry_in_ms=due - now)
-    return Settlement(
-        change=Change(row.id, State.QUEUED, now, attempt=row.attempt, term=term, due=due),
-        event=_event(EventType.MESSAGE_RETRYING, _key(row, "retrying"), row, now, data),
-        blocks=True,
-    )
+    event = _event(EventType.MESSAGE_RETRYING, _key(row, "retrying"), row, now, data)
+    return Change(row.id, State.QUEUED, now, due=due, event=event, **_guards(row, term))
 
 
-def lost_in_crash(row: Row, now: int) -> Settlement:
+def lost_in_crash(row: Row, now: int) -> Change:
     """Found in ``sending`` under a new lease: its sender is gone, nobody knows what became of the call."""
-    data = outcome_data(
-        row, error={"name": "interrupted", "title": "the sending process ended during the call"}
-    )
-    return Settlement(
-        change=Change(
-            row.id, State.UNKNOWN, now, attempt=row.attempt, only_from=(State.SENDING,), doubt=True
-        ),
-        event=_event(EventType.MESSAGE_UNKNOWN, _key(row, "unknown"), row, now, data),
-        blocks=True,
-    )
+    error = {"name": "interrupted", "title": "the sending process ended during the call"}
+    event = _event(EventType.MESSAGE_UNKNOWN, _key(row, "unknown"), row, now, outcome_data(row, error=error))
+    return Change(row.id, State.UNKNOWN, now, doubt=True, event=event, **_guards(row))
 
 
-def resolve_unknown(row: Row, resend: bool, policy: RetryPolicy, now: int) -> Settlement:
+def resolve_unknown(row: Row, resend: bool, policy: RetryPolicy, now: int) -> Change:
     """The grace is over without a word: send it again, or give up."""
     guards: dict[str, Any] = {"at": now, "attempt": row.attempt, "only_from": (State.UNKNOWN,), "burn": True}
     error = {"name": "no_word", "title": "no answer and no status within the grace"}
+    data = outcome_data(row, error=error)
     if resend and row.failures + 1 < policy.max_attempts:
-        return Settlement(
-            change=Change(row.id, State.QUEUED, due=now, **guards),
-            event=_event(
-                EventType.MESSAGE_RETRYING,
-                _key(row, "resend"),
-                row,
-                now,
-                outcome_data(row, error=error, retry_in_ms=0),
-            ),
-            blocks=True,
-        )
-    return Settlement(
-        change=Change(row.id, State.FAILED, error=msgspec.json.encode(error), **guards),
-        event=_event(EventType.MESSAGE_FAILED, _key(row, "failed"), row, now, outcome_data(row, error=error)),
-        blocks=False,
-    )
+        event = _event(EventType.MESSAGE_RETRYING, _key(row, "resend"), row, now, {**data, "retry_in_ms": 0})
+        return Change(row.id, State.QUEUED, due=now, event=event, **guards)
+    event = _event(EventType.MESSAGE_FAILED, _key(row, "failed"), row, now, data)
+    return Change(row.id, State.FAILED, error=msgspec.json.encode(error), event=event, **guards)
 
 
-def expired(row: Row, now: int) -> Settlement:
+def expired(row: Row, now: int) -> Change:
     """Its time passed before it left."""
-    return Settlement(
-        change=Change(row.id, State.EXPIRED, now, only_from=(State.QUEUED,)),
-        event=_event(EventType.MESSAGE_EXPIRED, _key(row, "expired"), row, now, outcome_data(row)),
-        blocks=False,
-    )
+    event = _event(EventType.MESSAGE_EXPIRED, _key(row, "expired"), row, now, outcome_data(row))
+    return Change(row.id, State.EXPIRED, now, only_from=(State.QUEUED,), event=event)
 
 
 def proved(row: Row, wamid: str, proof: State, now: int) -> NewEvent:
@@ -223,6 +182,11 @@ def outcome_data(row: Row, *, wamid: str = "", **more: object) -> dict[str, Any]
 
 def _error_object(error: GraphError, verdict: Verdict) -> dict[str, Any]:
     return {**meta_object(error), "name": verdict.name, "advice": verdict.operator}
+
+
+def _guards(row: Row, term: int = 0) -> dict[str, Any]:
+    """Only while this attempt is under way: what another owner, or a status, made of the row since stands."""
+    return {"attempt": row.attempt, "term": term, "only_from": (State.SENDING,)}
 
 
 def _event(type: str, key: str, row: Row, now: int, data: dict[str, Any]) -> NewEvent:

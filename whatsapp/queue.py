@@ -11,7 +11,8 @@ those that may leave, and says how each attempt ended. The rules (docs/design.md
 - A contact that the pair limit holds back waits alone; the others go on.
 
 The store is the truth and the window only a part of it. Rows that cannot leave soon are not kept: their
-(contact, priority) is marked as having more, and :meth:`LaneQueue.wanted` names it once it could go on.
+(contact, priority) is marked as having more, and :meth:`LaneQueue.wanted` names it once it could go on. A row
+that is to be sent again is not kept either: :meth:`LaneQueue.recalled` names it when its time has come.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from __future__ import annotations
 import heapq
 from bisect import insort
 from collections.abc import Iterable, Iterator
+from math import inf
 from typing import NamedTuple, Protocol
 
 from store.records import Priority, Row
@@ -52,7 +54,7 @@ class _Waiting:
         self.rows: list[tuple[int, int, Row]] = []  # (due, seq, row), sorted
         self.blockers: dict[str, int] = {}  # row that blocks -> its seq
         self.more = False
-        self.entered: tuple[int, int] | None = None  # (due, seq) of its entry among the ready ones
+        self.entered: tuple[int, int] | None = None  # place of its entry among the ready ones
 
     def first_blocker(self) -> str:
         """Of several rows that block, the one accepted first holds back the others too; empty if none."""
@@ -88,6 +90,8 @@ class LaneQueue:
         self._ready: dict[Priority, list[tuple[int, int, str]]] = {priority: [] for priority in PRIORITIES}
         self._delayed: list[tuple[float, str]] = []  # (when, contact): held back by the pair limit
         self._delayed_contacts: set[str] = set()
+        self._recalls: list[tuple[float, str]] = []  # (when, row id); valid where the next says the same
+        self._recall_at: dict[str, float] = {}
         self._passed = dict.fromkeys(PRIORITIES, 0)
         self._wanted: dict[Stream, None] = {}
 
@@ -97,10 +101,35 @@ class LaneQueue:
         """Take over rows read from the outbox; how many were new. Those held already are passed over."""
         return sum(self._add(row) for row in rows)
 
-    def block(self, rows: Iterable[Row]) -> None:
-        """Learn, at the start, of rows whose attempts are not over."""
-        for row in rows:
-            self._block(row)
+    def block(self, row: Row, again_at: float | None) -> None:
+        """Learn of a row whose attempts are not over; the next is due at ``again_at``, None: nobody knows."""
+        self._block(row)
+        if again_at is not None:
+            self.recall(row.id, again_at)
+
+    def recall(self, row_id: str, when: float) -> None:
+        """Have a row looked up in the store at this time, or sooner: it may be sent again then, or have
+        ended."""
+        if when < self._recall_at.get(row_id, inf):
+            self._recall_at[row_id] = when
+            heapq.heappush(self._recalls, (when, row_id))
+
+    def recalled(self, now: float, limit: int) -> list[str]:
+        """Rows whose time has come, at most ``limit``, to be looked up, and offered if they are due; told
+        once."""
+        ids: list[str] = []
+        while len(ids) < limit and self._recalls and self._recalls[0][0] <= now:
+            when, row_id = heapq.heappop(self._recalls)
+            if self._recall_at.get(row_id) == when:
+                del self._recall_at[row_id]
+                if row_id not in self._held:
+                    ids.append(row_id)
+        return ids
+
+    @property
+    def per_stream(self) -> int:
+        """How many rows of one stream are kept."""
+        return self._per_stream
 
     def room(self, priority: Priority) -> int:
         """How many rows of this priority to read ahead now; 0 while enough are ready to leave."""
@@ -140,9 +169,10 @@ class LaneQueue:
                 return row
         return None
 
-    def next_at(self) -> float | None:
-        """When a contact that the pair limit holds back may go on; None if there is none."""
-        return self._delayed[0][0] if self._delayed else None
+    def next_at(self) -> float:
+        """When the next contact that the pair limit holds back, or the next row that is to be sent again, may
+        go on; ``inf`` if there is none."""
+        return min(heap[0][0] if heap else inf for heap in (self._delayed, self._recalls))
 
     # -- attempts end ----------------------------------------------------------------------------------
 
@@ -152,16 +182,18 @@ class LaneQueue:
         self.unblock(row.id)
         self._freed(row.contact)
 
-    def waits(self, row: Row) -> None:
-        """The row will be sent again later, or its outcome is unknown: later ones of its stream stay behind
-        it."""
+    def waits(self, row: Row, again_at: float | None) -> None:
+        """The row will be sent again at this time, or its outcome is unknown: later ones of its stream stay
+        behind it."""
         self._let_go(row)
-        self._block(row)
+        self.block(row, again_at)
         self._freed(row.contact)
 
-    def dropped(self, row: Row) -> None:
-        """The row turned out not to be ours to send: it has changed in the store since it was read."""
+    def dropped(self, row: Row, again_at: float) -> None:
+        """The row turned out not to be ours to send: it has changed in the store since it was read. It is
+        looked up at this time."""
         self._let_go(row)
+        self.recall(row.id, again_at)
         self._freed(row.contact)
 
     def unblock(self, row_id: str) -> None:
@@ -171,9 +203,9 @@ class LaneQueue:
             return
         waiting = self._streams[stream]
         waiting.blockers.pop(row_id, None)
-        if waiting.blockers and waiting.more:
+        if waiting.blockers:
             # The next one that blocks may be due, and was left outside as long as this one came first.
-            self._wanted[stream] = None
+            self.recall(waiting.first_blocker(), 0.0)
         self._requeue(stream)
         self._tidy(stream)
 
@@ -222,9 +254,9 @@ class LaneQueue:
         row = waiting.eligible()
         if row is not None:
             # Once only: a contact is freed with every message to it, whatever the priority.
-            if waiting.entered != (row.due, row.seq):
-                waiting.entered = (row.due, row.seq)
-                heapq.heappush(self._ready[stream.priority], (row.due, row.seq, stream.contact))
+            if waiting.entered != (place := _place(row)):
+                waiting.entered = place
+                heapq.heappush(self._ready[stream.priority], (*place, stream.contact))
         elif waiting.more and not waiting.blockers:
             self._wanted[stream] = None
 
@@ -241,13 +273,13 @@ class LaneQueue:
     def _take_of(self, priority: Priority, now: float) -> Row | None:
         ready = self._ready[priority]
         while ready:
-            due, seq, contact = heapq.heappop(ready)
+            *place, contact = heapq.heappop(ready)
             waiting = self._streams.get(Stream(contact, priority))
-            if waiting is None or waiting.entered != (due, seq):
+            if waiting is None or waiting.entered != tuple(place):
                 continue
-            waiting.entered = None
+            entered, waiting.entered = waiting.entered, None
             row = waiting.eligible()
-            if row is None or (row.due, row.seq) != (due, seq):
+            if row is None or _place(row) != entered:
                 continue
             if contact in self._busy or contact in self._delayed_contacts:
                 continue
@@ -255,8 +287,9 @@ class LaneQueue:
             if when > now:
                 heapq.heappush(self._delayed, (when, contact))
                 self._delayed_contacts.add(contact)
+                self._put_out(waiting, keep=1)
                 continue
-            waiting.rows.remove((due, seq, row))
+            waiting.rows.remove((row.due, row.seq, row))
             self._busy[contact] = row.id
             return row
         return None
@@ -275,13 +308,19 @@ class LaneQueue:
     def _block(self, row: Row) -> None:
         stream = Stream(row.contact, row.priority)
         waiting = self._streams.setdefault(stream, _Waiting())
+        self._put_out(waiting)
         waiting.blockers[row.id] = row.seq
         self._blocks[row.id] = stream
-        # Rows behind it may wait long: the store keeps them better than the window does.
-        for _, _, later in waiting.rows:
-            self._held.pop(later.id, None)
-        waiting.more = waiting.more or bool(waiting.rows)
-        waiting.rows.clear()
+
+    def _put_out(self, waiting: _Waiting, keep: int = 0) -> None:
+        """Rows of this stream may wait long: the store keeps them better than the window does."""
+        for _, _, row in waiting.rows[keep:]:
+            self._held.pop(row.id, None)
+            if row.id in waiting.blockers:
+                self.recall(row.id, 0.0)
+            else:
+                waiting.more = True
+        del waiting.rows[keep:]
 
     def _freed(self, contact: str) -> None:
         for priority in PRIORITIES:
@@ -293,3 +332,9 @@ class LaneQueue:
         waiting = self._streams.get(stream)
         if waiting is not None and waiting.idle() and stream.contact not in self._busy:
             del self._streams[stream]
+
+
+def _place(row: Row) -> tuple[int, int]:
+    """Its place in the line. A row that is sent again keeps the one that it had: else it would wait, its time
+    long come, until a large backlog is sent."""
+    return (min(row.due, row.created_at) if row.attempt else row.due, row.seq)

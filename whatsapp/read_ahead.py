@@ -1,38 +1,47 @@
 """Reads due rows of one lane from the outbox into its window, page by page.
 
 Owns how far each priority's scan has come. A scan goes on from its place, since rows mostly come in behind
-it; once at its end it begins anew at every poll, which finds rows that have come due or were stored behind
-the place by another process.
+it. What it would miss is brought in by other ways: rows of a task that was long in storing take the scan back
+to the task's beginning, rows to be sent again are looked up one by one when their time comes. Now and then a
+scan that is at its end begins anew all the same, for rows of a process whose clock is slow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from store.base import Store
 from store.records import Place, Priority
+from store.states import ENDED, State
+from whatsapp.clock import Clock
 from whatsapp.queue import PRIORITIES, LaneQueue
 
 __all__ = ["ReadAhead"]
 
 _PAGE = 500
-_STREAM_PAGE = 8
+_STREAMS = 50
+"""Streams read in one refill, so that one that is wanted does not keep the others from leaving."""
 _START = Place(0, 0)
 
 
 class ReadAhead:
     """Fills ``queue`` with the rows of ``lane``."""
 
-    def __init__(self, lane: str, queue: LaneQueue, *, store: Store, now_ms: Callable[[], int]) -> None:
+    def __init__(self, lane: str, queue: LaneQueue, *, store: Store, clock: Clock) -> None:
         self._lane = lane
         self._queue = queue
         self._store = store
-        self._now_ms = now_ms
+        self._clock = clock
         self._places = dict.fromkeys(PRIORITIES, _START)
         self._at_end = dict.fromkeys(PRIORITIES, False)
 
-    def news(self) -> None:
-        """Rows may have come in: those scans that were at their end go on."""
+    def news(self, since: int) -> None:
+        """Rows have come in that may be due from this time on."""
+        for priority, place in self._places.items():
+            if place.due >= since:
+                self._places[priority] = Place(since, 0)
+        self.look_on()
+
+    def look_on(self) -> None:
+        """Rows may have come due behind those that were read."""
         self._at_end = dict.fromkeys(PRIORITIES, False)
 
     def look_again(self) -> None:
@@ -44,27 +53,48 @@ class ReadAhead:
 
     async def refill(self) -> None:
         """Read what the queue has room for or asks for. Raises StoreUnavailable."""
-        now = self._now_ms()
-        for stream in self._queue.wanted():
+        now = self._clock.now_ms()
+        if recalled := self._queue.recalled(self._clock.monotonic(), _PAGE):
+            await self._look_up(recalled, now)
+        page = self._queue.per_stream
+        for stream in self._queue.wanted()[:_STREAMS]:
             rows = await self._store.read_contact(
-                self._lane, stream.priority, stream.contact, _START, now, _STREAM_PAGE
+                self._lane, stream.priority, stream.contact, _START, now, page
             )
-            self._queue.offer_stream(stream, rows, complete=len(rows) < _STREAM_PAGE)
+            self._queue.offer_stream(stream, rows, complete=len(rows) < page)
         for priority in PRIORITIES:
             room = min(self._queue.room(priority), _PAGE)
             if room and not self._at_end[priority]:
                 await self._read_page(priority, now, room)
 
+    async def _look_up(self, ids: list[str], now: int) -> None:
+        try:
+            views = await self._store.find_rows(ids)
+        except BaseException:
+            for row_id in ids:
+                self._queue.recall(row_id, 0.0)
+            raise
+        for row_id in ids:
+            view = views.get(row_id)
+            if view is None or view.row.state in ENDED:
+                self._queue.unblock(row_id)
+            elif view.row.state is State.QUEUED and view.row.due <= now:
+                self._queue.offer([view.row])
+            elif view.row.state is State.QUEUED:
+                self._queue.recall(row_id, self._clock.monotonic_at(view.row.due))
+
     async def _read_page(self, priority: Priority, now: int, room: int) -> None:
         # Before the read, so that news that come during it are not lost.
         self._at_end[priority] = True
+        place = self._places[priority]
         try:
-            rows = await self._store.read_ahead(self._lane, priority, self._places[priority], now, room)
+            rows = await self._store.read_ahead(self._lane, priority, place, now, room)
         except BaseException:
             self._at_end[priority] = False
             raise
         if len(rows) == room:
             self._at_end[priority] = False
-        if rows:
+        self._queue.offer(rows)
+        # News that came during the read may have taken the scan back.
+        if rows and self._places[priority] == place:
             self._places[priority] = Place(rows[-1].due, rows[-1].seq)
-            self._queue.offer(rows)

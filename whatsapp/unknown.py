@@ -17,7 +17,7 @@ from store.errors import StoreError
 from store.log import Log
 from store.monitor import StoreMonitor
 from store.records import Row
-from store.states import ENDED, State
+from store.states import State
 from whatsapp.outcome import resolve_unknown
 from whatsapp.retry import RetryPolicy
 
@@ -71,7 +71,7 @@ class UnknownRows:
     async def run(self, resolved: Callable[[Sequence[str]], None]) -> None:
         """Resolve rows whose grace is over, until cancelled.
 
-        ``resolved`` is told each time, with the ids of those that had ended in some other way by then.
+        ``resolved`` is told each time, with their ids: to be sent again, or ended, by now.
         """
         while True:
             await asyncio.sleep(_LOOK_S)
@@ -104,10 +104,9 @@ class UnknownRows:
             and view.row.attempt == row.attempt
         ]
         now = self._now_ms()
-        settlements = [resolve_unknown(row, self._resend, self._policy, now) for row in still]
-        if settlements:
-            await self._store.apply([s.change for s in settlements], [s.event for s in settlements])
-        return [row_id for row_id, view in views.items() if view.row.state in ENDED]
+        if still:
+            await self._store.apply([resolve_unknown(row, self._resend, self._policy, now) for row in still])
+        return [row.id for row in rows]
 
     async def tracker_caught_up(self) -> None:
         """Return once the tracker has passed all that is in the log now."""

@@ -13,7 +13,7 @@ import pytest
 from store.base import Store
 from store.errors import LeaseLost
 from store.records import Change, Cursor, Lease, RowView
-from store.states import MOVES, State, can_move
+from store.states import MOVES, TAKEN, State, can_move
 from tests.support.store_values import Listener, add_task, bring, lane_lease, new_event, read_all, view
 
 MakeStore = Callable[[], Store]
@@ -50,7 +50,8 @@ async def test_rows_move_to_a_state_from_where_the_table_allows(store: Store, to
             assert after[row_id].row.state is to
             assert after[row_id].row.attempt == before[row_id].row.attempt
         else:
-            assert after[row_id] == before[row_id]
+            known_since = before[row_id].sent_at or (5000 if to in TAKEN else 0)
+            assert after[row_id] == msgspec.structs.replace(before[row_id], sent_at=known_since)
 
 
 async def test_changes_apply_in_their_order(store: Store) -> None:
@@ -275,6 +276,19 @@ async def test_what_meta_took_stays_taken_after_it_failed(store: Store) -> None:
     assert (found.sent_at, found.ended_at) == (11, 12)
 
 
+async def test_a_proof_that_moves_nothing_still_counts_as_taken(store: Store) -> None:
+    await sending(store, 2)
+    await store.apply([Change(f"task-{n}", State.FAILED, 11, wamid="w" * n) for n in range(2)])
+    late = [Change(f"task-{n}", State.SENT, at, wamid="w" * n) for at in (12, 13) for n in range(2)]
+    assert await store.apply(late) == [False] * 4
+    for n in range(2):
+        found = await view(store, f"task-{n}")
+        assert (found.row.state, found.sent_at, found.ended_at) == (State.FAILED, 12, 11)
+    task = await store.find_task("task")
+    assert task is not None
+    assert task.taken == 2
+
+
 @pytest.mark.parametrize("to", [State.FAILED, State.CANCELLED, State.EXPIRED])
 async def test_an_end_without_success_sets_its_time(store: Store, to: State) -> None:
     await add_task(store)
@@ -312,7 +326,8 @@ async def test_an_id_of_metas_is_kept_where_the_move_is_stopped(store: Store, ch
     before = await view(store, "task-0")
     assert await store.apply([change, Change("task-1", State.SENT, 6, wamid="wamid.c")]) == [False, True]
     found = await view(store, "task-0")
-    assert found == msgspec.structs.replace(before, wamids=("wamid.b",))
+    known_since = 6 if change.to in TAKEN else 0
+    assert found == msgspec.structs.replace(before, wamids=("wamid.b",), sent_at=known_since)
     assert await store.find_by_wamid(["wamid.b", "wamid.c"]) == {"wamid.b": "task-0", "wamid.c": "task-1"}
 
 
@@ -346,6 +361,39 @@ async def test_known_events_are_dropped_and_the_changes_applied(store: Store) ->
     await store.append_events([new_event("a")])
     assert await store.apply([Change("task-0", State.SENT, 5)], [new_event("a"), new_event("b")]) == [True]
     assert [event.key for event in await store.events_after(0, 10)] == ["a", "b"]
+
+
+async def test_a_change_that_moves_its_row_tells_its_event(store: Store) -> None:
+    await sending(store, 2)
+    listener = Listener(store)
+    changes = [Change(f"task-{n}", State.FAILED, 5, attempt=1, event=new_event(f"f{n}")) for n in range(2)]
+    assert await store.apply(changes, [new_event("a")]) == [True, True]
+    assert sorted(listener.keys) == ["a", "f0", "f1"]
+    assert [event.key for event in await store.events_after(0, 10)] == listener.keys
+
+
+async def test_a_change_that_is_stopped_tells_nothing(store: Store) -> None:
+    await sending(store, 3)
+    await store.apply([Change("task-0", State.DELIVERED, 4)])
+    stopped = [
+        Change("task-0", State.FAILED, 5, event=new_event("table")),
+        Change("task-1", State.FAILED, 5, attempt=2, event=new_event("attempt")),
+        Change("task-1", State.FAILED, 5, term=9, event=new_event("term")),
+        Change("task-1", State.FAILED, 5, only_from=(State.UNKNOWN,), event=new_event("state")),
+        Change("task-9", State.FAILED, 5, event=new_event("row")),
+    ]
+    moves = Change("task-2", State.UNKNOWN, 5, event=new_event("moves"))
+    assert await store.apply([*stopped, moves]) == [False] * 5 + [True]
+    assert [event.key for event in await store.events_after(0, 10)] == ["moves"]
+
+
+async def test_a_repeated_change_tells_its_event_once(store: Store) -> None:
+    await sending(store)
+    change = Change("task-0", State.UNKNOWN, 5, attempt=1, event=new_event("unknown"))
+    answers = await asyncio.gather(store.apply([change]), store.apply([change]))
+    assert sorted([answers[0][0], answers[1][0]]) == [False, True]
+    assert await store.apply([change]) == [False]
+    assert [event.key for event in await store.events_after(0, 10)] == ["unknown"]
 
 
 async def test_the_cursor_is_saved_with_the_changes(store: Store) -> None:

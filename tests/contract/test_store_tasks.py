@@ -189,6 +189,13 @@ async def test_sweeping_leaves_ready_tasks(store: Store) -> None:
     assert {row.id for row in await read_all(store)} == {"at-once-0", "later-0"}
 
 
+async def test_sweeping_takes_tasks_of_any_size(store: Store) -> None:
+    await store.create_task(new_task(created_at=100), [new_row(n) for n in range(1100)], ready=False)
+    await store.create_task(new_task("empty", created_at=100), (), ready=False)
+    assert await store.sweep_unready(200) == 2
+    assert await store.task_rows("task", -1, 10) == []
+
+
 async def test_a_swept_task_can_be_stored_anew(store: Store) -> None:
     await store.create_task(new_task(created_at=100, total=2), [new_row(0), new_row(1)], ready=False)
     await store.sweep_unready(1000)

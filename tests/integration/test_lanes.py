@@ -32,7 +32,8 @@ class Clock:
 
 
 class IdleLane:
-    """Stands for a lane: works until it is drained or cancelled, and tells which leases it had."""
+    """Stands for a lane: works until it is drained, cancelled, or without its lease; tells which leases it
+    had."""
 
     def __init__(self, runs: asyncio.Queue[HeldLease], ends: asyncio.Queue[str]) -> None:
         self._runs = runs
@@ -46,7 +47,10 @@ class IdleLane:
         except asyncio.CancelledError:
             self._ends.put_nowait("cancelled")
             raise
-        self._ends.put_nowait("drained")
+        self._ends.put_nowait("lost" if held.lost else "drained")
+
+    def wake(self) -> None:
+        self._drained.set()
 
     def drain(self) -> None:
         self._drained.set()
@@ -125,7 +129,8 @@ async def test_a_lane_ends_where_another_owner_has_the_lease_and_begins_anew_whe
         clock.now += int(TTL_S * 1000) + 1
         stolen = await store.acquire_lease(NAME, "another", 60_000)
         assert stolen is not None
-        assert await bench.ends.get() == "cancelled"
+        assert await bench.ends.get() == "lost"
+        assert first.trusted_until < asyncio.get_running_loop().time()
         await store.release_lease(stolen)
         second = await bench.runs.get()
         assert second.lease.term > stolen.term > first.lease.term

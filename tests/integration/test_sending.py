@@ -35,6 +35,17 @@ async def unknown_row(gateway: Harness) -> dict[str, Any]:
     return data
 
 
+def failed_status(gateway: Harness) -> dict[str, Any]:
+    """A webhook value: Meta says that the message it took first has failed."""
+    taken = gateway.sandbox.accepted()["items"][0]
+    status = {"id": taken["wamid"], "status": "failed", "timestamp": "1", "recipient_id": PHONE}
+    status["biz_opaque_callback_data"] = taken["callback"]
+    status["errors"] = [{"code": 131026, "title": "Message undeliverable"}]
+    value = message_value(statuses=[status])
+    value["metadata"]["phone_number_id"] = NUMBER
+    return value
+
+
 # -- direct ------------------------------------------------------------------------------------------------
 
 
@@ -123,6 +134,39 @@ async def test_a_slow_answer_is_not_waited_for_and_the_message_goes_on(tmp_path:
         assert answer.body["warnings"]
         (sent,) = await gateway.events.wait("message.sent")
         assert sent["task_id"] == answer.body["task_id"]
+        assert len(gateway.calls.all) == 1
+
+
+async def test_an_answer_that_does_not_come_tells_where_the_message_is_and_why(tmp_path: Path) -> None:
+    async with serving(tmp_path, direct={"timeout_s": 0.5}, retry={"base_s": 60.0, "cap_s": 60.0}) as gateway:
+        gateway.sandbox.set_faults({"error": {"code": 131016, "http": 500, "count": 1}})
+        answer = await gateway.send(PHONE)
+        assert answer.status == 202
+        assert "queued" in answer.body["message"]
+        assert "131016" in answer.body["message"]
+
+
+async def test_a_failure_that_comes_in_place_of_the_answer_is_answered_with_metas_words(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path, sandbox=QUIET, direct={"timeout_s": 2.0}) as gateway:
+        gateway.sandbox.set_faults({"drop_answers": 1.0})
+        sending = asyncio.ensure_future(gateway.send(PHONE))
+        (unknown,) = await gateway.events.wait("message.unknown")
+        await gateway.webhook(body(entry(failed_status(gateway))))
+        answer = await sending
+        assert (answer.status, answer.body["code"]) == (400, "meta_refused")
+        assert answer.body["meta"]["code"] == 131026
+        assert answer.body["task_id"] == unknown["task_id"]
+
+
+async def test_a_store_that_is_away_when_time_runs_out_takes_nothing_back(tmp_path: Path) -> None:
+    async with serving(tmp_path, sandbox=QUIET, direct={"timeout_s": 0.3}) as gateway:
+        gateway.sandbox.set_faults({"delay_ms": 1000})
+        gateway.store.fail("find_rows")
+        assert (await gateway.send(PHONE)).status == 202
+        gateway.store.heal()
+        await gateway.events.wait("message.sent")
         assert len(gateway.calls.all) == 1
 
 
@@ -449,6 +493,33 @@ async def test_while_it_stops_sends_are_put_off(tmp_path: Path) -> None:
         assert int(answer.headers["Retry-After"]) > 0
 
 
+async def test_a_retry_does_not_wait_for_the_end_of_a_broadcast(tmp_path: Path) -> None:
+    # Its row lies before what the lane reads next of the broadcast.
+    async with serving(tmp_path, sandbox=QUIET, lane={"read_ahead": 20, "concurrency": 4}) as gateway:
+        gateway.sandbox.set_faults({"error": {"code": 131016, "http": 500, "count": 1}})
+        await gateway.bulk([{"phone": phone, "message": "news"} for phone in people(1500)])
+        await gateway.events.wait("message.sent", 1500)
+        refused = next(call for call in gateway.calls.all if call.status != 200)
+        _, again = (n for n, call in enumerate(gateway.calls.all) if call.to == refused.to)
+        assert again < 1000
+
+
+async def test_a_lane_that_is_lost_lets_its_calls_end_and_claims_nothing_more(tmp_path: Path) -> None:
+    async with serving(tmp_path, sandbox=QUIET, lease={"ttl_s": 1.0}) as gateway:
+        gateway.sandbox.set_faults({"delay_ms": 1500})
+        await gateway.queue(PHONE, "first")
+        await gateway.calls.wait(1)
+        await gateway.queue(PHONE, "second")
+        stolen = await gateway.steal_lane()
+        await gateway.events.wait("message.sent")
+        await gateway.lane_when(lambda lane: lane["state"] == "elsewhere")
+        assert [call.text for call in gateway.calls.all] == ["first"]
+        assert gateway.events.counts["message.unknown"] == 0
+        await gateway.store.as_store().release_lease(stolen)
+        await gateway.events.wait("message.sent", 2)
+        assert [call.text for call in gateway.calls.all] == ["first", "second"]
+
+
 # -- unknown outcomes --------------------------------------------------------------------------------------
 
 
@@ -476,6 +547,7 @@ async def test_a_status_before_the_call_breaks_off_holds_nobody_back(tmp_path: P
         assert (await gateway.send(PHONE, "second")).status == 200
         assert (await gateway.task(task_id))["counts"]["read"] == 1
         assert [call.text for call in gateway.calls.all] == ["first", "second"]
+        assert gateway.events.counts["message.unknown"] == 0
 
 
 async def test_without_a_word_it_is_sent_again_and_a_double_is_told(tmp_path: Path) -> None:

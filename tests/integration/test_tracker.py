@@ -22,7 +22,7 @@ from tests.support.webhooks import OUR_ID, PHONE, body, entry, message_value
 from whatsapp.contacts import Contacts
 from whatsapp.errors import GraphError, classify
 from whatsapp.intake import Intake
-from whatsapp.outcome import Settlement, expired, resolve_unknown, taken, unanswered
+from whatsapp.outcome import expired, resolve_unknown, taken, unanswered
 from whatsapp.outcome import refused as refusal
 from whatsapp.retry import RetryPolicy
 from whatsapp.tracker import StatusEvent, Tracker, change_of_status
@@ -73,9 +73,9 @@ class Rig:
     async def state(self) -> State:
         return (await self.view()).row.state
 
-    async def settle(self, settlement: Settlement) -> None:
+    async def settle(self, change: Change, *events: NewEvent) -> None:
         """Store an outcome, as the lane does."""
-        await self.store.as_store().apply([settlement.change], [settlement.event])
+        await self.store.as_store().apply([change], events)
 
     async def take(self, *statuses: dict[str, Any], field: str = "messages") -> None:
         """These statuses come in by one webhook."""
@@ -149,7 +149,7 @@ async def test_a_status_without_our_reference_finds_its_row_by_metas_id(
     rig: Rig, name: str, after: State
 ) -> None:
     await rig.add_rows()
-    await rig.settle(taken(await rig.bring(S.SENDING), "wamid.A", b"{}", NOW))
+    await rig.settle(*taken(await rig.bring(S.SENDING), "wamid.A", b"{}", NOW))
     assert (await rig.hear(status(name, attempt=0))).row.state is after
 
 
@@ -173,7 +173,7 @@ async def test_a_status_that_overtakes_the_answer_stands_when_the_answer_comes(r
     await rig.add_rows()
     row = await rig.bring(S.SENDING)
     await rig.hear(status("delivered"))
-    await rig.settle(taken(row, "wamid.A", b"{}", NOW))
+    await rig.settle(*taken(row, "wamid.A", b"{}", NOW))
     seen = await rig.view()
     assert (seen.row.state, seen.wamids) == (S.DELIVERED, ("wamid.A",))
 
@@ -274,7 +274,7 @@ async def test_a_failure_of_an_earlier_attempt_is_not_the_rows(rig: Rig) -> None
 
 async def test_a_failure_without_our_reference_is_not_that_of_an_attempt_under_way(rig: Rig) -> None:
     await rig.add_rows()
-    await rig.settle(taken(await rig.bring(S.SENDING), "wamid.A", b"{}", NOW))
+    await rig.settle(*taken(await rig.bring(S.SENDING), "wamid.A", b"{}", NOW))
     assert (await rig.hear(status("failed", attempt=0))).row.state is S.FAILED
     # A person has it sent again; then there is another word about the first attempt.
     await rig.store.as_store().apply([Change(ROW, S.QUEUED, NOW, due=NOW)])
@@ -344,7 +344,7 @@ async def test_the_first_proof_is_told_as_sent_and_later_ones_are_not(rig: Rig) 
 
 async def test_what_the_lane_has_told_is_not_told_again(rig: Rig) -> None:
     await rig.add_rows()
-    await rig.settle(taken(await rig.bring(S.SENDING), "wamid.A", b"{}", NOW))
+    await rig.settle(*taken(await rig.bring(S.SENDING), "wamid.A", b"{}", NOW))
     await rig.hear(status("sent"), status("delivered"))
     assert len(await rig.told("message.sent")) == 1
     assert "answer" in (await rig.told("message.sent"))[0]
@@ -354,7 +354,7 @@ async def test_an_answer_after_the_first_proof_is_not_told_again(rig: Rig) -> No
     await rig.add_rows()
     row = await rig.bring(S.SENDING)
     await rig.hear(status("sent"))
-    await rig.settle(taken(row, "wamid.A", b"{}", NOW))
+    await rig.settle(*taken(row, "wamid.A", b"{}", NOW))
     assert [told.get("proof") for told in await rig.told("message.sent")] == ["sent"]
 
 
@@ -388,7 +388,7 @@ async def test_a_second_id_is_told_as_a_double(rig: Rig) -> None:
     await rig.add_rows()
     row = await rig.bring(S.UNKNOWN)
     await rig.settle(resolve_unknown(row, True, POLICY, NOW))
-    await rig.settle(taken(await rig.bring(S.SENDING), "wamid.B", b"{}", NOW))
+    await rig.settle(*taken(await rig.bring(S.SENDING), "wamid.B", b"{}", NOW))
     rig.now += 1
     seen = await rig.hear(status("delivered", "wamid.A", attempt=1), status("read", "wamid.A", attempt=1))
     assert set(seen.wamids) == {"wamid.A", "wamid.B"}
@@ -407,14 +407,14 @@ async def test_two_new_ids_at_once_are_a_double(rig: Rig) -> None:
 
 async def test_one_id_is_no_double(rig: Rig) -> None:
     await rig.add_rows()
-    await rig.settle(taken(await rig.bring(S.SENDING), "wamid.A", b"{}", NOW))
+    await rig.settle(*taken(await rig.bring(S.SENDING), "wamid.A", b"{}", NOW))
     await rig.hear(status("sent"), status("delivered"), status("read", attempt=0))
     assert await rig.told("message.doubled") == []
 
 
 async def test_proof_without_an_id_is_no_double(rig: Rig) -> None:
     await rig.add_rows()
-    await rig.settle(taken(await rig.bring(S.SENDING), "wamid.A", b"{}", NOW))
+    await rig.settle(*taken(await rig.bring(S.SENDING), "wamid.A", b"{}", NOW))
     content = b'{"data":{"status":{"status":"delivered"},"attempt":1}}'
     await rig.log.append([NewEvent("st:x", "message.delivered", NOW, content, OUR_ID, PHONE, ROW)])
     await rig.track()
@@ -427,11 +427,11 @@ async def test_proof_without_an_id_is_no_double(rig: Rig) -> None:
 
 async def test_a_task_is_complete_when_its_last_row_has_ended(rig: Rig) -> None:
     await rig.add_rows(2)
-    await rig.settle(taken(await rig.bring(S.SENDING), "wamid.A", b"{}", NOW))
+    await rig.settle(*taken(await rig.bring(S.SENDING), "wamid.A", b"{}", NOW))
     await rig.track()
     assert await rig.told("task.completed") == []
     other = await rig.bring(S.SENDING, f"{TASK}-1")
-    await rig.settle(no_answer(other))
+    await rig.settle(*no_answer(other))
     await rig.track()
     assert await rig.told("task.completed") == []
     await rig.settle(resolve_unknown((await rig.view(other.id)).row, False, POLICY, NOW))
@@ -459,7 +459,7 @@ async def test_an_expired_row_completes_a_task(rig: Rig) -> None:
 
 async def test_a_task_is_told_complete_once(rig: Rig) -> None:
     await rig.add_rows()
-    await rig.settle(taken(await rig.bring(S.SENDING), "wamid.A", b"{}", NOW))
+    await rig.settle(*taken(await rig.bring(S.SENDING), "wamid.A", b"{}", NOW))
     await rig.track()
     await rig.hear(status("sent"), status("delivered"))
     await rig.hear(status("failed"), status("read"))
@@ -469,16 +469,24 @@ async def test_a_task_is_told_complete_once(rig: Rig) -> None:
 # -- a store that a crash may leave with its log ahead -----------------------------------------------------
 
 
-def final_refusal(row: Row) -> Settlement:
+Outcome = tuple[Change, NewEvent]
+
+
+def told(change: Change) -> Outcome:
+    assert change.event is not None
+    return change, change.event
+
+
+def final_refusal(row: Row) -> Outcome:
     error = GraphError(code=100, http_status=400, from_graph=True, title="Invalid parameter")
-    return refusal(row, 0, error, classify(error), POLICY, lambda: 0.5, NOW)
+    return told(refusal(row, 0, error, classify(error), POLICY, lambda: 0.5, NOW))
 
 
-def no_answer(row: Row) -> Settlement:
-    return refusal(row, 0, *unanswered(), POLICY, lambda: 0.5, NOW)
+def no_answer(row: Row) -> Outcome:
+    return told(refusal(row, 0, *unanswered(), POLICY, lambda: 0.5, NOW))
 
 
-def answered(row: Row) -> Settlement:
+def answered(row: Row) -> Outcome:
     return taken(row, "wamid.A", b"{}", NOW)
 
 
@@ -487,11 +495,11 @@ def answered(row: Row) -> Settlement:
     [(answered, S.SENT, 0, False), (final_refusal, S.FAILED, 1, False), (no_answer, S.UNKNOWN, 0, True)],
 )
 async def test_an_outcome_that_only_the_log_has_is_carried_to_its_row(
-    loose: Rig, outcome: Callable[[Row], Settlement], state: State, burnt: int, doubt: bool
+    loose: Rig, outcome: Callable[[Row], Outcome], state: State, burnt: int, doubt: bool
 ) -> None:
     await loose.add_rows()
     row = await loose.bring(S.SENDING)
-    await loose.log.append([outcome(row).event])
+    await loose.log.append([outcome(row)[1]])
     await loose.track()
     seen = await loose.view()
     assert (seen.row.state, seen.row.failures, seen.row.doubt) == (state, burnt, doubt)
@@ -501,10 +509,10 @@ async def test_an_outcome_that_only_the_log_has_is_carried_to_its_row(
 
 @pytest.mark.parametrize("outcome", [answered, final_refusal, no_answer])
 async def test_an_outcome_that_its_row_has_is_not_carried_again(
-    loose: Rig, outcome: Callable[[Row], Settlement]
+    loose: Rig, outcome: Callable[[Row], Outcome]
 ) -> None:
     await loose.add_rows()
-    await loose.settle(outcome(await loose.bring(S.SENDING)))
+    await loose.settle(*outcome(await loose.bring(S.SENDING)))
     before = await loose.view()
     await loose.track()
     assert await loose.view() == before
@@ -515,14 +523,14 @@ async def test_an_outcome_of_an_earlier_attempt_is_not_carried_to_a_later_one(lo
     row = await loose.bring(S.UNKNOWN)
     await loose.settle(resolve_unknown(row, True, POLICY, NOW))
     await loose.bring(S.SENDING)
-    await loose.log.append([final_refusal(row).event])
+    await loose.log.append([final_refusal(row)[1]])
     await loose.track()
     assert await loose.state() is S.SENDING
 
 
 async def test_an_outcome_is_not_carried_to_a_row_that_a_person_has_queued_again(loose: Rig) -> None:
     await loose.add_rows()
-    await loose.settle(final_refusal(await loose.bring(S.SENDING)))
+    await loose.settle(*final_refusal(await loose.bring(S.SENDING)))
     await loose.store.as_store().apply([Change(ROW, S.QUEUED, NOW, due=NOW)])
     await loose.track()
     assert await loose.state() is S.QUEUED

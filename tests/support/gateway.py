@@ -22,11 +22,10 @@ import msgspec
 from server import Gateway
 from settings import Secret, Settings
 from store import monitor
-from store.records import Event
+from store.records import Event, Lease
 from store.sqlite import SqliteStore
 from tests.support.faulty_store import FaultyStore
 from tests.support.store_values import eventually
-from whatsapp import lane
 from whatsapp.sandbox import Sandbox, SandboxSettings
 from whatsapp.signature import HEADER, sign
 
@@ -305,6 +304,16 @@ class Harness(Client):
         signature = signed(body, self._sandbox_settings.app_secret if secret is None else secret)
         return await self.post("/webhook", body, **signature)
 
+    async def steal_lane(self) -> Lease:
+        """Take the lane's lease from the gateway, as another process does once it has run out."""
+        store, name = self.store.as_store(), f"lane:{NUMBER}"
+        ours = await store.acquire_lease(name, self.gateway._owner, 60_000)
+        assert ours is not None
+        await store.release_lease(ours)
+        stolen = await store.acquire_lease(name, "another", 60_000)
+        assert stolen is not None
+        return stolen
+
     # -- what a test looks at --------------------------------------------------------------------------
 
     async def status(self) -> Json:
@@ -375,8 +384,8 @@ async def serving(
 ) -> AsyncIterator[Harness]:
     """Sandbox and gateway, started; ``changes`` are settings by section: ``lane={"rate": 80.0}``."""
     harness = Harness(directory, sandbox, changes)
-    # What comes due again is found, and the store asked how it is, within a moment and not within a second.
-    with mock.patch.object(lane, "_POLL_S", 0.05), mock.patch.object(monitor, "_BEAT_S", 0.1):
+    # The store is asked how it is within a moment, and not within a second.
+    with mock.patch.object(monitor, "_BEAT_S", 0.1):
         await harness.start()
         try:
             yield harness

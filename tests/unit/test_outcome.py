@@ -17,7 +17,6 @@ from tests.support.rows import LANE, TASK, make_row
 from whatsapp.errors import GraphError, Verdict, classify
 from whatsapp.outcome import (
     Answer,
-    Settlement,
     Taken,
     doubled,
     expired,
@@ -59,9 +58,19 @@ def graph_error(code: int, http_status: int = 400, **fields: Any) -> GraphError:
 
 def refusal(
     error: GraphError, *, policy: RetryPolicy = POLICY, random: Callable[[], float] = half, **more: Any
-) -> tuple[Settlement, Verdict]:
+) -> tuple[Change, Verdict]:
     verdict = classify(error)
     return refused(ROW, TERM, error, verdict, policy, random, NOW, **more), verdict
+
+
+def told(change: Change) -> NewEvent:
+    """The event that a move is told by."""
+    assert change.event is not None
+    return change.event
+
+
+def untold(change: Change) -> Change:
+    return msgspec.structs.replace(change, event=None)
 
 
 def data_of(event: NewEvent) -> dict[str, Any]:
@@ -125,9 +134,9 @@ def test_an_answer_names_whom_meta_reached() -> None:
 def test_without_a_message_id_nobody_knows_whether_it_was_taken(body: bytes) -> None:
     error = read_answer(Answer(200, body, {}), NOW)
     assert isinstance(error, GraphError)
-    settlement = refused(ROW, TERM, error, classify(error), POLICY, half, NOW)
-    assert settlement.change.to is State.UNKNOWN
-    assert data_of(settlement.event)["error"]["name"] == "no_message_id"
+    change = refused(ROW, TERM, error, classify(error), POLICY, half, NOW)
+    assert change.to is State.UNKNOWN
+    assert data_of(told(change))["error"]["name"] == "no_message_id"
 
 
 @pytest.mark.parametrize("status", [201, 202, 204, 301, 400, 500])
@@ -164,7 +173,7 @@ def test_any_bytes_are_an_answer_or_an_error(status: int, body: bytes) -> None:
 def test_any_answer_that_was_read_can_be_told(before: bytes, after: bytes) -> None:
     body = b'{"x":"%b","messages":[{"id":"wamid.A"}],"y":"%b"}' % (before, after)
     if isinstance(read_answer(Answer(200, body, {}), NOW), Taken):
-        assert data_of(taken(ROW, "wamid.A", body, NOW).event)["answer"]["messages"] == [{"id": "wamid.A"}]
+        assert data_of(taken(ROW, "wamid.A", body, NOW)[1])["answer"]["messages"] == [{"id": "wamid.A"}]
 
 
 # -- taken -------------------------------------------------------------------------------------------------
@@ -172,22 +181,21 @@ def test_any_answer_that_was_read_can_be_told(before: bytes, after: bytes) -> No
 
 def test_a_taken_row_is_sent_whatever_it_was() -> None:
     # No guard: an answer of Meta's with an id holds also where the lane has lost its lease, or given up.
-    settlement = taken(ROW, "wamid.A", ACCEPTED, NOW)
-    assert settlement.change == Change(ROW.id, State.SENT, NOW, wamid="wamid.A")
-    assert not settlement.blocks
+    change, _ = taken(ROW, "wamid.A", ACCEPTED, NOW)
+    assert untold(change) == Change(ROW.id, State.SENT, NOW, wamid="wamid.A")
 
 
 def test_a_taken_row_is_told_with_metas_own_answer() -> None:
-    event = taken(ROW, "wamid.A", ACCEPTED, NOW).event
+    _, event = taken(ROW, "wamid.A", ACCEPTED, NOW)
     assert (event.type, event.key) == ("message.sent", sent_key(ROW.id))
     assert_about_row(event)
     assert data_of(event) == {**ABOUT_ROW, "wamid": "wamid.A", "answer": json.loads(ACCEPTED)}
 
 
 def test_a_row_is_told_as_sent_once_whichever_attempt_it_was() -> None:
-    first = taken(make_row(2, attempt=1), "wamid.A", ACCEPTED, NOW)
-    second = taken(make_row(2, attempt=2), "wamid.B", ACCEPTED, NOW + 1)
-    assert first.event.key == second.event.key == f"row:{TASK}-2:sent"
+    _, first = taken(make_row(2, attempt=1), "wamid.A", ACCEPTED, NOW)
+    _, second = taken(make_row(2, attempt=2), "wamid.B", ACCEPTED, NOW + 1)
+    assert first.key == second.key == f"row:{TASK}-2:sent"
 
 
 # -- refused -----------------------------------------------------------------------------------------------
@@ -196,18 +204,16 @@ RATE_LIMIT, BAD_PARAMETER, BAD_TOKEN, INTERNAL = 130429, 100, 190, 131000
 
 
 def test_a_failure_that_may_pass_goes_back_into_the_queue() -> None:
-    settlement, verdict = refusal(graph_error(INTERNAL, 500))
+    change, verdict = refusal(graph_error(INTERNAL, 500))
     assert verdict.doubt
-    change = settlement.change
     assert (change.to, change.attempt, change.term) == (State.QUEUED, 2, TERM)
     assert (change.burn, change.doubt) == (True, True)
     assert change.due == NOW + 1000  # half of the two seconds after a second failure
-    assert settlement.blocks
 
 
 def test_a_retry_tells_when() -> None:
-    settlement, _ = refusal(graph_error(INTERNAL, 500))
-    event = settlement.event
+    change, _ = refusal(graph_error(INTERNAL, 500))
+    event = told(change)
     assert (event.type, event.key) == ("message.retrying", f"row:{TASK}-2:2:retrying")
     assert_about_row(event)
     assert data_of(event)["retry_in_ms"] == 1000
@@ -215,29 +221,27 @@ def test_a_retry_tells_when() -> None:
 
 
 def test_a_brake_burns_no_attempt() -> None:
-    settlement, _ = refusal(graph_error(RATE_LIMIT, 429), policy=RetryPolicy(max_attempts=1))
-    assert settlement.change.to is State.QUEUED
-    assert not settlement.change.burn
+    change, _ = refusal(graph_error(RATE_LIMIT, 429), policy=RetryPolicy(max_attempts=1))
+    assert change.to is State.QUEUED
+    assert not change.burn
 
 
 def test_a_wait_that_the_pair_limit_asks_for_is_kept() -> None:
-    settlement, _ = refusal(graph_error(131056), least_delay_s=64.0)
-    assert settlement.change.due == NOW + 64_000
+    change, _ = refusal(graph_error(131056), least_delay_s=64.0)
+    assert change.due == NOW + 64_000
     shorter, _ = refusal(graph_error(INTERNAL, 500), least_delay_s=0.5)
-    assert shorter.change.due == NOW + 1000
+    assert shorter.due == NOW + 1000
 
 
 def test_a_wait_that_meta_asks_for_is_kept() -> None:
-    settlement, _ = refusal(graph_error(INTERNAL, 500, retry_after_s=40.0))
-    assert settlement.change.due == NOW + 40_000
+    change, _ = refusal(graph_error(INTERNAL, 500, retry_after_s=40.0))
+    assert change.due == NOW + 40_000
 
 
 def test_a_final_refusal_fails_the_row() -> None:
-    settlement, verdict = refusal(graph_error(BAD_PARAMETER))
-    change = settlement.change
+    change, verdict = refusal(graph_error(BAD_PARAMETER))
     assert (change.to, change.attempt, change.term, change.burn) == (State.FAILED, 2, TERM, True)
-    assert not settlement.blocks
-    event = settlement.event
+    event = told(change)
     assert (event.type, event.key) == ("message.failed", f"row:{TASK}-2:2:failed")
     assert_about_row(event)
     assert data_of(event)["error"] == {
@@ -252,27 +256,23 @@ def test_a_final_refusal_fails_the_row() -> None:
 
 
 def test_the_last_attempt_fails_the_row_and_keeps_the_doubt() -> None:
-    settlement, _ = refusal(graph_error(INTERNAL, 500), policy=RetryPolicy(max_attempts=2))
-    assert (settlement.change.to, settlement.change.doubt) == (State.FAILED, True)
-    assert settlement.event.type == "message.failed"
+    change, _ = refusal(graph_error(INTERNAL, 500), policy=RetryPolicy(max_attempts=2))
+    assert (change.to, change.doubt) == (State.FAILED, True)
+    assert told(change).type == "message.failed"
 
 
 def test_a_parked_row_goes_back_at_once_and_unburnt() -> None:
-    settlement, _ = refusal(graph_error(BAD_TOKEN, 401))
-    change = settlement.change
+    change, _ = refusal(graph_error(BAD_TOKEN, 401))
     assert (change.to, change.due, change.burn) == (State.QUEUED, NOW, False)
-    assert settlement.blocks
 
 
 def test_without_an_answer_the_outcome_is_unknown() -> None:
     error, verdict = unanswered()
-    settlement = refused(ROW, TERM, error, verdict, POLICY, half, NOW)
-    change = settlement.change
+    change = refused(ROW, TERM, error, verdict, POLICY, half, NOW)
     assert (change.to, change.attempt, change.term) == (State.UNKNOWN, 2, TERM)
     # It counts once it is clear that no word comes.
     assert (change.burn, change.doubt, change.due) == (False, True, 0)
-    assert settlement.blocks
-    event = settlement.event
+    event = told(change)
     assert (event.type, event.key) == ("message.unknown", f"row:{TASK}-2:2:unknown")
     assert_about_row(event)
     assert data_of(event)["error"]["name"] == "no_answer"
@@ -280,16 +280,15 @@ def test_without_an_answer_the_outcome_is_unknown() -> None:
 
 @pytest.mark.parametrize("code", [INTERNAL, BAD_PARAMETER, BAD_TOKEN, RATE_LIMIT])
 def test_the_refusal_is_kept_with_the_row_as_it_is_told(code: int) -> None:
-    settlement, _ = refusal(graph_error(code, fbtrace_id="A1b", details="what is wrong"))
-    assert msgspec.json.decode(settlement.change.error) == data_of(settlement.event)["error"]
+    change, _ = refusal(graph_error(code, fbtrace_id="A1b", details="what is wrong"))
+    assert msgspec.json.decode(change.error) == data_of(told(change))["error"]
 
 
 @given(st.integers(1, 200_000), st.sampled_from([400, 401, 429, 500, 503]), st.floats(0, 1, exclude_max=True))
 def test_every_refusal_is_guarded_by_its_attempt_and_term(code: int, status: int, fraction: float) -> None:
-    settlement, _ = refusal(graph_error(code, status), random=lambda: fraction)
-    change = settlement.change
+    change, _ = refusal(graph_error(code, status), random=lambda: fraction)
     assert (change.row_id, change.at, change.attempt, change.term) == (ROW.id, NOW, 2, TERM)
-    assert settlement.blocks == (change.to is not State.FAILED)
+    assert change.only_from == (State.SENDING,)
     assert (change.due >= NOW) == (change.to is State.QUEUED)
     assert not change.wamid
 
@@ -298,60 +297,56 @@ def test_every_refusal_is_guarded_by_its_attempt_and_term(code: int, status: int
 
 
 def test_what_never_left_goes_back_unburnt_and_without_doubt() -> None:
-    settlement = not_sent(ROW, TERM, "the Graph API cannot be reached", NOW, 2.5)
-    assert settlement.change == Change(ROW.id, State.QUEUED, NOW, attempt=2, term=TERM, due=NOW + 2500)
-    assert settlement.blocks
-    assert settlement.event.type == "message.retrying"
-    assert_about_row(settlement.event)
-    data = data_of(settlement.event)
+    change = not_sent(ROW, TERM, "the Graph API cannot be reached", NOW, 2.5)
+    assert untold(change) == Change(
+        ROW.id, State.QUEUED, NOW, attempt=2, term=TERM, only_from=(State.SENDING,), due=NOW + 2500
+    )
+    assert told(change).type == "message.retrying"
+    assert_about_row(told(change))
+    data = data_of(told(change))
     assert data["retry_in_ms"] == 2500
     assert data["error"] == {"name": "not_sent", "title": "the Graph API cannot be reached"}
 
 
 def test_a_row_whose_sender_is_gone_is_unknown_under_any_term() -> None:
-    settlement = lost_in_crash(ROW, NOW)
-    assert settlement.change == Change(
+    change = lost_in_crash(ROW, NOW)
+    assert untold(change) == Change(
         ROW.id, State.UNKNOWN, NOW, attempt=2, only_from=(State.SENDING,), doubt=True
     )
-    assert settlement.blocks
-    assert (settlement.event.type, settlement.event.key) == ("message.unknown", f"row:{TASK}-2:2:unknown")
-    assert_about_row(settlement.event)
-    assert data_of(settlement.event)["error"]["name"] == "interrupted"
+    assert (told(change).type, told(change).key) == ("message.unknown", f"row:{TASK}-2:2:unknown")
+    assert_about_row(told(change))
+    assert data_of(told(change))["error"]["name"] == "interrupted"
 
 
 @pytest.mark.parametrize("failures", [0, 1])
 def test_without_a_word_a_row_is_sent_again_and_has_used_an_attempt(failures: int) -> None:
     row = msgspec.structs.replace(ROW, state=State.UNKNOWN, failures=failures)
-    settlement = resolve_unknown(row, True, POLICY, NOW)
-    assert settlement.change == Change(
+    change = resolve_unknown(row, True, POLICY, NOW)
+    assert untold(change) == Change(
         ROW.id, State.QUEUED, NOW, attempt=2, only_from=(State.UNKNOWN,), due=NOW, burn=True
     )
-    assert settlement.blocks
-    assert (settlement.event.type, settlement.event.key) == ("message.retrying", f"row:{TASK}-2:2:resend")
-    assert_about_row(settlement.event)
-    assert data_of(settlement.event)["retry_in_ms"] == 0
+    assert (told(change).type, told(change).key) == ("message.retrying", f"row:{TASK}-2:2:resend")
+    assert_about_row(told(change))
+    assert data_of(told(change))["retry_in_ms"] == 0
 
 
 @pytest.mark.parametrize(("resend", "failures"), [(False, 0), (True, 2), (True, 9)])
 def test_without_a_word_and_without_attempts_a_row_fails(resend: bool, failures: int) -> None:
     row = msgspec.structs.replace(ROW, state=State.UNKNOWN, failures=failures)
-    settlement = resolve_unknown(row, resend, POLICY, NOW)
-    change = settlement.change
+    change = resolve_unknown(row, resend, POLICY, NOW)
     assert (change.to, change.attempt, change.only_from) == (State.FAILED, 2, (State.UNKNOWN,))
     assert change.burn
-    assert not settlement.blocks
-    assert (settlement.event.type, settlement.event.key) == ("message.failed", f"row:{TASK}-2:2:failed")
-    assert msgspec.json.decode(change.error) == data_of(settlement.event)["error"]
-    assert data_of(settlement.event)["error"]["name"] == "no_word"
+    assert (told(change).type, told(change).key) == ("message.failed", f"row:{TASK}-2:2:failed")
+    assert msgspec.json.decode(change.error) == data_of(told(change))["error"]
+    assert data_of(told(change))["error"]["name"] == "no_word"
 
 
 def test_a_row_that_was_late_expires_unless_it_has_left() -> None:
     row = make_row(2, callback_data="order-7")
-    settlement = expired(row, NOW)
-    assert settlement.change == Change(row.id, State.EXPIRED, NOW, only_from=(State.QUEUED,))
-    assert not settlement.blocks
-    assert (settlement.event.type, settlement.event.key) == ("message.expired", f"row:{TASK}-2:0:expired")
-    assert data_of(settlement.event) == {**ABOUT_ROW, "attempt": 0, "wamid": None}
+    change = expired(row, NOW)
+    assert untold(change) == Change(row.id, State.EXPIRED, NOW, only_from=(State.QUEUED,))
+    assert (told(change).type, told(change).key) == ("message.expired", f"row:{TASK}-2:0:expired")
+    assert data_of(told(change)) == {**ABOUT_ROW, "attempt": 0, "wamid": None}
 
 
 def test_a_double_is_told_once_for_each_further_id() -> None:

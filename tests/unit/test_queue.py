@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
+from math import inf
 
 import pytest
 from hypothesis import given
@@ -107,14 +108,14 @@ def test_rows_that_are_held_already_are_passed_over() -> None:
     assert len(lane) == 2
 
 
-@pytest.mark.parametrize("end", ["ended", "dropped"])
-def test_after_a_row_is_gone_the_next_one_leaves(end: str) -> None:
+@pytest.mark.parametrize("end", [LaneQueue.ended, lambda lane, row: lane.dropped(row, 1.0)])
+def test_after_a_row_is_gone_the_next_one_leaves(end: Callable[[LaneQueue, Row], None]) -> None:
     lane = queue()
     first, second = rows(ANA, ANA)
     lane.offer([first, second])
     taken = lane.take(0.0)
     assert taken == first
-    getattr(lane, end)(taken)
+    end(lane, taken)
     assert take_all(lane) == [second]
 
 
@@ -123,8 +124,9 @@ def test_a_dropped_row_may_be_offered_again() -> None:
     (row,) = rows(ANA)
     lane.offer([row])
     assert lane.take(0.0) == row
-    lane.dropped(row)
+    lane.dropped(row, 1.0)
     assert (len(lane), lane.in_flight) == (0, 0)
+    assert (lane.next_at(), lane.recalled(0.9, 10), lane.recalled(1.0, 10)) == (1.0, [], [row.id])
     assert lane.offer([row]) == 1
     assert lane.take(0.0) == row
 
@@ -139,7 +141,7 @@ def test_a_row_that_waits_holds_back_later_ones_of_its_priority_alone() -> None:
     other = make_row(8, contact=BEN)
     lane.offer([first, second, low, other])
     assert lane.take(0.0) == first
-    lane.waits(first)
+    lane.waits(first, None)
     assert send_all(lane) == [other, low]
     assert list(lane.blocking) == [first.id]
     assert lane.wanted() == []
@@ -150,7 +152,7 @@ def test_a_row_that_blocks_leaves_again_before_those_behind_it() -> None:
     first, second = rows(ANA, ANA)
     lane.offer([first, second])
     assert lane.take(0.0) == first
-    lane.waits(first)
+    lane.waits(first, None)
     again = make_row(0, contact=ANA, due=5000, attempt=1)
     lane.offer([second, again])
     assert take_all(lane) == [again]
@@ -166,7 +168,7 @@ def test_rows_behind_one_that_blocks_are_not_kept() -> None:
     first, *behind = rows(ANA, ANA, ANA)
     lane.offer([first, *behind])
     assert lane.take(0.0) == first
-    lane.waits(first)
+    lane.waits(first, None)
     assert len(lane) == 0
     lane.unblock(first.id)
     assert lane.wanted() == [Stream(ANA, NORMAL)]
@@ -174,7 +176,7 @@ def test_rows_behind_one_that_blocks_are_not_kept() -> None:
 
 def test_rows_that_come_in_behind_one_that_blocks_are_left_outside() -> None:
     lane = queue()
-    lane.block(rows(ANA))
+    lane.block(make_row(0, contact=ANA), None)
     assert lane.offer(rows(ANA, ANA, first=1)) == 0
     assert lane.wanted() == []
     lane.unblock(make_row(0).id)
@@ -183,7 +185,7 @@ def test_rows_that_come_in_behind_one_that_blocks_are_left_outside() -> None:
 
 def test_rows_learnt_at_the_start_block() -> None:
     lane = queue()
-    lane.block([make_row(0, contact=ANA, attempt=1)])
+    lane.block(make_row(0, contact=ANA, attempt=1), None)
     lane.offer([make_row(1, contact=ANA), make_row(2, contact=BEN)])
     assert [row.contact for row in send_all(lane)] == [BEN]
     lane.unblock(make_row(0).id)
@@ -196,12 +198,14 @@ def test_of_several_that_block_the_first_accepted_goes_first() -> None:
     unknown = make_row(0, contact=ANA, attempt=1)
     again = make_row(1, contact=ANA, attempt=1, due=500)
     lane = queue()
-    lane.block([again, unknown])
+    lane.block(again, 0.0)
+    lane.block(unknown, None)
+    assert lane.recalled(0.0, 10) == [again.id]
     lane.offer([again])
     assert take_all(lane) == []
     lane.unblock(unknown.id)
-    assert lane.wanted() == [Stream(ANA, NORMAL)]
-    lane.offer_stream(Stream(ANA, NORMAL), [again, make_row(2, contact=ANA)], complete=True)
+    assert (lane.wanted(), lane.recalled(0.0, 10)) == ([], [again.id])
+    lane.offer([again, make_row(2, contact=ANA)])
     assert take_all(lane) == [again]
     lane.ended(again)
     assert lane.wanted() == [Stream(ANA, NORMAL)]
@@ -210,7 +214,8 @@ def test_of_several_that_block_the_first_accepted_goes_first() -> None:
 def test_of_many_that_block_one_is_kept() -> None:
     blockers = [make_row(n, contact=ANA, attempt=1) for n in range(50)]
     lane = queue()
-    lane.block(blockers)
+    for blocker in blockers:
+        lane.block(blocker, 0.0)
     assert lane.offer(blockers) == 1
     assert take_all(lane) == [blockers[0]]
 
@@ -227,12 +232,48 @@ def test_unblocking_what_does_not_block_changes_nothing() -> None:
 def test_a_row_that_blocks_and_is_cancelled_in_memory_is_still_told_once() -> None:
     lane = queue()
     (row,) = rows(ANA)
-    lane.block([row])
+    lane.block(row, None)
     lane.offer([row])
     lane.unblock(row.id)
     assert take_all(lane) == [row]  # the store refuses it, and the lane drops it
-    lane.dropped(row)
+    lane.dropped(row, 1.0)
     assert (len(lane), lane.in_flight, lane.wanted()) == (0, 0, [])
+
+
+def test_a_row_to_be_sent_again_is_named_once_when_its_time_has_come() -> None:
+    lane = queue()
+    first, second = rows(ANA, BEN)
+    lane.offer([first, second])
+    for row, again_at in ((first, 5.0), (second, 7.0)):
+        assert lane.take(0.0) == row
+        lane.waits(row, again_at)
+    assert (lane.next_at(), lane.recalled(4.9, 10)) == (5.0, [])
+    assert (lane.recalled(5.0, 10), lane.recalled(5.0, 10), lane.next_at()) == ([first.id], [], 7.0)
+    assert (lane.recalled(9.0, 10), lane.next_at()) == ([second.id], inf)
+
+
+def test_only_so_many_rows_are_named_at_a_time() -> None:
+    lane = queue()
+    for n in range(5):
+        lane.block(make_row(n, contact=str(n), attempt=1), 1.0)
+    named = [*lane.recalled(1.0, 3), *lane.recalled(1.0, 3), *lane.recalled(1.0, 3)]
+    assert sorted(named) == sorted(make_row(n).id for n in range(5))
+
+
+def test_a_row_is_looked_up_at_the_soonest_time_that_was_asked_for() -> None:
+    lane = queue()
+    for when in (5.0, 9.0, 3.0, 4.0):
+        lane.recall("row", when)
+    assert (lane.recalled(2.9, 10), lane.recalled(3.0, 10), lane.recalled(9.0, 10)) == ([], ["row"], [])
+
+
+def test_a_row_in_memory_is_not_looked_up() -> None:
+    lane = queue()
+    (row,) = rows(ANA)
+    lane.offer([row])
+    lane.recall(row.id, 0.0)
+    assert lane.recalled(0.0, 10) == []
+    assert send_all(lane) == [row]
 
 
 # -- priorities --------------------------------------------------------------------------------------------
@@ -315,7 +356,7 @@ def test_a_contact_that_is_held_back_waits_alone() -> None:
     assert lane.next_at() == 9.0
     assert send_all(lane, 8.9) == []
     assert [row.priority for row in send_all(lane, 9.0)] == [HIGH, NORMAL]
-    assert lane.next_at() is None
+    assert lane.next_at() == inf
 
 
 def test_rows_that_come_in_while_a_contact_is_held_back_wait_with_it() -> None:
@@ -349,6 +390,21 @@ def test_the_soonest_contact_is_told() -> None:
     lane.offer(rows(ANA, BEN, EVA))
     assert lane.take(0.0) is None
     assert lane.next_at() == 4.0
+
+
+def test_of_a_contact_that_is_held_back_one_row_a_stream_is_kept() -> None:
+    pairs = Pairs()
+    pairs.until = {ANA: 9.0}
+    lane = queue(pairs)
+    first, *behind = rows(ANA, ANA, ANA)
+    lane.offer([first, *behind])
+    assert lane.take(0.0) is None
+    assert len(lane) == 1
+    assert lane.take(9.0) == first
+    lane.ended(first)
+    assert lane.wanted() == [Stream(ANA, NORMAL)]
+    lane.offer_stream(Stream(ANA, NORMAL), behind, complete=True)
+    assert send_all(lane, 9.0) == behind
 
 
 # -- the window --------------------------------------------------------------------------------------------
@@ -444,11 +500,6 @@ def test_rows_of_one_stream_fill_no_more_than_one_place_of_the_window() -> None:
 
 def test_an_empty_queue_gives_nothing() -> None:
     lane = queue()
-    assert (lane.take(0.0), lane.next_at(), lane.wanted(), len(lane), lane.in_flight) == (
-        None,
-        None,
-        [],
-        0,
-        0,
-    )
+    assert (lane.take(0.0), lane.next_at(), lane.wanted(), lane.recalled(inf, 10)) == (None, inf, [], [])
+    assert (len(lane), lane.in_flight) == (0, 0)
     assert list(lane.blocking) == []

@@ -1,0 +1,143 @@
+"""What a lane makes of attempts without an end, over a real store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+from tornado.ioloop import IOLoop
+
+from store.records import Change, Lease, Row
+from store.sqlite import SqliteStore
+from store.states import State
+from tests.support.store_values import LANE, add_task, bring, lane_lease, new_row, view
+from whatsapp.clock import Clock
+from whatsapp.outcome import lost_in_crash
+from whatsapp.pacing import PairPacer
+from whatsapp.queue import LaneQueue
+from whatsapp.read_ahead import ReadAhead
+from whatsapp.recovery import Recovery
+from whatsapp.unknown import UnknownRows
+
+NOW = 50_000
+
+
+class Calls:
+    """The attempts of a lane: those that the test says are under way."""
+
+    def __init__(self) -> None:
+        self.under_way: set[str] = set()
+        self.settled: list[Row] = []
+
+    def holds(self, row: Row) -> bool:
+        return row.id in self.under_way
+
+    def lost(self, row: Row) -> None:
+        self.settled.append(row)
+
+
+class Unknown:
+    """Collects rows whose grace has begun."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+
+    def add(self, row: Row) -> None:
+        self.rows.append(row)
+
+
+class Bench:
+    """A lane's parts around a store."""
+
+    def __init__(self, store: SqliteStore, lease: Lease) -> None:
+        self.store = store
+        self.lease = lease
+        self.calls = Calls()
+        self.unknown = Unknown()
+        self.clock = Clock(lambda: NOW, lambda: 0.0)
+        self.queue = LaneQueue(PairPacer())
+        self.reader = ReadAhead(LANE, self.queue, store=store, clock=self.clock)
+        self.recovery = Recovery(
+            LANE,
+            store=store,
+            queue=self.queue,
+            calls=self.calls,
+            unknown=cast(UnknownRows, self.unknown),
+            clock=self.clock,
+        )
+
+    async def bring(self, **states: State) -> None:
+        await bring(self.store, self.lease, {row.replace("_", "-"): to for row, to in states.items()})
+
+    async def leaving(self) -> list[str]:
+        """Ids of the rows that may leave now."""
+        await self.reader.refill()
+        rows = []
+        while (row := self.queue.take(0.0)) is not None:
+            rows.append(row.id)
+        return rows
+
+
+@pytest.fixture
+def bench(io_loop: IOLoop, tmp_path: Path) -> Iterator[Bench]:
+    store = SqliteStore(tmp_path / "a.db")
+    io_loop.run_sync(store.open)
+    lease = io_loop.run_sync(lambda: lane_lease(store))
+    yield Bench(store, lease)
+    io_loop.run_sync(store.close)
+
+
+async def test_calls_of_an_earlier_owner_are_unknown(bench: Bench) -> None:
+    await add_task(bench.store, "task", 3)
+    await bench.bring(task_0=State.SENDING, task_1=State.SENT)
+    await bench.recovery.take_over()
+    assert (await view(bench.store, "task-0")).row.state is State.UNKNOWN
+    assert [row.id for row in bench.unknown.rows] == ["task-0"]
+    assert [event.type for event in await bench.store.events_after(0, 9)] == ["message.unknown"]
+    assert await bench.leaving() == ["task-2"]
+
+
+async def test_what_backs_off_holds_back_its_contact_until_its_time(bench: Bench) -> None:
+    await add_task(bench.store, "task", [new_row(n, contact="ana") for n in range(2)])
+    await bench.bring(task_0=State.SENDING)
+    await bench.store.apply([Change("task-0", State.QUEUED, 1, due=NOW + 7000)])
+    await bench.recovery.take_over()
+    assert await bench.leaving() == []
+    assert bench.queue.next_at() == 7.0
+
+
+async def test_a_claim_that_was_stored_after_it_was_given_up_is_settled_at_the_second_look(
+    bench: Bench,
+) -> None:
+    await add_task(bench.store, "task", 2)
+    await bench.bring(task_0=State.SENDING, task_1=State.SENDING)
+    bench.calls.under_way = {"task-1"}
+    await bench.recovery.look()
+    assert bench.calls.settled == []
+    await bench.recovery.look()
+    assert [row.id for row in bench.calls.settled] == ["task-0"]
+
+
+async def test_a_claim_whose_call_has_ended_meanwhile_is_no_stray(bench: Bench) -> None:
+    await add_task(bench.store)
+    await bench.bring(task_0=State.SENDING)
+    await bench.recovery.look()
+    await bench.store.apply([Change("task-0", State.QUEUED, 1, due=1)])
+    await bring(bench.store, bench.lease, {"task-0": State.SENDING})
+    # It is another attempt now.
+    await bench.recovery.look()
+    assert bench.calls.settled == []
+
+
+async def test_a_row_that_ended_unseen_holds_nobody_back(bench: Bench) -> None:
+    await add_task(bench.store, "task", [new_row(n, contact="ana") for n in range(2)])
+    await bench.bring(task_0=State.SENDING)
+    sending = (await view(bench.store, "task-0")).row
+    await bench.store.apply([lost_in_crash(sending, NOW)])
+    await bench.recovery.take_over()
+    await bench.store.apply([Change("task-0", State.READ, NOW)])
+    assert await bench.leaving() == []
+    await bench.recovery.look()
+    assert await bench.leaving() == ["task-1"]
