@@ -22,20 +22,34 @@ from dotenv import dotenv_values
 from msgspec import inspect
 from msgspec.structs import FieldInfo, fields
 
-from settings import Key, Settings, StoreSettings, WhatsAppSettings, faults, is_loopback, shown, sqlite_path
+from settings import (
+    Key,
+    Settings,
+    StoreSettings,
+    WhatsAppSettings,
+    faults,
+    is_loopback,
+    shown,
+    shown_store,
+    sqlite_path,
+)
 from store.errors import GatewayError, Problem
 
-__all__ = ["VERSION_ENDS", "ConfigError", "Settings", "env_name", "load", "sqlite_path"]
+__all__ = ["VERSION_ENDS", "ConfigError", "Settings", "env_name", "load", "shown_store", "sqlite_path"]
 
 
 class ConfigError(GatewayError):
-    """The settings cannot be used: a line for each fault, and ``details`` with them as (key, why)."""
+    """The settings cannot be used: a line for each fault, and ``details`` with them as (key, why).
+
+    ``notices``: keys that are not read, one of which may be a key that is missing.
+    """
 
     code = "config"
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    def __init__(self, problems: Iterable[Problem], notices: Iterable[str] = ()) -> None:
         found = tuple(dict.fromkeys(problems))
         super().__init__("\n".join(f"{key}: {why}" for key, why in found), found)
+        self.notices = tuple(notices)
 
 
 _SECTIONS: Mapping[str, Mapping[str, FieldInfo]] = {
@@ -55,6 +69,8 @@ _VARIABLES: Mapping[str, Key] = {
     **{env_name(section, key): (section, key) for section, keys in _SECTIONS.items() for key in keys},
     "MONGODB_URL": ("store", "url"),
 }
+_NAMES = frozenset({*_VARIABLES, "CONFIG"})
+_PREFIXES = tuple(f"{section.upper()}_" for section in _SECTIONS if section not in _UNPREFIXED)
 
 
 def load(
@@ -80,10 +96,11 @@ def load(
     for keys, why in faults(settings):
         if bad.isdisjoint(keys):
             problems.append((_where(keys[0], given), why))
+    unread = tuple(_variable_notices(layers[0], layers[1], str(dotenv)))
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(problems, unread)
     whatsapp = msgspec.structs.replace(settings.whatsapp, base_url=settings.whatsapp.base_url.rstrip("/"))
-    notices = (*_variable_notices(layers), *_notices(settings, given, today or date.today()))
+    notices = (*unread, *_notices(settings, given, today or date.today()))
     return msgspec.structs.replace(settings, whatsapp=whatsapp, notices=notices)
 
 
@@ -282,7 +299,8 @@ def _notices(settings: Settings, given: Mapping[Key, _Given], today: date) -> It
     if not settings.app_secrets:
         yield "APP_SECRET is not set: webhooks are taken without checking that they come from Meta"
     if not settings.server.api_key and not is_loopback(settings.server.host):
-        yield f"API_KEY is not set and HOST is {settings.server.host}: whoever reaches this machine can send"
+        who = " and ".join(("this machine", *settings.security.trusted_networks))
+        yield f"API_KEY is not set: HOST is {settings.server.host}, but only {who} may send and read"
 
 
 def _version_notices(version: str, today: date) -> Iterator[str]:
@@ -295,26 +313,21 @@ def _version_notices(version: str, today: date) -> Iterator[str]:
         yield f"VERSION: Meta's {version} ends on {ends}: set VERSION={default}"
 
 
-def _variable_notices(layers: Iterable[Mapping[str, str]]) -> Iterator[str]:
-    environment, dotenv = layers
+def _variable_notices(environment: Mapping[str, str], dotenv: Mapping[str, str], file: str) -> Iterator[str]:
+    """What is not read: of ``.env``, which is ours, every key; elsewhere what looks meant for us."""
     if "REDIS_URL" in environment or "REDIS_URL" in dotenv:
         yield "REDIS_URL is ignored: the queue is in the store (STORE_URL)"
-    for name in sorted(environment.keys() | dotenv.keys()):
-        if name not in _VARIABLES and name not in ("CONFIG", "REDIS_URL"):
-            yield from _misspelt(name, ours=name in dotenv)
+    for name in sorted(dotenv.keys() - _NAMES - {"REDIS_URL"}):
+        yield f"{file}: {name} is not a setting{_meant(name) or _did_you_mean(name.upper(), _NAMES)}"
+    for name in sorted(environment.keys() - _NAMES - {"REDIS_URL"} - dotenv.keys()):
+        if meant := _meant(name) or _did_you_mean(name, _NAMES, cutoff=0.9):
+            yield f"{name} is not a setting{meant}"
+        elif name.startswith(_PREFIXES):
+            yield f"{name} is not a setting{_did_you_mean(name, _NAMES)}"
 
 
-def _misspelt(name: str, *, ours: bool) -> Iterator[str]:
-    """A notice where a variable looks meant for us; in a file of our own (``ours``) a near miss does too."""
+def _meant(name: str) -> str:
+    """The variable of a key that was written with the section that it goes without."""
     section, _, key = name.lower().partition("_")
-    if not key:
-        return
-    if section in _UNPREFIXED:
-        if key in _SECTIONS[section]:
-            yield f"{name} is not read; the variable is {env_name(section, key)}"
-    elif section in _SECTIONS and name.isupper():
-        yield f"{name} is no known key{_did_you_mean(name, _VARIABLES)}"
-    elif ours:
-        near = _did_you_mean(name, _VARIABLES, cutoff=0.85)
-        if near:
-            yield f"{name} is no known key{near}"
+    known = section in _UNPREFIXED and key in _SECTIONS[section]
+    return f"; its variable is {env_name(section, key)}" if known else ""

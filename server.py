@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import logging
 import os
 import random
@@ -27,6 +28,7 @@ from tornado.netutil import bind_sockets
 
 import config
 from handlers.access import Access
+from handlers.greeting import greet, greet_on_sandbox
 from handlers.routes import make_server
 from handlers.status import Overview
 from handlers.webhook import WebhookReceiver
@@ -81,9 +83,10 @@ class Gateway:
         self.port = 0
 
     async def start(self) -> None:
-        """Build and start everything; the port is open last.
+        """Build and start everything. The port is taken first, so that one in use is told at once, and is
+        served last: who connects before that is answered when all is ready, or cut off when the start fails.
 
-        Raises GatewayError or OSError where a part cannot start (a port in use, too); the others are closed.
+        Raises GatewayError or OSError where a part cannot start; the others are closed.
         """
         self._failed = asyncio.get_running_loop().create_future()
         try:
@@ -95,6 +98,7 @@ class Gateway:
 
     async def _start_parts(self) -> None:
         settings = self._settings
+        sockets = self._bind()
         self._parts.push_async_callback(self._store.close)
         await self._store.open()
         self._log = Log(self._store)
@@ -130,7 +134,7 @@ class Gateway:
         for consumer in self._consumers:
             self._start_task(consumer.name, consumer.run())
         self._lanes_task = self._start_task("lanes", self._lanes.run())
-        self._listen()
+        self._accept(sockets)
 
     async def wait(self) -> None:
         """Return never; raise what a background task died of."""
@@ -230,7 +234,24 @@ class Gateway:
 
     # -- the edge --------------------------------------------------------------------------------------
 
-    def _listen(self) -> None:
+    def _bind(self) -> list[socket.socket]:
+        """Take the port; what comes in is not looked at before :meth:`_accept`."""
+        host, port = self._settings.server.host, self._settings.server.port
+        try:
+            sockets = bind_sockets(port, host)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                why = "is in use, perhaps by another gateway: stop it, or set another PORT"
+            else:
+                why = f"cannot be listened on: {error.strerror or error}"
+            key = "PORT" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "HOST"
+            raise GatewayError(f"{key}: {host}:{port} {why}") from error
+        for taken in sockets:
+            self._parts.callback(taken.close)
+        self.port = sockets[0].getsockname()[1]
+        return sockets
+
+    def _accept(self, sockets: list[socket.socket]) -> None:
         settings = self._settings
         secrets, verify_token = settings.app_secrets, str(settings.whatsapp.verify_token)
         if self._sandbox is not None:
@@ -253,13 +274,7 @@ class Gateway:
             sandbox=self._sandbox,
             now_ms=_now_ms,
         )
-        try:
-            sockets = bind_sockets(settings.server.port, settings.server.host)
-        except OSError as error:
-            where = f"{settings.server.host}:{settings.server.port}"
-            raise GatewayError(f"PORT: {where} cannot be listened on: {error.strerror or error}") from error
         self._parts.push_async_callback(self._close_server, server)
-        self.port = sockets[0].getsockname()[1]
         server.add_sockets(sockets)
         if self._sandbox is not None:
             self._sandbox.webhook_url = f"http://127.0.0.1:{self.port}/webhook"
@@ -324,11 +339,11 @@ def make_store(settings: config.Settings, *, lock_timeout_s: float | None = None
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the gateway, or check its configuration; the exit status."""
-    options = _parser().parse_args(arguments)
+    options = _options(arguments)
     try:
         settings = config.load(os.environ, dotenv=Path(".env"), toml=Path("config.toml"))
     except config.ConfigError as error:
-        print(error.message, file=sys.stderr)
+        print(*error.notices, error.message, sep="\n", file=sys.stderr)
         return 1
     logging.basicConfig(
         level=logging.DEBUG if settings.server.debug else logging.INFO,
@@ -337,7 +352,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.check:
         work = check(settings)
     elif options.watch:
-        work = _watch(settings, options.since)
+        work = _watch(settings, options.since or "")
     else:
         work = _serve(settings)
     try:
@@ -347,16 +362,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="WhatsApp Business Cloud API gateway")
-    parser.add_argument(
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
         "--check", action="store_true", help="check configuration, store and Graph API, then end"
     )
-    parser.add_argument("--watch", action="store_true", help="print what a running gateway broadcasts on /ws")
-    parser.add_argument(
-        "--since", default="", help="with --watch: a position to begin after, 0 for the beginning"
+    instead.add_argument(
+        "--watch", action="store_true", help="print what a running gateway broadcasts on /ws"
     )
-    return parser
+    parser.add_argument(
+        "--since",
+        metavar="POSITION",
+        help="with --watch: a position to begin after, 0 for the beginning (default: only what is new)",
+    )
+    options = parser.parse_args(arguments)
+    if options.since is not None and not options.watch:
+        parser.error("--since goes with --watch only")
+    return options
 
 
 async def _serve(settings: config.Settings) -> int:
@@ -462,21 +485,21 @@ def _host_in_url(settings: config.Settings) -> str:
 
 
 def _greeting(settings: config.Settings, port: int) -> str:
-    base = f"http://{_host_in_url(settings)}:{port}"
-    if not settings.sandbox_mode:
-        return f"whatsapp-gateway {__version__} on {base}"
-    key = ' -H "X-API-Key: $API_KEY"' if settings.server.api_key else ""
-    at = "" if port == config.Settings().server.port else f"PORT={port} "
-    return "\n".join(
-        (
-            f"whatsapp-gateway {__version__} on {base}",
-            "SANDBOX: without ACCESS_TOKEN and PHONE_NUMBER_ID nothing reaches WhatsApp. Try elsewhere:",
-            f"  watch everything:   {at}.venv/bin/python server.py --watch",
-            f"  a customer writes:  curl -s{key} {base}/sandbox/inbound -H 'Content-Type: application/json'"
-            """ -d '{"from": "5215550001111", "text": "hola"}'""",
-            f"  send a message:     curl -s{key} {base}/api/send-message -H 'Content-Type: application/json'"
-            """ -d '{"phone": "5215550001111", "message": "hello from the gateway"}'""",
-        )
+    name, base_url = f"whatsapp-gateway {__version__}", f"http://{_host_in_url(settings)}:{port}"
+    needs_key = bool(settings.server.api_key)
+    if settings.sandbox_mode:
+        environment = "" if port == config.Settings().server.port else f"PORT={port}"
+        return greet_on_sandbox(name, base_url, needs_key=needs_key, environment=environment)
+    whatsapp = settings.whatsapp
+    return greet(
+        name,
+        base_url,
+        number=whatsapp.phone_number_id,
+        graph_url=f"{whatsapp.base_url}/{whatsapp.version}",
+        store=config.shown_store(settings.store_url),
+        checks_signatures=bool(settings.app_secrets),
+        needs_key=needs_key,
+        trusted=settings.security.trusted_networks,
     )
 
 

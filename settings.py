@@ -41,6 +41,7 @@ __all__ = [
     "faults",
     "is_loopback",
     "shown",
+    "shown_store",
     "sqlite_path",
 ]
 
@@ -278,6 +279,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 def sqlite_path(url: str) -> Path | None:
     """The file that a ``sqlite:///`` URL names (four slashes: absolute); None for any other store."""
     return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
+
+
+def shown_store(url: str) -> str:
+    """A usable store's URL for the eyes of an operator: without user, password and options."""
+    path = sqlite_path(url)
+    if path is not None:
+        return f"SQLite, {path}"
+    parts = urlsplit(url)
+    return f"MongoDB, {parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def shown(value: object) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
@@ -19,7 +20,15 @@ from store.errors import GatewayError, StoreError, StoreUnavailable
 from whatsapp.failures import Draining, InvalidRequest
 from whatsapp.webhook import BadPayload
 
-__all__ = ["BaseHandler", "NotFound", "NotJson", "error_answer", "status_of"]
+__all__ = [
+    "BaseHandler",
+    "NotFound",
+    "NotJson",
+    "bare_refusal",
+    "error_answer",
+    "methods_of",
+    "status_of",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -74,11 +83,35 @@ def error_answer(code: str, message: str, details: tuple[tuple[str, str], ...] =
     return answer
 
 
+def methods_of(handler: type[RequestHandler]) -> list[str]:
+    """The methods that a handler takes, in Tornado's order."""
+    names = {method: method.lower() for method in handler.SUPPORTED_METHODS}
+    return [
+        method
+        for method, name in names.items()
+        if getattr(handler, name) is not getattr(RequestHandler, name)
+    ]
+
+
+def bare_refusal(status: int, method: str, allowed: Iterable[str]) -> tuple[str, str]:
+    """Code and sentence of what Tornado refuses by itself. ``allowed``: the methods that the path takes."""
+    if status >= 500:
+        return "internal", "the gateway failed at this, its log says why"
+    code = HTTPStatus(status).name.lower()
+    if status == 405:
+        return code, f"the method {method[:20]} is not allowed here; this path takes {' and '.join(allowed)}"
+    if status == 400:
+        return code, "the path, the query or the form of this request cannot be read"
+    return code, f"the request cannot be served: {HTTPStatus(status).phrase}"
+
+
 class BaseHandler(RequestHandler):
     """One REST resource. ``errors`` counts every refusal by its code."""
 
     public = False
     """Whether the path may be called without a key, from anywhere."""
+    taken_before: tuple[str, ...] = ()
+    """Methods of the path that are answered before the request gets here."""
 
     def initialize(self, *, access: Access, errors: Counter[str], **collaborators: Any) -> None:
         """Take the collaborators; each handler names its own and keeps them as attributes."""
@@ -132,9 +165,13 @@ class BaseHandler(RequestHandler):
         if isinstance(error, GatewayError):
             self.refuse(error)
             return
-        code = "internal" if status_code >= 500 else f"http_{status_code}"
+        allowed = (*methods_of(type(self)), *self.taken_before)
+        if status_code == 405:
+            # RFC 9110, 15.5.6
+            self.set_header("Allow", ", ".join(allowed))
+        code, sentence = bare_refusal(status_code, self.request.method or "", allowed)
         self._errors[code] += 1
-        self.answer(error_answer(code, _sentence(status_code, self.request.method or "")), status_code)
+        self.answer(error_answer(code, sentence), status_code)
 
     def log_exception(self, *exc_info: Any) -> None:
         """Only what nobody expected is worth a trace."""
@@ -150,12 +187,14 @@ class NothingHere(BaseHandler):
     def prepare(self) -> None:
         """Whatever the method; only who may call at all learns that there is nothing."""
         super().prepare()
-        raise NotFound(f"there is nothing at {self.request.path[:200]}")
+        raise self._not_found()
 
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """A method that Tornado does not know is refused before :meth:`prepare`."""
+        if status_code == 405:
+            self.refuse(self._not_found())
+        else:
+            super().write_error(status_code, **kwargs)
 
-def _sentence(status: int, method: str) -> str:
-    if status == 405:
-        return f"the method {method} is not allowed here"
-    if status >= 500:
-        return "the gateway failed at this, its log says why"
-    return HTTPStatus(status).phrase
+    def _not_found(self) -> NotFound:
+        return NotFound(f"there is nothing at {self.request.path[:200]}")

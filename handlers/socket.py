@@ -14,7 +14,6 @@ import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -22,6 +21,7 @@ from urllib.parse import urlsplit
 from tornado.websocket import WebSocketHandler
 
 from handlers.access import Access, AccessDenied, KeyRequired
+from handlers.base import bare_refusal, error_answer, methods_of
 from handlers.socket_frames import Ack, Auth, BadFrame, Ping, Request, Send, Subscribe, decode
 from handlers.socket_transport import SocketTransport
 from hub.frames import error_frame, pong_frame, result_frame
@@ -190,7 +190,11 @@ class SocketHandler(WebSocketHandler):
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Tornado's own refusals, in the API's shape."""
-        self.finish({"success": False, "error": HTTPStatus(status_code).phrase, "code": "http_error"})
+        allowed = methods_of(type(self))
+        if status_code == 405:
+            self.set_header("Allow", ", ".join(allowed))
+        code, sentence = bare_refusal(status_code, self.request.method or "", allowed)
+        self.finish(error_answer(code, sentence))
 
     def _refuse(self, status: int, error: GatewayError) -> None:
         self.set_status(status)

@@ -80,6 +80,7 @@ class WebhookCheck(BaseHandler):
     """``GET /webhook``: Meta asks whether this is the right place."""
 
     public = True
+    taken_before = ("POST",)
     verify_token: str
 
     def get(self) -> None:

@@ -101,14 +101,13 @@ class SqliteStore:
 
     async def close(self) -> None:
         await self._group.flush()
-        self._reader_threads.shutdown(wait=True)
-        self._writer_thread.shutdown(wait=True)
-        for connection in self._connections:
-            connection.close()
-        self._connections.clear()
-        if self._lock_file is not None:
-            os.close(self._lock_file)
-            self._lock_file = None
+        # No await in between: what came before is flushed, and what comes from here on is refused.
+        for threads in (self._reader_threads, self._writer_thread):
+            threads.shutdown(wait=False)
+        await asyncio.to_thread(self._end)
+        lock_file, self._lock_file = self._lock_file, None
+        if lock_file is not None:
+            os.close(lock_file)
 
     async def ping(self) -> None:
         await self._write(lambda writes: None)
@@ -293,6 +292,14 @@ class SqliteStore:
         (self._epoch,) = connection.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()
         self._writes = Writes(connection, self._now_ms)
         self._writes.free_all_leases()
+
+    def _end(self) -> None:
+        """Wait for what runs, which may hang on a lock, and close, which may copy the whole WAL."""
+        for threads in (self._reader_threads, self._writer_thread):
+            threads.shutdown(wait=True)
+        connections, self._connections = self._connections, []
+        for connection in connections:
+            connection.close()
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(

@@ -172,29 +172,88 @@ class Sandbox:
 # -- a process of its own ----------------------------------------------------------------------------------
 
 
+_EXAMPLE = """\
+example: the sandbox in one terminal, and a gateway that takes it for Meta in another
+
+  .venv/bin/python -m whatsapp.sandbox --port 5190 --token T --app-secret S \\
+      --phone-number-id 111 --display-phone-number 15550000001 --webhook http://127.0.0.1:5000/webhook
+
+  BASE_URL=http://127.0.0.1:5190 ACCESS_TOKEN=T PHONE_NUMBER_ID=111 VERIFY_TOKEN=v APP_SECRET=S \\
+      .venv/bin/python server.py
+"""
+
+
 def _parser() -> argparse.ArgumentParser:
     defaults = SandboxSettings()
     parser = argparse.ArgumentParser(
-        "python -m whatsapp.sandbox", description="Plays Meta's Graph API on loopback."
+        "python -m whatsapp.sandbox",
+        description="Plays Meta's Graph API on loopback: takes sends, and tells statuses by webhook.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--host", default=defaults.host)
-    parser.add_argument("--port", type=int, default=0, help="0: any free one")
-    parser.add_argument("--token", default=defaults.access_token)
-    parser.add_argument("--phone-number-id", action="append", metavar="ID", help="repeat for more numbers")
-    parser.add_argument("--display-phone-number", action="append", metavar="N", help="one for each id")
-    parser.add_argument("--waba-id", default=defaults.waba_id)
-    parser.add_argument("--app-secret", default=defaults.app_secret)
-    parser.add_argument("--webhook", metavar="URL")
-    parser.add_argument("--no-limits", action="store_true")
-    parser.add_argument(
-        "--rate", type=int, default=defaults.rate_per_number, help="messages a second and number"
+    add = parser.add_argument
+    ((number, display),) = defaults.phone_numbers
+    add("--host", default=defaults.host, help="loopback address to listen on (default: %(default)s)")
+    add("--port", type=int, default=0, help="port to listen on; 0, the default, takes any free one")
+    add(
+        "--token",
+        default=defaults.access_token,
+        help="access token that every Graph call must send as Bearer (default: %(default)s)",
     )
-    parser.add_argument(
-        "--status-delays", default="0.05,0.15,0.4", help="sent,delivered,read in seconds; or none"
+    add(
+        "--phone-number-id",
+        action="append",
+        metavar="ID",
+        help=f"id of a number that sends; repeat it for more numbers (default: {number})",
     )
-    parser.add_argument("--webhook-retry", type=float, default=defaults.webhook_retry_s, metavar="SECONDS")
-    parser.add_argument("--seed", type=int)
-    parser.add_argument("--port-file", type=Path, help="the port is written to it once it listens")
+    add(
+        "--display-phone-number",
+        action="append",
+        metavar="N",
+        help=f"phone number of each id, in digits and in the same order (default: {display})",
+    )
+    add("--waba-id", default=defaults.waba_id, help="id of the business account (default: %(default)s)")
+    add(
+        "--app-secret",
+        default=defaults.app_secret,
+        help="secret that signs the webhooks (default: %(default)s)",
+    )
+    add(
+        "--webhook",
+        metavar="URL",
+        help="where updates are posted, on loopback (default: none are, and nobody can write in)",
+    )
+    add("--no-limits", action="store_true", help="take sends without Meta's limits (default: limits hold)")
+    add(
+        "--rate",
+        type=int,
+        default=defaults.rate_per_number,
+        help="limit of each number, in messages a second (default: %(default)s)",
+    )
+    add(
+        "--status-delays",
+        default="0.05,0.15,0.4",
+        metavar="S,S,S",
+        help="seconds from a send to its sent, delivered and read; or none (default: %(default)s)",
+    )
+    add(
+        "--webhook-retry",
+        type=float,
+        default=defaults.webhook_retry_s,
+        metavar="SECONDS",
+        help="how long a webhook is posted again before it is given up (default: %(default)g)",
+    )
+    add(
+        "--seed",
+        type=int,
+        help="whole number that fixes the randomness of faults and retries (default: another in each run)",
+    )
+    add(
+        "--port-file",
+        type=Path,
+        metavar="PATH",
+        help="file that the port is written to once it listens (default: none)",
+    )
     return parser
 
 

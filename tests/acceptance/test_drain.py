@@ -17,6 +17,7 @@ from tests.support.process import (
     Process,
     SandboxProcess,
     eventually,
+    free_port,
     running_sandbox,
 )
 
@@ -162,14 +163,17 @@ async def test_calls_that_outlast_the_drain_are_unknown_after_the_next_start(tmp
 async def test_a_second_process_waits_for_the_store_and_takes_over(tmp_path: Path) -> None:
     installation = Installation(tmp_path)
     first = await installation.start()
-    second = await installation.spawn()
+    # Behind a proxy; on the port of the first it would be refused at once.
+    port = free_port()
+    second = await installation.spawn(PORT=port)
     try:
         await eventually(lambda: _says(second, "waiting up to"), "the second process at the store's door")
         first.signal(signal.SIGTERM)
         assert await first.ended() == 0, first.errors
         await installation.greeted(second)
         async with aiohttp.ClientSession() as session:
-            taken = await post_webhook(session, installation.url, [("wamid.1", _phone(1), "hello")])
+            url = f"http://127.0.0.1:{port}"
+            taken = await post_webhook(session, url, [("wamid.1", _phone(1), "hello")])
             assert taken.status == 200
     finally:
         await first.kill()
@@ -180,7 +184,7 @@ async def test_a_second_process_gives_up_with_one_line_when_the_store_stays_take
     installation = Installation(tmp_path)
     first = await installation.start()
     try:
-        second = await installation.spawn(DRAIN_TIMEOUT_S=0.3)
+        second = await installation.spawn(DRAIN_TIMEOUT_S=0.3, PORT=free_port())
         assert await second.ended() == 1
         refusals = [line for line in second.errors.splitlines() if line.startswith("cannot start: ")]
         assert len(refusals) == 1 and str(installation.database) in refusals[0], second.errors

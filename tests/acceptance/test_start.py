@@ -121,11 +121,66 @@ async def test_a_port_in_use_stops_the_start_with_one_line(tmp_path: Path) -> No
         process = await installation.spawn()
         assert await process.ended() == 1
     (line,) = process.errors.splitlines()
-    assert line.startswith(f"cannot start: PORT: 127.0.0.1:{installation.port} ")
+    assert line.startswith(f"cannot start: PORT: 127.0.0.1:{installation.port} is in use")
+    assert not installation.database.exists()
 
-    # The store was let go of: the next start has it.
-    process = await installation.start()
-    await process.kill()
+
+async def test_a_second_start_is_told_of_the_port_and_does_not_wait_for_the_store(tmp_path: Path) -> None:
+    installation = Installation(tmp_path)
+    first = await installation.start()
+    try:
+        second = await installation.spawn()
+        assert await second.ended() == 1
+        (line,) = second.errors.splitlines()
+        assert line.startswith("cannot start: PORT: ") and "waiting" not in line
+        assert first.runs
+    finally:
+        await first.kill()
+
+
+async def test_an_address_of_another_machine_is_told_as_the_fault_of_host(tmp_path: Path) -> None:
+    process = await Installation(tmp_path, HOST="192.0.2.1", API_KEY="a-key").spawn()
+    assert await process.ended() == 1
+    (line,) = process.errors.splitlines()
+    assert line.startswith("cannot start: HOST: 192.0.2.1:")
+
+
+async def test_a_start_for_real_says_what_is_set_and_what_to_enter_at_meta(tmp_path: Path) -> None:
+    installation = Installation(tmp_path, APP_SECRET=None, API_KEY="a-key-of-ours")
+    process = await installation.spawn()
+    try:
+        told = [await process.line() for _ in range(6)]
+        assert told[0].endswith(installation.url)
+        lines = dict(line.strip().split(":", 1) for line in told[1:])
+        assert lines.keys() == {"number", "webhook", "signatures", "API key", "store"}
+        assert NUMBER in lines["number"] and "/webhook" in lines["webhook"]
+        assert "VERIFY_TOKEN" in lines["webhook"]
+        assert "NOT CHECKED" in lines["signatures"] and "APP_SECRET" in lines["signatures"]
+        assert str(installation.database) in lines["store"]
+        assert "APP_SECRET is not set" in process.errors
+        assert not any(secret in str(told) for secret in ("a-key-of-ours", "a-verify-token", TOKEN))
+        process.signal(signal.SIGTERM)
+        assert await process.rest() == []
+        assert await process.ended() == 0, process.errors
+    finally:
+        await process.kill()
+
+
+async def test_a_misspelt_credential_is_named_beside_the_one_that_is_missing(tmp_path: Path) -> None:
+    installation = Installation(tmp_path, ACCESS_TOKEN=None)
+    (tmp_path / ".env").write_text("ACCESSTOKEN=a-secret-token\n")
+    process = await installation.spawn()
+    assert await process.ended() == 1
+    notice, fault = process.errors.splitlines()
+    assert notice == ".env: ACCESSTOKEN is not a setting; did you mean ACCESS_TOKEN?"
+    assert fault.startswith("ACCESS_TOKEN: is missing")
+
+
+@pytest.mark.parametrize("arguments", [["--since", "0"], ["--since", ""], ["--check", "--watch"]])
+async def test_options_that_do_not_go_together_start_nothing(tmp_path: Path, arguments: list[str]) -> None:
+    process = await Installation(tmp_path).spawn(*arguments)
+    assert await process.ended() == 2
+    assert process.errors.splitlines()[-1].startswith("server.py: error: ")
 
 
 async def _check(installation: Installation) -> tuple[int, dict[str, str]]:
@@ -172,6 +227,12 @@ async def test_check_tells_of_a_meta_that_cannot_be_reached(tmp_path: Path) -> N
     status, lines = await _check(installation)
     assert status == 1
     assert lines["store"] == "ok" and "cannot be reached" in lines["graph"]
+
+
+async def test_check_tells_of_a_variable_that_is_misspelt(tmp_path: Path) -> None:
+    status, lines = await _check(Installation(tmp_path, **_NOTHING_SET, APISECRET=1, ACCESS_TOKENS="x"))
+    assert status == 0
+    assert lines["note"] == "ACCESS_TOKENS is not a setting; did you mean ACCESS_TOKEN?"
 
 
 async def test_check_without_credentials_says_that_the_sandbox_would_be_used(tmp_path: Path) -> None:

@@ -160,14 +160,45 @@ async def test_what_is_not_there_is_not_found(tmp_path: Path) -> None:
         await check_no_effect(gateway, Counter(not_found=3 * len(paths)))
 
 
-async def test_another_method_is_refused_by_its_name(tmp_path: Path) -> None:
+async def test_another_method_is_refused_and_told_which_the_path_takes(tmp_path: Path) -> None:
     calls = [(method, path) for path in POSTS for method in ("GET", "PUT", "DELETE", "PATCH", "OPTIONS")]
     calls += [("POST", path) for path in ("/api/health", "/api/ready", "/api/status", "/api/task-status/x")]
+    calls += [("PUT", "/webhook"), ("BREW", MESSAGE), ("BREW", "/webhook")]
     async with serving(tmp_path) as gateway:
         for method, path in calls:
             answer = await gateway.request(method, path, headers={"Content-Type": JSON})
-            assert method in check_refusal(answer, 405, "http_405")
-        await check_no_effect(gateway, Counter(http_405=len(calls)))
+            taken = {"/webhook": ["GET", "POST"]}.get(path, ["POST" if path in POSTS else "GET"])
+            sentence = check_refusal(answer, 405, "method_not_allowed")
+            assert method in sentence and f"this path takes {' and '.join(taken)}" in sentence
+            assert answer.headers["Allow"].split(", ") == taken
+        await check_no_effect(gateway, Counter(method_not_allowed=len(calls)))
+
+
+async def test_a_request_that_cannot_be_read_is_refused_in_the_same_shape(tmp_path: Path) -> None:
+    form = {"Content-Type": "multipart/form-data; boundary=x"}
+    async with serving(tmp_path) as gateway:
+        check_refusal(await gateway.get("/api/task-status/%ff"), 400, "bad_request")
+        check_refusal(await gateway.post(MESSAGE, b"no form", **form), 400, "bad_request")
+        check_refusal(await gateway.request("BREW", "/nothing"), 404, "not_found")
+        await check_no_effect(gateway, Counter(bad_request=2, not_found=1))
+
+
+async def test_a_value_that_is_no_choice_is_told_the_choices(tmp_path: Path) -> None:
+    async with serving(tmp_path) as gateway:
+        answer = await gateway.post(MESSAGE, {**GOOD[MESSAGE], "priority": "urgent"})
+        sentence = check_refusal(answer, 400, "invalid_request")
+        assert sentence == "priority: must be one of high, normal, low"
+        answer = await gateway.post(BULK, {**GOOD[BULK], "on_invalid": "ignore"})
+        assert check_refusal(answer, 400, "invalid_request") == "on_invalid: must be one of refuse, skip"
+
+
+async def test_a_misspelt_field_is_told_what_was_probably_meant(tmp_path: Path) -> None:
+    async with serving(tmp_path) as gateway:
+        answer = await gateway.post(MESSAGE, {**GOOD[MESSAGE], "mesage": "hi"})
+        assert answer.ok["warnings"] == ["mesage: unknown field, ignored; did you mean `message`?"]
+        answer = await gateway.post(MESSAGE, {"phone": PHONE, "mesage": "hi"})
+        sentence = check_refusal(answer, 400, "invalid_request")
+        assert sentence == "message: is required; `mesage` is no field"
 
 
 async def test_a_body_that_is_too_large_is_refused_and_the_caller_reads_it(tmp_path: Path) -> None:
@@ -289,7 +320,7 @@ async def test_the_sandbox_refuses_what_it_does_not_know(tmp_path: Path) -> None
             assert words in sentence
         for path in ("/sandbox/inbound", "/sandbox/faults"):
             check_refusal(await gateway.post(path, b"{"), 400, "not_json")
-            check_refusal(await gateway.get(path), 405, "http_405")
+            check_refusal(await gateway.get(path), 405, "method_not_allowed")
         assert (await gateway.post("/sandbox/faults", {"delay_ms": 1})).status == 200
         told = (await gateway.post("/sandbox/inbound", {"from": PHONE, "text": "hola"})).ok
         assert told["message_id"] and told["wa_id"] == PHONE

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 
 from tests.support.sandboxes import NUMBER, PERSON, TEXT, WABA, playing, settled
 from tests.support.webhook_sink import WebhookSink
+from whatsapp import sandbox as program
 from whatsapp.sandbox import Sandbox, SandboxSettings, main
 from whatsapp.signature import is_signed
 
@@ -308,3 +311,25 @@ def test_an_option_that_cannot_be_used_ends_the_start(
 ) -> None:
     assert main(arguments) == 1
     assert named in capsys.readouterr().err
+
+
+def test_help_says_of_each_option_what_it_is_unless_set(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    described, example = capsys.readouterr().out.split("\nexample: ")
+    options = re.split(r"\n  (?=--)", described.split("\noptions:\n")[1])[1:]
+    assert len(options) == 14
+    for option in options:
+        assert "default" in option and len(option.split()) > 5, option
+
+    # The command as it is printed can be started.
+    (command,) = re.findall(r"-m whatsapp\.sandbox ((?:.*\\\n)*.*)", example)
+    given = program._parser().parse_args(shlex.split(command.replace("\\\n", " ")))
+    settings = program._settings(given)
+    assert settings.webhook_url == "http://127.0.0.1:5000/webhook"
+    environment = dict(pair.split("=", 1) for pair in example.split() if "=" in pair)
+    assert environment["BASE_URL"] == f"http://127.0.0.1:{settings.port}"
+    assert environment["ACCESS_TOKEN"] == settings.access_token
+    assert environment["PHONE_NUMBER_ID"] == settings.phone_numbers[0][0]
+    assert environment["APP_SECRET"] == settings.app_secret

@@ -525,7 +525,8 @@ async def test_a_query_that_cannot_be_is_refused_before_the_upgrade(query: str, 
 async def test_other_methods_are_refused_in_the_shape_of_the_api() -> None:
     async with serving() as gateway, aiohttp.ClientSession() as session:
         async with session.post(gateway.url(scheme="http")) as answer:
-            assert answer.status == 405
+            assert answer.status == 405 and answer.headers["Allow"] == "GET"
+            assert (await answer.json())["code"] == "method_not_allowed"
             assert (await answer.json())["success"] is False
 
 

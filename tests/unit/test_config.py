@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from msgspec.structs import asdict, fields
 
 import config
-from config import ConfigError, Settings, env_name, load, sqlite_path
+from config import ConfigError, Settings, env_name, load, shown_store, sqlite_path
 from settings import AutoReplyRule, Secret, is_loopback
 from store.errors import GatewayError
 
@@ -468,12 +468,19 @@ def test_redis_url_is_ignored_with_a_notice(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("environ", "dotenv", "words"),
     [
-        ({"LANE_RAET": "1"}, "", "LANE_RAET is no known key; did you mean LANE_RATE?"),
-        ({"STORE_ZZZ": "1"}, "", "STORE_ZZZ is no known key"),
-        ({"SERVER_PORT": "1"}, "", "SERVER_PORT is not read; the variable is PORT"),
-        ({"WHATSAPP_ACCESS_TOKEN": "1"}, "", "the variable is ACCESS_TOKEN"),
-        ({}, "ACESS_TOKEN=1", "ACESS_TOKEN is no known key; did you mean ACCESS_TOKEN?"),
-        ({"ACESS_TOKEN": "1", "SERVER_NAME": "1", "PATH": "/bin", "Lane_x": "1", "LANE": "1"}, "HOME=1", ""),
+        ({"LANE_RAET": "1"}, "", "LANE_RAET is not a setting; did you mean LANE_RATE?"),
+        ({"STORE_ZZZ": "1"}, "", "STORE_ZZZ is not a setting"),
+        ({"SERVER_PORT": "1"}, "", "SERVER_PORT is not a setting; its variable is PORT"),
+        ({"WHATSAPP_ACCESS_TOKEN": "1"}, "", "its variable is ACCESS_TOKEN"),
+        ({"ACCESSTOKEN": "1"}, "", "ACCESSTOKEN is not a setting; did you mean ACCESS_TOKEN?"),
+        ({"MONGODB_URI": "1"}, "", "MONGODB_URI is not a setting; did you mean MONGODB_URL?"),
+        ({}, "ACCESSTOKEN=1", ".env: ACCESSTOKEN is not a setting; did you mean ACCESS_TOKEN?"),
+        ({"ACESS_TOKEN": "1"}, "ACESS_TOKEN=2", ".env: ACESS_TOKEN is not a setting; did you mean"),
+        ({}, "access_token=1", ".env: access_token is not a setting; did you mean ACCESS_TOKEN?"),
+        ({}, "SERVER_PORT=1", ".env: SERVER_PORT is not a setting; its variable is PORT"),
+        ({}, "HOME=1", ".env: HOME is not a setting"),
+        ({"GIT_ACCESS_TOKEN": "1", "HOSTNAME": "1", "SERVER_NAME": "1", "PATH": "/bin"}, "", ""),
+        ({"Lane_x": "1", "LANE": "1", "OPENAI_API_KEY": "1", "port": "1"}, "HOME=", ""),
     ],
 )
 def test_a_variable_that_looks_misspelt_is_noticed(
@@ -481,6 +488,15 @@ def test_a_variable_that_looks_misspelt_is_noticed(
 ) -> None:
     notices = load_from(environ, dotenv=written(tmp_path, dotenv, ".env")).notices
     assert [words in line for line in notices] == ([True] if words else [])
+
+
+def test_what_is_misspelt_is_told_beside_what_is_missing(tmp_path: Path) -> None:
+    dotenv = written(tmp_path, "ACCESSTOKEN=a-secret\n", ".env")
+    with pytest.raises(ConfigError) as caught:
+        load_from({"PHONE_NUMBER_ID": "1", "VERIFY_TOKEN": "v"}, dotenv=dotenv)
+    assert set(dict(caught.value.details)) == {"ACCESS_TOKEN"}
+    (notice,) = caught.value.notices
+    assert "ACCESSTOKEN is not a setting" in notice and "a-secret" not in notice
 
 
 def test_missing_protection_on_loopback_is_noticed_only_where_people_can_be_reached() -> None:
@@ -518,6 +534,18 @@ def test_a_line_of_dotenv_that_makes_no_sense_is_warned_about(
 def test_the_file_of_a_store(url: str, path: Path | None) -> None:
     assert sqlite_path(url) == path
     assert load_from(REAL | {"STORE_URL": url}).store_url == url
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("sqlite:///data/gateway.db", "SQLite, data/gateway.db"),
+        ("mongodb://h/d", "MongoDB, h/d"),
+        ("mongodb://u:hunter2@a:27017,b:27018/d?authSource=hunter2", "MongoDB, a:27017,b:27018/d"),
+    ],
+)
+def test_a_store_is_shown_without_its_password(url: str, shown: str) -> None:
+    assert shown_store(url) == shown
 
 
 def test_mongodb_urls_may_list_several_hosts() -> None:

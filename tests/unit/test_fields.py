@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
@@ -27,6 +27,8 @@ class Request(msgspec.Struct):
     buttons: Annotated[list[Button], Meta(min_length=1, max_length=3)] | None = None
     more: dict[str, int] = {}
     sender: str = msgspec.field(default="", name="from")
+    pace: Literal["fast", "slow"] = "fast"
+    kind: Literal["text", "image"] | None = None
 
 
 GOOD: dict[str, Any] = {"phone": "5215550001111", "text": "hola"}
@@ -58,9 +60,11 @@ def test_what_is_given_is_taken() -> None:
     }
     request, _ = convert(body, Request)
     assert request == Request(5215550001111, "hola", 7, True, [Button("a", "A")], {}, "me")
+    request, _ = convert({**GOOD, "pace": "slow", "kind": "image"}, Request)
+    assert (request.pace, request.kind) == ("slow", "image")
 
 
-@pytest.mark.parametrize("name", ["count", "use_queue", "buttons", "more", "from"])
+@pytest.mark.parametrize("name", ["count", "use_queue", "buttons", "more", "from", "kind"])
 def test_null_is_left_out(name: str) -> None:
     assert convert({**GOOD, name: None}, Request) == convert(GOOD, Request)
 
@@ -86,6 +90,9 @@ def test_null_is_left_out(name: str) -> None:
         ({"buttons": [{"id": "a"}]}, "buttons", "object missing required field `title` at `[0]`"),
         ({"more": {"a": "b"}}, "more", "must be a whole number, got text at `[...]`"),
         ({"from": 7}, "from", "must be text, got a whole number"),
+        ({"pace": "medium"}, "pace", "must be one of fast, slow"),
+        ({"pace": 7}, "pace", "must be one of fast, slow"),
+        ({"kind": "video"}, "kind", "must be one of text, image"),
     ],
 )
 def test_a_fault_is_named_in_plain_words(body: dict[str, Any], path: str, problem: str) -> None:
@@ -109,9 +116,21 @@ def test_the_sentence_names_the_first_fault_and_counts_the_others() -> None:
 
 
 def test_fields_we_do_not_know_are_named_and_ignored() -> None:
-    request, warnings = convert({**GOOD, "txet": 1, "prio": None}, Request)
+    request, warnings = convert({**GOOD, "txet": 1, "Phones": 1, "prio": None}, Request)
     assert request == Request("5215550001111", "hola")
-    assert warnings == ["txet: unknown field, ignored", "prio: unknown field, ignored"]
+    assert warnings == [
+        "txet: unknown field, ignored; did you mean `text`?",
+        "Phones: unknown field, ignored; did you mean `phone`?",
+        "prio: unknown field, ignored",
+    ]
+
+
+def test_a_required_field_is_looked_for_among_those_we_do_not_know() -> None:
+    body = {"phone": "5215550001111", "txet": "hola", "colour": "red"}
+    assert problems_of(body) == [("text", "is required; `txet` is no field")]
+    many = convert_each([body] * (MAX_WARNINGS + 1), Request, "recipients")[1]
+    assert [path for path, _ in many] == [f"recipients[{n}].text" for n in range(MAX_WARNINGS + 1)]
+    assert many[-1][1] == "is required"
 
 
 def test_a_field_goes_by_the_name_callers_know() -> None:
@@ -121,11 +140,11 @@ def test_a_field_goes_by_the_name_callers_know() -> None:
 
 
 def test_where_it_is_strict_fields_we_do_not_know_are_at_fault() -> None:
-    assert problems_of({**GOOD, "txet": 1}, strict=True) == [("txet", "is no field of this request")]
-    assert problems_of({"text": "hola", "txet": 1}, strict=True) == [
-        ("phone", "is required"),
-        ("txet", "is no field of this request"),
-    ]
+    told = "is no field of this request; did you mean `text`?"
+    assert problems_of({**GOOD, "txet": 1}, strict=True) == [("txet", told)]
+    assert problems_of({"text": "hola", "txet": 1}, strict=True) == [("phone", "is required"), ("txet", told)]
+    many = problems_of({**GOOD, **{f"txet{n}": n for n in range(MAX_WARNINGS + 1)}}, strict=True)
+    assert [problem.endswith("`text`?") for _, problem in many] == [True] * MAX_WARNINGS + [False]
 
 
 def test_warnings_are_bounded_in_number_and_length() -> None:
