@@ -23,10 +23,14 @@ Result = TypeVar("Result")
 class _Waiting(NamedTuple, Generic[Item, Result]):
     item: Item
     future: asyncio.Future[Result]
+    weight: int
 
 
 class GroupCommit(Generic[Item, Result]):
-    """Collects items and commits them in the order of :meth:`submit`, up to ``max_items`` at once.
+    """Collects items and commits them in the order of :meth:`submit`, up to ``max_weight`` of them at once.
+
+    An item weighs as much as it brings: one, or the number of events and rows in it. One that is heavier than
+    a commit has one of its own. What waits weighs at most ``max_waiting``, and one item.
 
     ``commit`` gets the items and returns, for each, its result or the exception to raise to its caller; an
     exception that it raises goes to the callers of the whole batch. Only one commit runs at a time. A caller
@@ -38,30 +42,32 @@ class GroupCommit(Generic[Item, Result]):
         self,
         commit: Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]],
         *,
-        max_items: int = 500,
-        max_waiting: int = 20_000,
+        max_weight: int = 500,
+        max_waiting: int = 50_000,
         timeout_s: float = 1.8,
     ) -> None:
         self._commit = commit
-        self._max_items = max_items
+        self._max_weight = max_weight
         self._max_waiting = max_waiting
         self._timeout_s = timeout_s
         self._waiting: deque[_Waiting[Item, Result]] = deque()
+        self._weight = 0
         self._deadlines: deque[tuple[float, asyncio.Future[Result]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def submit(self, item: Item) -> asyncio.Future[Result]:
+    def submit(self, item: Item, weight: int = 1) -> asyncio.Future[Result]:
         """Queue an item; the future ends when its commit has. Cancelling it withdraws the item as a timeout
         does.
 
         Raises StoreUnavailable when more wait than the bound allows: the database is slower than the callers.
         """
-        if len(self._waiting) >= self._max_waiting:
+        if self._weight >= self._max_waiting:
             raise StoreUnavailable("the store is behind: too many writes are waiting, try again later")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
-        self._waiting.append(_Waiting(item, future))
+        self._waiting.append(_Waiting(item, future, weight))
+        self._weight += weight
         self._deadlines.append((loop.time() + self._timeout_s, future))
         if self._timer is None:
             self._timer = loop.call_later(self._timeout_s, self._expire)
@@ -93,9 +99,12 @@ class GroupCommit(Generic[Item, Result]):
 
     def _next_batch(self) -> list[_Waiting[Item, Result]]:
         batch: list[_Waiting[Item, Result]] = []
-        while self._waiting and len(batch) < self._max_items:
+        weight = 0
+        while self._waiting and (not batch or weight + self._waiting[0].weight <= self._max_weight):
             waiting = self._waiting.popleft()
+            self._weight -= waiting.weight
             if not waiting.future.done():
+                weight += waiting.weight
                 batch.append(waiting)
         return batch
 

@@ -215,23 +215,23 @@ class LongCommit(Generic[Item, Result]):
         self,
         commit: Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]],
         *,
-        max_items: int = 500,
+        max_weight: int = 500,
     ) -> None:
         self._commit = commit
         # The group keeps its futures until their time is over; so what they hold is nothing, and results have
         # futures of their own.
         self._group: GroupCommit[tuple[Item, asyncio.Future[Result]], None] = GroupCommit(
-            self._commit_group, max_items=max_items, timeout_s=_LONGEST_S
+            self._commit_group, max_weight=max_weight, timeout_s=_LONGEST_S
         )
         self._answered_at = 0.0
 
-    async def submit(self, item: Item) -> Result:
+    async def submit(self, item: Item, weight: int = 1) -> Result:
         """The result of the item's commit. Items are committed in the order of the calls."""
         loop = asyncio.get_running_loop()
         called_at = loop.time()
         outcome: asyncio.Future[Result] = loop.create_future()
         outcome.add_done_callback(_look_at)
-        place = self._group.submit((item, outcome))
+        place = self._group.submit((item, outcome), weight)
         place.add_done_callback(partial(_fail_with, outcome))
         while not outcome.done():
             left = max(called_at, self._answered_at) + _ANSWER_S - loop.time()

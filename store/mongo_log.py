@@ -105,7 +105,7 @@ class MongoLog:
 
     async def append(self, events: Sequence[NewEvent]) -> list[Event]:
         """Append those whose key is new; the callbacks have seen them when this returns."""
-        return await self._group.submit(events) if events else []
+        return await self._group.submit(events, len(events)) if events else []
 
     # -- reading ---------------------------------------------------------------------------------------
 

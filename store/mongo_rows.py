@@ -187,7 +187,8 @@ class Rows:
 
     async def mark_sending(self, lease: Lease, rows: Sequence[Row]) -> set[str]:
         """Move to ``sending`` under the lease; ids of those moved."""
-        moved = await self._group.submit(_Work([_mark(row, lease.term) for row in rows], lease=lease))
+        claims = [_mark(row, lease.term) for row in rows]
+        moved = await self._group.submit(_Work(claims, lease=lease), len(claims))
         return {row.id for row, done in zip(rows, moved, strict=True) if done}
 
     async def apply(
@@ -199,7 +200,8 @@ class Rows:
     ) -> list[bool]:
         """Append, move, save; which changes moved their rows."""
         moves = [_move(change) for change in changes]
-        return await self._group.submit(_Work(moves, events, cursor, lease if cursor else None))
+        work = _Work(moves, events, cursor, lease if cursor else None)
+        return await self._group.submit(work, 1 + len(moves) + len(events))
 
     async def _commit(self, works: Sequence[_Work]) -> list[list[bool] | Exception]:
         results: list[list[bool] | Exception | None] = [None] * len(works)

@@ -39,8 +39,8 @@ TASKS = "tasks"
 
 _CHUNK = 250
 """Rows in one insert, ids in one removal."""
-_TOGETHER = 100
-"""Creations in one commit."""
+_TOGETHER = 500
+"""Tasks and rows in one commit."""
 _FEW = 64
 """Up to how many rows a task is counted together with others."""
 _ERRORS = 20
@@ -66,7 +66,7 @@ class Tasks:
         self._in_order = in_order
         self._clock = clock
         self._last_due = 0
-        self._group: LongCommit[_Creation, bool] = LongCommit(self._create, max_items=_TOGETHER)
+        self._group: LongCommit[_Creation, bool] = LongCommit(self._create, max_weight=_TOGETHER)
 
     async def flush(self) -> None:
         """Return once every creation that was asked for is done or refused."""
@@ -78,7 +78,7 @@ class Tasks:
         self, task: NewTask, rows: Sequence[NewRow], events: Sequence[NewEvent], ready: bool
     ) -> bool:
         """Store a task; False where its id is known."""
-        return await self._group.submit(_Creation(task, rows, events, ready))
+        return await self._group.submit(_Creation(task, rows, events, ready), 1 + len(rows))
 
     async def add_rows(self, task_id: str, rows: Sequence[NewRow]) -> None:
         """Add rows to a task that is not ready, none if it is. StoreError where there is no such task."""

@@ -56,6 +56,8 @@ _LOCKED_MS = 1400
 """How long a statement waits for a lock that some other program holds on the file."""
 _ANSWER_S = 1.8
 _READERS = 2
+_TOGETHER = 1000
+"""Events and rows in one transaction: some ten milliseconds of the writer's time."""
 _SWEEP = 500
 """Rows removed in one transaction: a few milliseconds of the writer's time."""
 
@@ -78,7 +80,7 @@ class SqliteStore:
         self._now_ms = now_ms
         self._epoch = ""
         self._callbacks: list[Callable[[Sequence[Event]], None]] = []
-        self._group = GroupCommit[Operation, Any](self._commit, max_items=1000, timeout_s=_ANSWER_S)
+        self._group = GroupCommit[Operation, Any](self._commit, max_weight=_TOGETHER, timeout_s=_ANSWER_S)
         self._writer_thread = ThreadPoolExecutor(1, "sqlite-writer")
         self._reader_threads = ThreadPoolExecutor(_READERS, "sqlite-reader")
         self._reader = threading.local()
@@ -115,8 +117,7 @@ class SqliteStore:
     # -- log -------------------------------------------------------------------------------------------
 
     async def append_events(self, events: Sequence[NewEvent]) -> list[Event]:
-        added: list[Event] = await self._group.submit(lambda writes: writes.append_events(events))
-        return added
+        return await self._write(lambda writes: writes.append_events(events), len(events))
 
     async def events_after(self, offset: int, limit: int) -> list[Event]:
         return await self._read(Reads.events_after, offset, limit)
@@ -146,10 +147,10 @@ class SqliteStore:
     async def create_task(
         self, task: NewTask, rows: Sequence[NewRow], events: Sequence[NewEvent] = (), *, ready: bool = True
     ) -> bool:
-        return await self._write(lambda writes: writes.create_task(task, rows, events, ready))
+        return await self._write(lambda writes: writes.create_task(task, rows, events, ready), 1 + len(rows))
 
     async def add_rows(self, task_id: str, rows: Sequence[NewRow]) -> None:
-        await self._write(lambda writes: writes.add_rows(task_id, rows))
+        await self._write(lambda writes: writes.add_rows(task_id, rows), len(rows))
 
     async def mark_ready(self, task_id: str, events: Sequence[NewEvent] = ()) -> None:
         await self._write(lambda writes: writes.mark_ready(task_id, events))
@@ -174,7 +175,7 @@ class SqliteStore:
         return await self._read(Reads.blocking_rows, lane, after_seq, limit)
 
     async def mark_sending(self, lease: Lease, rows: Sequence[Row]) -> set[str]:
-        return await self._write(lambda writes: writes.mark_sending(lease, rows))
+        return await self._write(lambda writes: writes.mark_sending(lease, rows), len(rows))
 
     async def apply(
         self,
@@ -190,7 +191,7 @@ class SqliteStore:
                 writes.save_cursor(cursor, lease)
             return moved
 
-        return await self._write(work)
+        return await self._write(work, 1 + len(changes) + len(events))
 
     async def find_rows(self, ids: Collection[str]) -> dict[str, RowView]:
         return await self._read(Reads.find_rows, ids)
@@ -229,8 +230,8 @@ class SqliteStore:
 
     # -- inside ----------------------------------------------------------------------------------------
 
-    async def _write(self, operation: Callable[[Writes], T]) -> T:
-        result: T = await self._group.submit(operation)
+    async def _write(self, operation: Callable[[Writes], T], weight: int = 1) -> T:
+        result: T = await self._group.submit(operation, weight)
         return result
 
     async def _commit(self, operations: Sequence[Operation]) -> Sequence[Any]:

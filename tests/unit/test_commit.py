@@ -59,9 +59,9 @@ class Disk:
 
 
 def group(
-    disk: Disk, *, max_items: int = 500, max_waiting: int = 100, timeout_s: float = NEVER_S
+    disk: Disk, *, max_weight: int = 500, max_waiting: int = 100, timeout_s: float = NEVER_S
 ) -> GroupCommit[str, str]:
-    return GroupCommit(disk.commit, max_items=max_items, max_waiting=max_waiting, timeout_s=timeout_s)
+    return GroupCommit(disk.commit, max_weight=max_weight, max_waiting=max_waiting, timeout_s=timeout_s)
 
 
 async def outcomes(futures: Sequence[asyncio.Future[str]]) -> list[str | BaseException]:
@@ -96,10 +96,32 @@ async def test_what_arrives_during_a_commit_shares_the_next() -> None:
 
 async def test_a_commit_takes_no_more_than_its_share_and_the_order_is_kept() -> None:
     disk = Disk()
-    commits = group(disk, max_items=3)
+    commits = group(disk, max_weight=3)
     futures = [commits.submit(str(n)) for n in range(8)]
     assert await outcomes(futures) == [str(n) for n in range(8)]
     assert disk.batches == [["0", "1", "2"], ["3", "4", "5"], ["6", "7"]]
+
+
+async def test_heavy_items_fill_a_commit_and_the_heaviest_has_its_own() -> None:
+    disk = Disk()
+    commits = group(disk, max_weight=5)
+    futures = [commits.submit(str(n), weight) for n, weight in enumerate((2, 3, 1, 9, 4, 1, 1))]
+    assert await outcomes(futures) == [str(n) for n in range(7)]
+    assert disk.batches == [["0", "1"], ["2"], ["3"], ["4", "5"], ["6"]]
+
+
+async def test_what_waits_is_bounded_by_weight() -> None:
+    disk = Disk()
+    disk.hold()
+    commits = group(disk, max_waiting=10)
+    first = commits.submit("a", 50)
+    await disk.begun(1)
+    others = [commits.submit("b", 9), commits.submit("c", 9)]
+    with pytest.raises(StoreUnavailable):
+        commits.submit("d")
+    disk.release()
+    assert await outcomes([first, *others]) == ["A", "B", "C"]
+    assert await commits.submit("e") == "E"
 
 
 async def test_after_a_rest_commits_go_on() -> None:
@@ -253,7 +275,7 @@ async def test_flush_without_anything_submitted_returns() -> None:
 
 async def test_flush_returns_once_all_have_been_committed_or_refused() -> None:
     disk = Disk()
-    commits = group(disk, max_items=2)
+    commits = group(disk, max_weight=2)
     disk.hold()
     disk.refused["d"] = StoreError("not this one")
     futures = [commits.submit(item) for item in "abcde"]
