@@ -110,6 +110,7 @@ class Gateway:
         )
         self._monitor = StoreMonitor(self._store, now_ms=_now_ms, monotonic=time.monotonic)
         self._contacts = Contacts(self._store)
+        self._parts.push_async_callback(self._contacts.flush)
         self._log.subscribe(self._contacts.notice)
         self._intake = Intake(self._log, self._contacts, now_ms=_now_ms)
         self._outbox = Outbox(self._store, self._log, self._contacts, now_ms=_now_ms)

@@ -99,6 +99,8 @@ class Overview:
             "offset": consumer.offset,
             "lag": self._log.head - consumer.offset,
             "fault": consumer.fault or None,
+            "skipped": consumer.skipped,
+            "last_skipped": consumer.last_skipped or None,
         }
 
 

@@ -2,7 +2,7 @@
 
 Owns the loop: hold the lease, read from the cursor, hand batches over, begin again after a fault. What a
 batch means is the handler's business; it must be idempotent, since a crash between its work and the saved
-cursor makes it see a batch again.
+cursor makes it see a batch again. An event that it cannot take is stepped over after three tries.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from store.records import Cursor, Event, Lease
 __all__ = ["Consumer"]
 
 _log = logging.getLogger(__name__)
+
+_TRIES = 3
+"""Of an event that is handed over alone, before it is stepped over; what the store failed of is no try."""
 
 Handler = Callable[[Sequence[Event], Cursor, Lease], Awaitable[None]]
 """Does what the events ask for and saves the cursor with the lease, as one or in this order."""
@@ -45,6 +48,10 @@ class Consumer:
         """Every event up to here has been handled."""
         self.fault = ""
         """What the handler failed of, while it does."""
+        self.skipped = 0
+        """How many events were stepped over since the start."""
+        self.last_skipped = 0
+        """Offset of the last of them; 0 where there is none."""
         self._handle = handle
         self._store = store
         self._log = log
@@ -53,30 +60,29 @@ class Consumer:
         self._batch = batch
         self._size = batch
         self._retry_s = retry_s
-        self._advanced = asyncio.Event()
+        self._tried = 0
+        self._tries = 0
 
     async def run(self) -> None:
         """Consume until cancelled. Faults are waited out, also the handler's: it gets the batch again."""
         while True:
             try:
                 lease = await self._store.acquire_lease(self._lease_name, self._owner, self._lease_ttl_ms)
-                if lease is not None:
+                if lease is None:
+                    self.fault = ""  # another process is at work
+                else:
                     await self._consume(lease)
             except LeaseLost:
+                self.fault = ""
                 _log.warning("lease lost, another process goes on", extra={"consumer": self.name})
             except StoreError as error:
+                self.fault = ""
                 _log.warning("store away, consumer waits: %s", error.message, extra={"consumer": self.name})
             except Exception as error:  # noqa: BLE001 - see below
-                # One event that its handler cannot take must not stop intake and sending; it is told, and
-                # tried again.
+                # A handler's fault must not stop intake and sending; it is told, and the batch tried again.
                 self.fault = f"{type(error).__name__}: {error}"
                 _log.exception("consumer %s failed at an event after offset %s", self.name, self.offset)
             await asyncio.sleep(self._retry_s)
-
-    async def wait_past(self, offset: int) -> None:
-        """Return once every event up to ``offset`` has been handled here."""
-        while self.offset < offset:
-            await self._advanced.wait()
 
     @property
     def _lease_name(self) -> str:
@@ -94,7 +100,7 @@ class Consumer:
     async def _follow(self, lease: Lease) -> None:
         loop = asyncio.get_running_loop()
         renew_at = loop.time() + self._lease_ttl_ms / 3000
-        self._move_to(await self._store.load_cursor(self.name))
+        self.offset = await self._store.load_cursor(self.name)
         while True:
             if loop.time() >= renew_at:
                 renew_at = loop.time() + self._lease_ttl_ms / 3000
@@ -109,15 +115,38 @@ class Consumer:
 
     async def _hand_over(self, batch: Sequence[Event], lease: Lease) -> None:
         """One batch. Half as many next time where it fails: a store too slow for all of them at once would
-        refuse the same batch for ever, and an event that cannot be handled is to hold up itself alone."""
+        refuse the same batch for ever, and an event that cannot be handled is to be found."""
         try:
             await self._handle(batch, Cursor(self.name, batch[-1].offset), lease)
-        except Exception:
+        except Exception as error:
             self._size = max(1, len(batch) // 2)
-            raise
-        self._size = min(self._batch, 2 * self._size)
+            if len(batch) > 1 or isinstance(error, StoreError) or self._try_of(batch[0].offset) < _TRIES:
+                raise
+            await self._step_over(batch[0], lease, error)
+        else:
+            self._size = min(self._batch, 2 * self._size)
         self.fault = ""
-        self._move_to(batch[-1].offset)
+        self.offset = batch[-1].offset
+
+    def _try_of(self, offset: int) -> int:
+        """Which try this was at the event; the lease may have been taken anew in between."""
+        if offset != self._tried:
+            self._tried, self._tries = offset, 0
+        self._tries += 1
+        return self._tries
+
+    async def _step_over(self, event: Event, lease: Lease, error: Exception) -> None:
+        await self._store.save_cursor(Cursor(self.name, event.offset), lease)
+        self.skipped += 1
+        self.last_skipped = event.offset
+        _log.error(
+            "consumer %s stepped over the event at offset %s (%s) after %s tries",
+            self.name,
+            event.offset,
+            event.type,
+            self._tries,
+            exc_info=error,
+        )
 
     async def _wait(self, timeout: float) -> None:
         try:
@@ -125,8 +154,3 @@ class Consumer:
                 await self._log.wait(self.offset)
         except TimeoutError:
             pass
-
-    def _move_to(self, offset: int) -> None:
-        self.offset = offset
-        self._advanced.set()
-        self._advanced = asyncio.Event()

@@ -1,22 +1,32 @@
 """Who a contact is: one permanent key behind phones and user ids that come, go and change.
 
-Owns the rule (pure: :func:`place`, :func:`move`) and a cache of addresses in front of the store
-(:class:`Contacts`). A contact's key is the first address it was met under; phone and user id (BSUID) are its
-aliases (docs/design.md, Who a contact is; CLOUD_API_2026.md 2). A phone that turns up with another user id,
-without a message that says so, belongs to a new person.
+Owns the rule (pure: :func:`place`, :func:`move`, :func:`attach`) and a cache of addresses in front of the
+store (:class:`Contacts`). A contact's key is the first address it was met under; phone and user id (BSUID)
+are its aliases (docs/design.md, Who a contact is; CLOUD_API_2026.md 2). A phone that turns up with another
+user id, without a message that says so, belongs to a new person.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
+from functools import partial
+from itertools import chain, groupby
+from typing import Any, NamedTuple
 
 from store.base import Store
+from store.commit import GroupCommit
 from store.records import Alias, Event
 from whatsapp.events import EventType
 from whatsapp.identity import Address, parse_address
 
-__all__ = ["Contacts", "move", "place"]
+__all__ = ["Contacts", "attach", "move", "place"]
+
+_TOGETHER = 1000
+"""Addresses that are looked up by one read; a request brings up to 500."""
+
+_Rule = Callable[[Mapping[str, Alias]], tuple[str, list[Alias]]]
+"""From what is known: whom it is about, and what is to be stored."""
 
 
 def place(known: Mapping[str, Alias], address: Address) -> tuple[str, list[Alias]]:
@@ -61,6 +71,11 @@ def move(known: Mapping[str, Alias], old: Address, new: Address) -> tuple[str, l
     return contact, wanted
 
 
+def attach(known: Mapping[str, Alias], contact: str, address: Address) -> tuple[str, list[Alias]]:
+    """The contact, and what to store so that this address leads there too; parts that are known are left."""
+    return contact, [Alias(part, contact) for part in address if part and part not in known]
+
+
 def _moved_before(known: Mapping[str, Alias], contact: str, old: Address, new: Address) -> str:
     """The key of who has made this change before: the new address leads to them, or to who came after them.
 
@@ -79,14 +94,56 @@ def _successor(contact: str, phone: str) -> str:
     return f"{contact}/{phone}"
 
 
+class _Asked(NamedTuple):
+    """What a caller waits for."""
+
+    addresses: Collection[Address]
+    """All that it depends on."""
+    rule: _Rule | None = None
+    """What to make of them; None: place each, and answer with the keys."""
+
+
+def _answer(known: MutableMapping[str, Alias], batch: Sequence[_Asked]) -> list[Any]:
+    """What each is told, in the order asked, and ``known`` with what came to be known by that."""
+    answers: list[Any] = []
+    # No two callers share a rule object: only those without one, where they stand in a row, are a group.
+    for rule, row in groupby(batch, lambda asked: asked.rule):
+        if rule is None:
+            answers += _place_all(known, [asked.addresses for asked in row])
+        else:
+            answers.append(_follow(known, rule))
+    return answers
+
+
+def _place_all(
+    known: MutableMapping[str, Alias], requests: Sequence[Collection[Address]]
+) -> list[dict[Address, str]]:
+    """The keys that each request asks for. Requests that meet a person first agree about the key."""
+    keys = {}
+    # Who is known by both parts comes first: the others may be known by one of them.
+    for address in sorted(dict.fromkeys(chain(*requests)), key=lambda address: not all(address)):
+        keys[address] = _follow(known, partial(place, address=address))
+    return [{address: keys[address] for address in addresses} for addresses in requests]
+
+
+def _follow(known: MutableMapping[str, Alias], rule: _Rule) -> str:
+    contact, aliases = rule(known)
+    known.update((alias.alias, alias) for alias in aliases)
+    return contact
+
+
 class Contacts:
-    """Resolves addresses to keys; what is not known yet is stored before the answer. One per process."""
+    """Resolves addresses to keys; what is not known yet is stored before the answer. One per process.
+
+    Callers that wait for the store at the same time share one read and one write of it, in the order of
+    their calls. Each hears within two seconds; what it asked for may be stored all the same.
+    """
 
     def __init__(self, store: Store, *, cache_size: int = 100_000) -> None:
         self._store = store
         self._cache_size = cache_size
         self._cache: dict[str, Alias] = {}
-        self._miss = asyncio.Lock()
+        self._group = GroupCommit[_Asked, Any](self._commit, max_weight=_TOGETHER)
 
     def cached(self, address: Address) -> str | None:
         """The key where it is in memory and nothing is to be stored; None means: ask :meth:`resolve`."""
@@ -104,7 +161,7 @@ class Contacts:
             else:
                 keys[address] = contact
         if missing:
-            keys.update(await self._resolve_missing(missing))
+            keys.update(await self._group.submit(_Asked(missing), len(missing)))
         return keys
 
     async def find_text(self, text: str) -> str:
@@ -122,42 +179,34 @@ class Contacts:
 
         Raises StoreUnavailable.
         """
-        async with self._miss:
-            known = await self._load([part for part in (*old, *new) if part])
-            contact, aliases = move(known, old, new)
-            await self._put(aliases)
-            return contact
+        contact: str = await self._group.submit(_Asked((old, new), partial(move, old=old, new=new)))
+        return contact
 
     async def learn(self, contact: str, address: Address) -> None:
         """Meta knows this contact by these addresses too; those that lead elsewhere already are left. Raises
         StoreUnavailable."""
-        parts = [part for part in address if part]
-        if all(part in self._cache for part in parts):
-            return
-        async with self._miss:
-            known = await self._load(parts)
-            await self._put([Alias(part, contact) for part in parts if part not in known])
+        if any(part and part not in self._cache for part in address):
+            rule = partial(attach, contact=contact, address=address)
+            await self._group.submit(_Asked((address,), rule))
 
     def notice(self, batch: Sequence[Event]) -> None:
         """What the log says: an identity changed, maybe in another process; what is in memory may be old."""
         if any(event.type == EventType.CONTACT_CHANGED for event in batch):
             self._cache = {}
 
-    async def _resolve_missing(self, addresses: Sequence[Address]) -> dict[Address, str]:
-        # One at a time, so that two requests that meet a person first do not disagree about the key.
-        async with self._miss:
-            known = await self._load([part for address in addresses for part in address if part])
-            keys: dict[Address, str] = {}
-            fresh: dict[str, Alias] = {}
-            # Who is known by both parts comes first: the others may be known by one of them.
-            for address in sorted(addresses, key=lambda address: not all(address)):
-                keys[address], unknown = place(known, address)
-                fresh.update((alias.alias, alias) for alias in unknown)
-                known.update((alias.alias, alias) for alias in unknown)
-            await self._put(list(fresh.values()))
-            return keys
+    async def flush(self) -> None:
+        """Return once everything that was asked for has been answered."""
+        await self._group.flush()
 
-    async def _load(self, aliases: Sequence[str]) -> dict[str, Alias]:
+    async def _commit(self, batch: Sequence[_Asked]) -> list[Any]:
+        """What each is told, once all that came to be known by it is stored."""
+        parts = {part for asked in batch for address in asked.addresses for part in address if part}
+        known = ChainMap[str, Alias]({}, await self._load(parts))
+        answers = _answer(known, batch)
+        await self._put(list(known.maps[0].values()))
+        return answers
+
+    async def _load(self, aliases: Collection[str]) -> dict[str, Alias]:
         """Those of these that are known. The cache may be emptied at any await: it is read once."""
         known = {alias: self._cache[alias] for alias in aliases if alias in self._cache}
         missing = {alias for alias in aliases if alias not in known}
@@ -176,5 +225,5 @@ class Contacts:
 
     def _keep(self, aliases: Collection[Alias]) -> None:
         if len(self._cache) + len(aliases) > self._cache_size:
-            self._cache.clear()
+            self._cache = {}  # a new one, so that a read under way sees it
         self._cache.update((alias.alias, alias) for alias in aliases)

@@ -96,6 +96,30 @@ async def test_a_store_that_is_away_degrades_it_until_it_is_back(
         assert status["depth"][NUMBER]["queued"] == 0
 
 
+async def test_an_event_that_was_stepped_over_is_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(tmp_path) as gateway:
+        await until_ready(gateway)
+        (consumer,) = [one for one in (await gateway.status())["consumers"] if one["name"] == "tracker"]
+        assert (consumer["fault"], consumer["skipped"], consumer["last_skipped"]) == (None, 0, None)
+        gateway.store.fail("find_by_wamid", ZeroDivisionError("not this one"))
+        status = {"id": "wamid.A", "status": "read", "timestamp": "1700000000", "recipient_id": PHONE}
+        assert (await gateway.webhook(body(entry(message_value(statuses=[status]))))).status == 200
+
+        async def skipped() -> dict[str, Any] | None:
+            told = await gateway.status()
+            return told if any(one["skipped"] for one in told["consumers"]) else None
+
+        told = await eventually(skipped, 20.0)
+        (consumer,) = [one for one in told["consumers"] if one["name"] == "tracker"]
+        assert (consumer["skipped"], consumer["last_skipped"]) == (1, told["store"]["head"])
+        assert (consumer["fault"], consumer["lag"]) == (None, 0)
+        assert told["status"] == "healthy"
+    assert "stepped over the event" in caplog.text
+    caplog.clear()
+
+
 async def test_a_parked_lane_degrades_it_and_says_why(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tornado.ioloop import IOLoop
 
+from store.base import Store
 from store.consumer import Consumer
 from store.errors import StoreUnavailable
 from store.log import Log
@@ -25,6 +26,23 @@ TTL_MS = 60_000
 GUARD_S = 20.0
 
 
+class WatchedLog(Log):
+    """Tells when it is read: a consumer that has moved reads on from there."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self._reading = asyncio.Event()
+
+    async def read(self, after: int, limit: int) -> Sequence[Event]:
+        self._reading.set()
+        self._reading = asyncio.Event()
+        return await super().read(after, limit)
+
+    async def wait_read(self) -> None:
+        """Return when somebody reads next."""
+        await self._reading.wait()
+
+
 class Rig:
     """A store whose clock the test sets, the log over it, and a handler that notes what it gets."""
 
@@ -32,13 +50,15 @@ class Rig:
         self.now_ms = 1_000_000
         self.real = SqliteStore(path, lock_timeout_s=5, now_ms=lambda: self.now_ms)
         self.store = FaultyStore(self.real)
-        self.log = Log(self.store.as_store())
+        self.log = WatchedLog(self.store.as_store())
         self.faults: list[Exception] = []
         """Raised by the handler, one a batch, before it has any effect."""
         self.refused = ""
         """Keys that the handler fails of."""
         self.batches: list[list[str]] = []
         """Keys of each batch that the handler got, those that it failed of too."""
+        self.done: list[str] = []
+        """Keys of those that it handled."""
         self.gate = asyncio.Event()
         self.gate.set()
         self._grown = asyncio.Event()
@@ -65,6 +85,7 @@ class Rig:
             raise ZeroDivisionError("not this one")
         assert cursor == Cursor(NAME, batch[-1].offset)
         await self.store.as_store().save_cursor(cursor, lease)
+        self.done += [event.key for event in batch]
 
     async def handled(self, count: int) -> None:
         """Return once the handler has got so many batches."""
@@ -72,6 +93,12 @@ class Rig:
             while len(self.batches) < count:
                 self._grown.clear()
                 await self._grown.wait()
+
+    async def passed(self, consumer: Consumer, offset: int) -> None:
+        """Return once this consumer has done with every event up to ``offset``."""
+        async with asyncio.timeout(GUARD_S):
+            while consumer.offset < offset:
+                await self.log.wait_read()
 
     def consumer(self, owner: str = "me", *, batch: int = 500, ttl_ms: int = TTL_MS) -> Consumer:
         return Consumer(
@@ -120,10 +147,6 @@ async def stop(task: asyncio.Task[None]) -> None:
     assert task.cancelled()
 
 
-async def passed(consumer: Consumer, offset: int) -> None:
-    await asyncio.wait_for(consumer.wait_past(offset), GUARD_S)
-
-
 @contextmanager
 def running(consumer: Consumer) -> Iterator[asyncio.Task[None]]:
     """The consumer at work; it is cancelled with the test where the test has not stopped it."""
@@ -152,9 +175,9 @@ async def test_it_takes_what_is_there_and_what_comes(rig: Rig) -> None:
     there = await rig.fill("ab")
     consumer = rig.consumer()
     with running(consumer) as task:
-        await passed(consumer, there[-1].offset)
+        await rig.passed(consumer, there[-1].offset)
         came = await rig.fill("c")
-        await passed(consumer, came[-1].offset)
+        await rig.passed(consumer, came[-1].offset)
         assert rig.batches == [["a", "b"], ["c"]]
         assert await rig.real.load_cursor(NAME) == consumer.offset == came[-1].offset
         await stop(task)
@@ -164,7 +187,7 @@ async def test_no_batch_is_larger_than_asked_for(rig: Rig) -> None:
     events = await rig.fill("abcde")
     consumer = rig.consumer(batch=2)
     with running(consumer) as task:
-        await passed(consumer, events[-1].offset)
+        await rig.passed(consumer, events[-1].offset)
         assert rig.batches == [["a", "b"], ["c", "d"], ["e"]]
         await stop(task)
 
@@ -175,7 +198,7 @@ async def test_after_a_restart_it_goes_on_from_its_cursor(rigs: Callable[[], Rig
     events = await before.fill("abc")
     consumer = before.consumer()
     with running(consumer) as task:
-        await passed(consumer, events[-1].offset)
+        await before.passed(consumer, events[-1].offset)
         await stop(task)
     await before.fill("d")
     await before.close()
@@ -184,7 +207,7 @@ async def test_after_a_restart_it_goes_on_from_its_cursor(rigs: Callable[[], Rig
     await after.open()
     consumer = after.consumer("its successor")
     with running(consumer) as task:
-        await passed(consumer, after.log.head)
+        await after.passed(consumer, after.log.head)
         assert after.batches == [["d"]]
         await stop(task)
 
@@ -199,7 +222,7 @@ async def test_what_was_handled_without_a_saved_cursor_is_handled_again(rig: Rig
     rig.store.heal()
     consumer = rig.consumer()
     with running(consumer) as task:
-        await passed(consumer, events[-1].offset)
+        await rig.passed(consumer, events[-1].offset)
         assert rig.batches == [["a", "b"], ["a", "b"]]
         await stop(task)
 
@@ -212,26 +235,149 @@ async def test_a_batch_that_failed_comes_again_by_halves(rig: Rig, caplog: pytes
     rig.faults = [ZeroDivisionError("no"), ZeroDivisionError("still no")]
     consumer = rig.consumer(batch=8)
     with running(consumer) as task:
-        await passed(consumer, events[-1].offset)
+        await rig.passed(consumer, events[-1].offset)
         assert rig.batches == [[*"abcdefgh"], [*"abcd"], [*"ab"], [*"cdef"], [*"gh"]]
         await stop(task)
     assert errors(caplog) == [f"consumer {NAME} failed at an event after offset 0"] * 2
 
 
-async def test_an_event_that_cannot_be_handled_holds_up_itself_alone(
+async def test_an_event_that_cannot_be_handled_is_stepped_over_after_three_tries(
     rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
-    events = await rig.fill("abc")
+    events = await rig.fill("abcd")
     rig.refused = "b"
     consumer = rig.consumer()
     with running(consumer) as task:
-        await rig.handled(5)
-        assert rig.batches[:5] == [[*"abc"], ["a"], [*"bc"], ["b"], ["b"]]
-        assert consumer.offset == events[0].offset
-        rig.refused = ""
-        await passed(consumer, events[-1].offset)
+        await rig.passed(consumer, events[-1].offset)
+        assert rig.batches == [[*"abcd"], [*"ab"], ["a"], [*"bc"], ["b"], ["b"], ["b"], ["c"], ["d"]]
+        assert rig.done == [*"acd"]
+        assert (consumer.skipped, consumer.last_skipped) == (1, events[1].offset)
+        assert consumer.fault == ""
         await stop(task)
-    assert len(errors(caplog)) >= 3
+    told = f"stepped over the event at offset {events[1].offset} (message.received) after 3 tries"
+    (record,) = [record for record in caplog.records if told in record.getMessage()]
+    assert record.getMessage().startswith(f"consumer {NAME} ")
+    assert record.exc_info and isinstance(record.exc_info[1], ZeroDivisionError)
+    assert len(errors(caplog)) == 6
+
+
+async def test_of_several_that_cannot_be_handled_each_has_its_own_tries(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    events = await rig.fill("abcd")
+    rig.refused = "bc"
+    consumer = rig.consumer(batch=1)
+    with running(consumer) as task:
+        await rig.passed(consumer, events[-1].offset)
+        assert rig.batches == [["a"], *[["b"]] * 3, *[["c"]] * 3, ["d"]]
+        assert (consumer.skipped, consumer.last_skipped) == (2, events[2].offset)
+        await stop(task)
+    assert len(errors(caplog)) == 6
+
+
+async def test_the_place_past_an_event_that_was_stepped_over_is_kept(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    events = await rig.fill("a")
+    rig.refused = "a"
+    rig.store.fail("save_cursor")
+    consumer = rig.consumer()
+    with running(consumer) as task:
+        await rig.store.arrived("save_cursor", 2)  # it was not, and is tried again
+        assert (consumer.offset, consumer.skipped) == (0, 0)
+        rig.store.heal()
+        await rig.passed(consumer, events[0].offset)
+        assert await rig.real.load_cursor(NAME) == events[0].offset
+        assert consumer.skipped == 1
+        await stop(task)
+    assert rig.done == []
+    assert len(errors(caplog)) == 3
+
+
+async def test_nothing_is_stepped_over_without_the_lease(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    await rig.fill("a")
+    rig.refused = "a"
+    consumer = rig.consumer()
+    with running(consumer) as task:
+        await rig.handled(2)
+        rig.gate.clear()
+        await rig.handled(3)
+        rig.now_ms += TTL_MS + 1
+        assert await rig.real.acquire_lease(LEASE, "another", TTL_MS) is not None
+        rig.store.calls["acquire_lease"] = 0
+        rig.gate.set()
+        await rig.store.arrived("acquire_lease", 2)
+        assert (consumer.offset, consumer.skipped, consumer.fault) == (0, 0, "")
+        assert await rig.real.load_cursor(NAME) == 0
+        await stop(task)
+    assert len(errors(caplog)) == 2
+
+
+async def test_tries_are_counted_over_a_lease_that_is_taken_anew(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    events = await rig.fill("a")
+    rig.refused = "a"
+    consumer = rig.consumer()
+    with running(consumer) as task:
+        await rig.handled(2)
+        rig.now_ms += TTL_MS + 1  # it ran out
+        await rig.passed(consumer, events[0].offset)
+        assert len(rig.batches) == 3
+        await stop(task)
+    assert len(errors(caplog)) == 3
+
+
+async def test_after_a_restart_the_tries_begin_anew(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    events = await rig.fill("a")
+    rig.refused = "a"
+    with running(rig.consumer()) as task:
+        await rig.handled(2)
+        rig.gate.clear()
+        await rig.handled(3)
+        await stop(task)  # at its third
+    rig.gate.set()
+    consumer = rig.consumer()
+    with running(consumer) as task:
+        await rig.passed(consumer, events[0].offset)
+        assert len(rig.batches) == 6
+        assert consumer.skipped == 1
+        await stop(task)
+    assert len(errors(caplog)) == 5
+
+
+async def test_what_the_store_failed_of_is_no_try(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    events = await rig.fill("a")
+    ours, away = ZeroDivisionError("no"), StoreUnavailable("the store is away")
+    rig.faults = [ours, away, away, away, ours, away]
+    consumer = rig.consumer()
+    with running(consumer) as task:
+        await rig.passed(consumer, events[0].offset)
+        assert rig.done == ["a"]
+        assert (consumer.skipped, consumer.last_skipped) == (0, 0)
+        await stop(task)
+    assert len(errors(caplog)) == 2
+
+
+async def test_a_store_that_goes_away_is_told_in_place_of_an_older_fault(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    await rig.fill("a")
+    rig.faults = [ZeroDivisionError("no"), StoreUnavailable("the store is away")]
+    consumer = rig.consumer()
+    rig.gate.clear()
+    with running(consumer) as task:
+        await rig.handled(1)
+        rig.gate.set()
+        rig.gate = asyncio.Event()
+        await rig.handled(2)
+        assert consumer.fault == "ZeroDivisionError: no"
+        rig.gate.set()
+        rig.gate = asyncio.Event()
+        await rig.handled(3)
+        assert consumer.fault == ""
+        await stop(task)
+    assert len(errors(caplog)) == 1
 
 
 async def test_the_fault_is_told_while_it_lasts(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
@@ -248,7 +394,7 @@ async def test_the_fault_is_told_while_it_lasts(rig: Rig, caplog: pytest.LogCapt
         assert consumer.fault == "ZeroDivisionError: no"
         assert consumer.offset == 0
         rig.gate.set()
-        await passed(consumer, events[-1].offset)
+        await rig.passed(consumer, events[-1].offset)
         assert consumer.fault == ""
         await stop(task)
     assert len(errors(caplog)) == 1
@@ -265,7 +411,7 @@ async def test_a_store_that_is_away_is_waited_for(
         await rig.store.arrived(call, 3)
         assert consumer.offset == 0
         rig.store.heal()
-        await passed(consumer, events[-1].offset)
+        await rig.passed(consumer, events[-1].offset)
         assert await rig.real.load_cursor(NAME) == events[-1].offset
         await stop(task)
     assert set(warnings(caplog)) == {"store away, consumer waits: the store is away"}
@@ -284,7 +430,7 @@ async def test_while_another_holds_the_lease_it_waits(rig: Rig) -> None:
         await rig.store.arrived("acquire_lease", 3)
         assert rig.batches == []
         await rig.real.release_lease(other)
-        await passed(consumer, events[-1].offset)
+        await rig.passed(consumer, events[-1].offset)
         assert rig.batches == [["a"]]
         await stop(task)
 
@@ -293,7 +439,7 @@ async def test_of_two_one_works_and_the_other_takes_over(rig: Rig) -> None:
     first, second = rig.consumer("first"), rig.consumer("second")
     with running(first) as one, running(second) as two:
         events = await rig.fill("a")
-        both = [asyncio.create_task(passed(consumer, events[-1].offset)) for consumer in (first, second)]
+        both = [asyncio.create_task(rig.passed(consumer, events[-1].offset)) for consumer in (first, second)]
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         works, waits = (first, second) if first.offset else (second, first)
         assert waits.offset == 0
@@ -301,7 +447,7 @@ async def test_of_two_one_works_and_the_other_takes_over(rig: Rig) -> None:
         await asyncio.gather(*both)  # by the cursor alone
         assert rig.batches == [["a"]]
         more = await rig.fill("b")
-        await passed(waits, more[-1].offset)
+        await rig.passed(waits, more[-1].offset)
         assert rig.batches == [["a"], ["b"]]
         await stop(two if works is first else one)
 
@@ -324,7 +470,7 @@ async def test_a_lease_lost_at_work_leaves_the_batch_to_its_next_owner(
         assert (consumer.offset, await rig.real.load_cursor(NAME)) == (0, 0)
         assert rig.batches == [["a"]]
         await rig.real.release_lease(other)
-        await passed(consumer, events[-1].offset)
+        await rig.passed(consumer, events[-1].offset)
         assert rig.batches == [["a"], ["a"]]
         await stop(task)
 
@@ -383,41 +529,7 @@ async def test_a_store_that_is_away_does_not_keep_it_from_stopping(rig: Rig) -> 
     events = await rig.fill("a")
     consumer = rig.consumer()
     with running(consumer) as task:
-        await passed(consumer, events[-1].offset)
+        await rig.passed(consumer, events[-1].offset)
         rig.store.fail_all()
         await stop(task)
     assert rig.store.calls["release_lease"] == 1
-
-
-# -- waiting -----------------------------------------------------------------------------------------------
-
-
-async def test_who_waits_is_woken_once_all_of_it_is_handled(rig: Rig) -> None:
-    events = await rig.fill("abc")
-    consumer = rig.consumer(batch=2)
-    rig.gate.clear()
-    with running(consumer) as task:
-        await rig.handled(1)
-        all_of_it = asyncio.create_task(consumer.wait_past(events[2].offset))
-        part_of_it = asyncio.create_task(consumer.wait_past(events[1].offset))
-        rig.gate.set()
-        rig.gate = asyncio.Event()
-        await asyncio.wait_for(part_of_it, GUARD_S)
-        await rig.handled(2)
-        assert not all_of_it.done()
-        rig.gate.set()
-        await asyncio.wait_for(all_of_it, GUARD_S)
-        await stop(task)
-
-
-async def test_who_waits_for_what_was_handled_before_the_start_is_woken(rig: Rig) -> None:
-    events = await rig.fill("a")
-    await rig.real.save_cursor(Cursor(NAME, events[0].offset))
-    consumer = rig.consumer()
-    waiting = asyncio.create_task(consumer.wait_past(events[0].offset))
-    await asyncio.sleep(0)  # it has begun
-    assert not waiting.done()
-    with running(consumer) as task:
-        await asyncio.wait_for(waiting, GUARD_S)
-        assert rig.batches == []
-        await stop(task)

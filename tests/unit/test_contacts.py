@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Coroutine, Iterator, Sequence
 from itertools import permutations
 from pathlib import Path
 from typing import cast
@@ -333,9 +333,54 @@ async def test_requests_that_meet_a_person_at_once_agree_about_the_key(store: Fa
     contacts = Contacts(store.as_store())
     asked = [Address("", U), Address(P, U), Address("", U), Address(P)]
     found = await asyncio.gather(*(contacts.resolve([address]) for address in asked))
-    assert await contacts.resolve(asked) == dict.fromkeys(asked, U)
-    assert [keys[address] for keys, address in zip(found[:3], asked, strict=False)] == [U, U, U]
-    assert store.calls["put_aliases"] == 2
+    assert found == [{address: P} for address in asked]
+    assert await contacts.resolve(asked) == dict.fromkeys(asked, P)
+    assert store.calls["put_aliases"] == 1
+
+
+async def test_requests_that_share_what_one_has_stored_agree_with_it(store: FaultyStore) -> None:
+    contacts = Contacts(store.as_store())
+    store.hold("find_aliases")
+    first = asyncio.create_task(contacts.resolve([Address("", U)]))
+    await store.arrived("find_aliases")
+    asked = [Address(P), Address(P, U)]
+    later = asyncio.gather(*(contacts.resolve([address]) for address in asked))
+    await asyncio.sleep(0)  # they have asked
+    store.heal()
+    assert await first == {Address("", U): U}
+    assert await later == [{address: U} for address in asked]
+
+
+async def test_many_new_contacts_cost_one_read_and_one_write(store: FaultyStore) -> None:
+    contacts = Contacts(store.as_store())
+    people = [Address(str(15550000000 + n), f"US.{n}") for n in range(300)]
+    found = await asyncio.gather(*(contacts.resolve([person]) for person in people))
+    assert found == [{person: person.phone} for person in people]
+    assert (store.calls["find_aliases"], store.calls["put_aliases"]) == (1, 1)
+    assert await Contacts(store.as_store()).resolve(people) == {person: person.phone for person in people}
+
+
+async def test_those_that_come_during_a_write_share_the_next(store: FaultyStore) -> None:
+    contacts = Contacts(store.as_store())
+    people = [Address(str(15550000000 + n)) for n in range(20)]
+    store.hold("put_aliases")
+    first = asyncio.create_task(contacts.resolve(people[:1]))
+    await store.arrived("put_aliases")
+    later = asyncio.gather(*(contacts.resolve([person]) for person in people[1:]))
+    await asyncio.sleep(0)  # they have asked
+    store.heal()
+    assert await first | {key: value for keys in await later for key, value in keys.items()} == {
+        person: person.phone for person in people
+    }
+    assert (store.calls["find_aliases"], store.calls["put_aliases"]) == (2, 2)
+
+
+async def test_callers_that_bring_many_addresses_do_not_share_without_bound(store: FaultyStore) -> None:
+    contacts = Contacts(store.as_store())
+    people = [[Address(str(15550000000 + 500 * n + i)) for i in range(500)] for n in range(5)]
+    found = await asyncio.gather(*(contacts.resolve(some) for some in people))
+    assert found == [{person: person.phone for person in some} for some in people]
+    assert (store.calls["find_aliases"], store.calls["put_aliases"]) == (3, 3)
 
 
 @pytest.mark.parametrize("order", list(permutations([Address(P), Address("", U), Address(P, U)])))
@@ -389,6 +434,53 @@ async def test_a_change_is_kept_and_may_be_repeated(store: FaultyStore) -> None:
     assert await contacts.resolve([Address(Q), Address(P)]) == {Address(Q): P, Address(P): P_NEXT}
 
 
+@pytest.mark.parametrize("first", ["resolve", "change"])
+async def test_a_change_and_who_asks_meanwhile_see_each_other_in_order(
+    store: FaultyStore, first: str
+) -> None:
+    await Contacts(store.as_store()).resolve([Address(P, U)])
+    contacts = Contacts(store.as_store())
+    change = contacts.change(Address(P, U), Address(Q, V))
+    asked = [Address(P), Address(Q)]
+    resolve = contacts.resolve(asked)
+    if first == "change":
+        assert await asyncio.gather(change, resolve) == [P, {Address(P): P_NEXT, Address(Q): P}]
+    else:
+        # The new phone was somebody's own until the change was heard of.
+        assert await asyncio.gather(resolve, change) == [{Address(P): P, Address(Q): Q}, P]
+    after = {Address(P): P_NEXT, Address(Q): P}
+    assert await contacts.resolve(asked) == await Contacts(store.as_store()).resolve(asked) == after
+
+
+@pytest.mark.parametrize("order", list(permutations(["resolve", "change", "learn"])))
+async def test_what_is_asked_at_once_comes_to_what_it_would_one_after_another(
+    tmp_path: Path, order: Sequence[str]
+) -> None:
+    def calls(contacts: Contacts) -> list[Coroutine[None, None, object]]:
+        made: dict[str, Coroutine[None, None, object]] = {
+            "resolve": contacts.resolve([Address(Q), Address("", U), Address(R, W)]),
+            "change": contacts.change(Address(P, U), Address(Q, V)),
+            "learn": contacts.learn(P, Address(R, V)),
+        }
+        return [made[name] for name in order]
+
+    books, answers = [], []
+    for name in ("at once", "one by one"):
+        real = SqliteStore(tmp_path / name)
+        await real.open()
+        try:
+            contacts = Contacts(real)
+            if name == "at once":
+                answers.append(await asyncio.gather(*calls(contacts)))
+            else:
+                answers.append([await call for call in calls(contacts)])
+            books.append(await real.find_aliases([P, Q, R, U, V, W]))
+        finally:
+            await real.close()
+    assert answers[0] == answers[1]
+    assert books[0] == books[1]
+
+
 async def test_a_change_that_names_nobody_stores_nothing(store: FaultyStore) -> None:
     assert await Contacts(store.as_store()).change(Address(), Address()) == ""
     assert store.calls["put_aliases"] == 0
@@ -400,6 +492,66 @@ async def test_what_meta_answers_is_learnt(store: FaultyStore) -> None:
     await contacts.learn(P, Address(Q, U))
     assert await contacts.resolve([Address(Q), Address("", U)]) == {Address(Q): P, Address("", U): P}
     assert await store.as_store().find_aliases([Q, U]) == known(Alias(Q, P), Alias(U, P))
+
+
+@pytest.mark.parametrize(("first", "contact"), [("learn", P), ("resolve", Q)])
+async def test_of_what_meta_answers_and_who_asks_meanwhile_the_first_counts(
+    store: FaultyStore, first: str, contact: str
+) -> None:
+    contacts = Contacts(store.as_store())
+    await contacts.resolve([Address(P)])
+    learn, resolve = contacts.learn(P, Address(Q)), contacts.resolve([Address(Q)])
+    calls = [learn, resolve] if first == "learn" else [resolve, learn]
+    assert {Address(Q): contact} in await asyncio.gather(*calls)
+    assert await store.as_store().find_aliases([Q]) == known(Alias(Q, contact))
+
+
+async def test_many_that_are_learnt_at_once_cost_one_write(store: FaultyStore) -> None:
+    contacts = Contacts(store.as_store())
+    phones = [str(15550000000 + n) for n in range(50)]
+    await asyncio.gather(*(contacts.learn(phone, Address(phone, f"US.{phone}")) for phone in phones))
+    assert (store.calls["find_aliases"], store.calls["put_aliases"]) == (1, 1)
+
+
+async def test_a_fault_of_the_store_reaches_those_that_shared_it_and_none_after(store: FaultyStore) -> None:
+    contacts = Contacts(store.as_store())
+    store.fail("put_aliases")
+    found = await asyncio.gather(
+        contacts.resolve([Address(P)]),
+        contacts.learn(P, Address(Q)),
+        contacts.change(Address(R), Address("", W)),
+        return_exceptions=True,
+    )
+    assert [type(error) for error in found] == [StoreUnavailable] * 3
+    assert [contacts.cached(address) for address in (Address(P), Address(Q), Address("", W))] == [None] * 3
+    store.heal()
+    assert await contacts.resolve([Address(P), Address(Q)]) == {Address(P): P, Address(Q): Q}
+
+
+async def test_a_store_that_hangs_is_not_waited_for(store: FaultyStore) -> None:
+    contacts = Contacts(store.as_store())
+    store.hold("find_aliases")
+    found = await asyncio.gather(
+        contacts.resolve([Address(P)]), contacts.learn(P, Address(Q)), return_exceptions=True
+    )
+    assert [type(error) for error in found] == [StoreUnavailable] * 2
+    store.heal()
+    assert await contacts.resolve([Address(P)]) == {Address(P): P}
+
+
+async def test_who_stops_to_wait_leaves_nothing_under_way(store: FaultyStore) -> None:
+    contacts = Contacts(store.as_store())
+    store.hold("put_aliases")
+    asking = asyncio.create_task(contacts.resolve([Address(P)]))
+    await store.arrived("put_aliases")
+    asking.cancel()
+    await asyncio.wait({asking})
+    flushed = asyncio.create_task(contacts.flush())
+    await asyncio.sleep(0)  # it has begun
+    assert not flushed.done()
+    store.heal()
+    await asyncio.wait_for(flushed, 20)
+    assert contacts.cached(Address(P)) == P
 
 
 async def test_what_leads_elsewhere_is_not_learnt(store: FaultyStore) -> None:
@@ -476,6 +628,19 @@ async def test_an_answer_older_than_a_change_is_not_remembered(store: FaultyStor
     assert await contacts.find_text(P) == P_NEXT
 
 
+async def test_an_answer_older_than_a_memory_that_was_full_is_not_remembered(store: FaultyStore) -> None:
+    await Contacts(store.as_store()).resolve([Address(P)])
+    slow = _SlowReads(store.as_store())
+    contacts = Contacts(cast(Store, slow), cache_size=2)
+    asking = asyncio.create_task(contacts.find_text(P))
+    await slow.read.wait()
+    await contacts.change(Address(P), Address(R))
+    await contacts.resolve([Address(Q)])  # takes the place of what was known
+    slow.arrive.set()
+    assert await asking == P
+    assert await contacts.find_text(P) == P_NEXT
+
+
 async def test_an_answer_older_than_what_was_learnt_meanwhile_is_not_remembered(store: FaultyStore) -> None:
     await Contacts(store.as_store()).resolve([Address(P)])
     slow = _SlowReads(store.as_store())
@@ -486,3 +651,27 @@ async def test_an_answer_older_than_what_was_learnt_meanwhile_is_not_remembered(
     slow.arrive.set()
     assert await asking == P
     assert contacts.cached(Address(P, U)) == P
+
+
+class _BreaksOnce(_SlowReads):
+    """A store whose first answer does not arrive."""
+
+    async def find_aliases(self, aliases: Collection[str]) -> dict[str, Alias]:
+        first = not self.read.is_set()
+        found = await super().find_aliases(aliases)
+        if first:
+            raise StoreUnavailable("the store is away, says the test")
+        return found
+
+
+async def test_a_fault_does_not_reach_those_that_come_during_it(store: FaultyStore) -> None:
+    breaks = _BreaksOnce(store.as_store())
+    contacts = Contacts(cast(Store, breaks))
+    hit = asyncio.create_task(contacts.resolve([Address(P)]))
+    await breaks.read.wait()
+    after = asyncio.create_task(contacts.resolve([Address(Q)]))
+    await asyncio.sleep(0)  # it has asked
+    breaks.arrive.set()
+    with pytest.raises(StoreUnavailable):
+        await hit
+    assert await after == {Address(Q): Q}
