@@ -9,8 +9,9 @@
 ========================= =============================================================================
 
 Owns the schema: indexes, version, epoch. Only these files know motor and pymongo. Needs neither transactions
-nor change streams, so a single server, and others that speak MongoDB's protocol, will do; writes ask for a
-majority and the journal, reads for what a majority has.
+nor change streams, so a single server will do, and others that speak MongoDB's protocol if they have partial
+indexes, unique indexes over fields of arrays, updates by pipeline, and updates that are atomic with their
+filter. Writes ask for a majority and the journal, reads for what a majority has.
 """
 
 from __future__ import annotations
@@ -51,8 +52,13 @@ __all__ = ["MongoStore"]
 _VERSION = 1
 _QUEUED = {"state": State.QUEUED.value}
 
+_KEYS = [IndexModel([("events.k", 1)], name="key", unique=True)]
+_PROBES = "probes"
+"""Has the index of the log, and holds two documents for a moment."""
+
 _INDEXES: Mapping[str, Sequence[IndexModel]] = {
-    EVENTS: [IndexModel([("events.k", 1)], name="key", unique=True)],
+    EVENTS: _KEYS,
+    _PROBES: _KEYS,
     TASKS: [IndexModel([("created_at", 1)], name="unready", partialFilterExpression={"ready": False})],
     ROWS: [
         # With the task at the end, so that rows of a task that is not ready are passed over unread.
@@ -151,6 +157,23 @@ class MongoStore:
         self._epoch = meta["epoch"]
         await self._db.insert_new("counters", [{"_id": "seq", "value": 0}])
         await asyncio.gather(*(self._build_indexes(name) for name in _INDEXES))
+        await self._prove_unique_keys()
+
+    async def _prove_unique_keys(self) -> None:
+        """Some servers take a unique index over fields of arrays and do not keep it: the log would take every
+        event of Meta's as often as it comes. Raises StoreError."""
+        probe = uuid.uuid4().hex
+        first = {"_id": f"{probe}-1", "events": [{"k": f"{probe}-a"}, {"k": f"{probe}-b"}]}
+        second = {"_id": f"{probe}-2", "events": [{"k": f"{probe}-c"}, {"k": f"{probe}-b"}]}
+        await self._db.insert_new(_PROBES, [first])
+        refused = await self._db.insert_new(_PROBES, [second])
+        where = {"_id": {"$in": [first["_id"], second["_id"]]}}
+        await self._db.call(lambda: self._db[_PROBES].delete_many(where))
+        if not refused:
+            raise StoreError(
+                "the database in STORE_URL does not keep unique indexes over fields of arrays, without which"
+                " no event is known to be new: use MongoDB 4.4 or later"
+            )
 
     async def _build_indexes(self, name: str) -> None:
         await self._db.build(lambda: self._db[name].create_indexes(list(_INDEXES[name])))

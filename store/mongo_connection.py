@@ -56,6 +56,8 @@ Collection = AsyncIOMotorCollection[Document]
 DUPLICATE_KEY = 11000
 DEFAULT_DATABASE = "whatsapp_gateway"
 
+_UNKNOWN_TO_IT = frozenset({59, 115, 238})
+"""CommandNotFound, CommandNotSupported, NotImplemented: what will not be there at the next try either."""
 _CALL_S = 1.4
 _ANSWER_S = 1.8
 _LONGEST_S = 20.0
@@ -137,6 +139,11 @@ class Connection:
         try:
             return task.result()
         except (PyMongoError, TimeoutError) as error:
+            if isinstance(error, OperationFailure) and error.code in _UNKNOWN_TO_IT:
+                raise StoreError(
+                    f"the database in STORE_URL lacks what the gateway needs, use MongoDB 4.4 or later:"
+                    f" {_first_line(error)}"
+                ) from error
             raise StoreUnavailable(f"the database is away or refused: {_first_line(error)}") from error
 
     async def build(self, work: Callable[[], Awaitable[T]]) -> T:

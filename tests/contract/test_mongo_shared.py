@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pymongo import MongoClient
+from pymongo import IndexModel, MongoClient
 from tornado.ioloop import IOLoop
 
-from store.errors import LeaseLost, StoreError
+from store import mongo
+from store.errors import LeaseLost, StoreError, StoreUnavailable
 from store.mongo import MongoStore
 from store.records import Alias, Change, Cursor, Lease, LogBounds
 from store.states import State
@@ -272,3 +273,27 @@ async def test_a_server_without_majority_reads_will_do(tmp_path: Path) -> None:
     finally:
         await store.close()
         server.kill()
+
+
+# -- servers that will not do --------------------------------------------------------------------------
+
+
+async def test_a_server_that_keeps_no_unique_keys_in_arrays_is_refused(
+    mongo_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(mongo._INDEXES, mongo._PROBES, [IndexModel([("events.k", 1)], name="key")])
+    store = MongoStore(mongo_url)
+    with pytest.raises(StoreError, match="unique indexes") as refusal:
+        await store.open()
+    assert not isinstance(refusal.value, StoreUnavailable)
+
+
+async def test_a_server_that_lacks_a_command_is_not_taken_for_one_that_is_away(pair: Pair) -> None:
+    shared = pair[0]
+
+    async def unknown_command() -> None:
+        await shared._db["meta"].database.command("noSuchCommand")
+
+    with pytest.raises(StoreError, match=r"MongoDB 4\.4") as refusal:
+        await shared._db.call(unknown_command)
+    assert not isinstance(refusal.value, StoreUnavailable)
