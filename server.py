@@ -36,9 +36,10 @@ from hub.hub import Hub
 from hub.watch import WatchRefused, watch
 from store.base import Store
 from store.consumer import Consumer
-from store.errors import GatewayError, StoreBusy
+from store.errors import GatewayError, StoreBusy, StoreUnavailable
 from store.log import Log
 from store.monitor import StoreMonitor
+from store.states import State
 from whatsapp.autoreply import AutoReply, Rule
 from whatsapp.clock import Clock
 from whatsapp.contacts import Contacts
@@ -59,6 +60,7 @@ __version__ = "0.1.0"
 
 _log = logging.getLogger("gateway")
 
+_STORE_RETRY_S = 1.0
 _LINGER_S = 0.05
 """For what was answered to the last moment to leave before its connection is closed."""
 
@@ -100,7 +102,7 @@ class Gateway:
         settings = self._settings
         sockets = self._bind()
         self._parts.push_async_callback(self._store.close)
-        await self._store.open()
+        await self._open_store()
         self._log = Log(self._store)
         await self._log.start()
         self._hub = Hub(
@@ -137,6 +139,19 @@ class Gateway:
         self._lanes_task = self._start_task("lanes", self._lanes.run())
         self._accept(sockets)
 
+    async def _open_store(self) -> None:
+        """After a reboot a database may come up later than the gateway; a file is there, or will not be."""
+        in_a_file = config.sqlite_path(self._settings.store_url) is not None
+        give_up_at = time.monotonic() + (0.0 if in_a_file else self._settings.store.wait_s)
+        while True:
+            try:
+                return await self._store.open()
+            except StoreUnavailable as error:
+                if time.monotonic() >= give_up_at:
+                    raise
+                _log.warning("waiting for the store: %s", error.message)
+                await asyncio.sleep(_STORE_RETRY_S)
+
     async def wait(self) -> None:
         """Return never; raise what a background task died of."""
         assert self._failed is not None
@@ -144,6 +159,7 @@ class Gateway:
 
     async def stop(self) -> None:
         """Drain, then close everything in the reverse order. What was accepted and not sent stays queued."""
+        _log.info("stopping")
         self._outbox.drain()
         self._receiver.drain()
         self._lanes.drain()
@@ -153,7 +169,16 @@ class Gateway:
         self._outbox.close()
         self._hub.close_all()
         await self._cancel_tasks()
+        await self._tell_queued()
         await self._parts.aclose()
+
+    async def _tell_queued(self) -> None:
+        try:
+            queued = (await self._store.depth(self._number))[State.QUEUED]
+        except StoreUnavailable:
+            return
+        if queued:
+            _log.info("%d messages stay queued, the next start sends them", queued)
 
     # -- parts -----------------------------------------------------------------------------------------
 

@@ -63,6 +63,7 @@ class Secret(str):
 
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Wait = Annotated[float, Meta(ge=0, le=86_400)]
 Rate = Annotated[float, Meta(gt=0, le=1_000_000)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 
@@ -103,6 +104,8 @@ class StoreSettings(_Section, frozen=True):
     """Where everything durable is."""
 
     url: Secret = Secret("sqlite:///data/gateway.db")
+    wait_s: Wait = 30.0
+    """For a MongoDB that is away when the gateway starts."""
 
 
 class LaneSettings(_Section, frozen=True):

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 from store.base import Store
-from store.errors import LeaseLost, StoreError
+from store.errors import LeaseLost, StoreError, StoreUnavailable
 from store.log import Log
 from store.records import Cursor, Event, Lease
 
@@ -75,7 +75,7 @@ class Consumer:
             except LeaseLost:
                 self.fault = ""
                 _log.warning("lease lost, another process goes on", extra={"consumer": self.name})
-            except StoreError as error:
+            except StoreUnavailable as error:
                 self.fault = ""
                 _log.warning("store away, consumer waits: %s", error.message, extra={"consumer": self.name})
             except Exception as error:  # noqa: BLE001 - see below
@@ -120,7 +120,7 @@ class Consumer:
             await self._handle(batch, Cursor(self.name, batch[-1].offset), lease)
         except Exception as error:
             self._size = max(1, len(batch) // 2)
-            if len(batch) > 1 or isinstance(error, StoreError) or self._try_of(batch[0].offset) < _TRIES:
+            if len(batch) > 1 or _is_no_try(error) or self._try_of(batch[0].offset) < _TRIES:
                 raise
             await self._step_over(batch[0], lease, error)
         else:
@@ -154,3 +154,8 @@ class Consumer:
                 await self._log.wait(self.offset)
         except TimeoutError:
             pass
+
+
+def _is_no_try(error: Exception) -> bool:
+    """Whether this says nothing of the event: the store is away, or the lease is another's."""
+    return isinstance(error, StoreUnavailable | LeaseLost)

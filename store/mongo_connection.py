@@ -81,6 +81,8 @@ class Connection:
 
         Reads ask for what a majority has, unless the server cannot say that; a single one may not.
         """
+        # Those of a client that was closed since an earlier try.
+        self._collections.clear()
         try:
             # A failed write is reported, never repeated behind our back: a repeated insert would meet its own
             # keys in the log and take its events for another's.

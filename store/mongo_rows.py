@@ -206,6 +206,7 @@ class Rows:
     async def _commit(self, works: Sequence[_Work]) -> list[list[bool] | Exception]:
         results: list[list[bool] | Exception | None] = [None] * len(works)
         terms = await self._coordination.terms(work.lease.name for work in works if work.lease)
+        self._group.gets_on()
         for place, work in enumerate(works):
             if work.lease and terms.get(work.lease.name) != work.lease.term:
                 results[place] = lost(work.lease)
@@ -227,6 +228,7 @@ class Rows:
         rows = await self._standing(
             {move.row_id for work in works for move in work.moves if move.change and move.change.event}
         )
+        self._group.gets_on()
 
         async def append(place: int, events: Sequence[NewEvent]) -> None:
             try:
@@ -421,6 +423,8 @@ def _guards(change: Change) -> Document | None:
         guards["attempt"] = change.attempt
     if change.term:
         guards["term"] = change.term
+    elif change.before_term:
+        guards["term"] = {"$lt": change.before_term}
     return guards
 
 

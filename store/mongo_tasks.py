@@ -78,7 +78,7 @@ class Tasks:
         self, task: NewTask, rows: Sequence[NewRow], events: Sequence[NewEvent], ready: bool
     ) -> bool:
         """Store a task; False where its id is known."""
-        return await self._group.submit(_Creation(task, rows, events, ready), 1 + len(rows))
+        return await self._group.submit(_Creation(task, rows, events, ready), 1 + len(rows) + len(events))
 
     async def add_rows(self, task_id: str, rows: Sequence[NewRow]) -> None:
         """Add rows to a task that is not ready, none if it is. StoreError where there is no such task."""

@@ -234,6 +234,8 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     """Guard: only if this is the row's attempt; 0: any."""
     term: int = 0
     """Guard: only if the row was marked under this term of its lane's lease; 0: any."""
+    before_term: int = 0
+    """Guard: only if the row was marked under an older term than this; 0: any."""
     only_from: tuple[State, ...] = ()
     """Guard, beside the table of moves: only from these states; empty: any that the table allows."""
     wamid: str = ""
@@ -257,4 +259,5 @@ class Change(msgspec.Struct, frozen=True, gc=False):
             and (not self.only_from or state in self.only_from)
             and self.attempt in (0, attempt)
             and self.term in (0, term)
+            and (not self.before_term or term < self.before_term)
         )

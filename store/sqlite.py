@@ -140,14 +140,16 @@ class SqliteStore:
         return await self._read(Reads.find_aliases, aliases)
 
     async def put_aliases(self, aliases: Sequence[Alias]) -> None:
-        await self._write(lambda writes: writes.put_aliases(aliases))
+        await self._write(lambda writes: writes.put_aliases(aliases), len(aliases))
 
     # -- outbox ----------------------------------------------------------------------------------------
 
     async def create_task(
         self, task: NewTask, rows: Sequence[NewRow], events: Sequence[NewEvent] = (), *, ready: bool = True
     ) -> bool:
-        return await self._write(lambda writes: writes.create_task(task, rows, events, ready), 1 + len(rows))
+        return await self._write(
+            lambda writes: writes.create_task(task, rows, events, ready), 1 + len(rows) + len(events)
+        )
 
     async def add_rows(self, task_id: str, rows: Sequence[NewRow]) -> None:
         await self._write(lambda writes: writes.add_rows(task_id, rows), len(rows))
@@ -283,6 +285,8 @@ class SqliteStore:
         return reads
 
     def _open_writer(self) -> None:
+        # Customers' messages are in it. SQLite gives the files beside it the same rights.
+        os.close(os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
         connection = self._connect()
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
@@ -315,7 +319,7 @@ class SqliteStore:
         return connection
 
     async def _take_lock(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock_file = os.open(f"{self._path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         deadline = time.monotonic() + self._lock_timeout_s
         waits = False

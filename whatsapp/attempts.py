@@ -30,7 +30,7 @@ from whatsapp.outcome import (
     Taken,
     doubled,
     expired,
-    lost_in_crash,
+    lost,
     not_sent,
     read_answer,
     refused,
@@ -56,6 +56,10 @@ class HeldLease:
         self.lease = lease
         self.trusted_until = trusted_until
         self.lost = False
+
+    def trusted(self, now: float) -> bool:
+        """Whether a call may begin now."""
+        return now < self.trusted_until
 
     def lose(self) -> None:
         """Another owner has it: no call may begin any more. Those under way end as they end."""
@@ -110,18 +114,18 @@ class Attempts:
         self._tasks = tasks
         self._wake = wake
 
-    def send(self, row: Row, held: HeldLease) -> None:
-        """Start the call for a row that is claimed: its attempt is the one to be made."""
-        self._start(row, self._attempt(row, held))
+    def send(self, row: Row, held: HeldLease, term: int) -> None:
+        """Start the call for a row that is claimed under this term: its attempt is the one to be made."""
+        self._start(row, self._attempt(row, held, term))
 
-    def give_back(self, row: Row, held: HeldLease) -> None:
+    def give_back(self, row: Row, term: int) -> None:
         """Put a row back whose claim may have been stored, and for which no call was made."""
-        self._start(row, self._settle(row, self._back(row, held, "the store was away")))
+        self._start(row, self._settle(row, self._back(row, term, "the store was away")))
 
-    def lost(self, row: Row) -> None:
-        """Settle a row that stands in ``sending`` and has no call: its claim was stored after it was given
-        up."""
-        self._start(row, self._settle(row, lost_in_crash(row, self._clock.now_ms())))
+    def lost(self, row: Row, term: int) -> None:
+        """Settle a row that stands in ``sending`` under this term at most, and has no call."""
+        why = "its claim was stored after it had been given up"
+        self._start(row, self._settle(row, lost(row, why, term + 1, self._clock.now_ms())))
 
     def expire(self, row: Row) -> None:
         """End a row whose time has passed before it left."""
@@ -129,29 +133,29 @@ class Attempts:
 
     # -- a call ----------------------------------------------------------------------------------------
 
-    async def _attempt(self, row: Row, held: HeldLease) -> None:
+    async def _attempt(self, row: Row, held: HeldLease, term: int) -> None:
         # The last look before the call: the claim may have taken longer than the lease lasts.
-        if self._clock.monotonic() >= held.trusted_until:
-            await self._settle(row, self._back(row, held, "the lane's lease was not renewed in time"))
+        if not held.trusted(self._clock.monotonic()):
+            await self._settle(row, self._back(row, term, "the lane's lease was not renewed in time"))
             return
         try:
             answer = await self._graph.send(row.lane, row.payload, f"{row.id}.{row.attempt}")
             result = read_answer(answer, self._clock.now_ms())
         except NotSent as failure:
             delay_s = self._brakes.unreachable(failure.message)
-            await self._settle(row, self._back(row, held, failure.message, delay_s))
+            await self._settle(row, self._back(row, term, failure.message, delay_s))
             return
         except NoAnswer:
-            await self._settle(row, self._refusal(row, held, *unanswered()))
+            await self._settle(row, self._refusal(row, term, *unanswered()))
             return
         if isinstance(result, Taken):
             await self._accepted(row, result, answer.body)
         else:
             verdict = self._brakes.react(row, classify(result))
-            await self._settle(row, self._refusal(row, held, result, verdict))
+            await self._settle(row, self._refusal(row, term, result, verdict))
 
     async def _accepted(self, row: Row, result: Taken, body: bytes) -> None:
-        self._brakes.accepted()
+        self._brakes.accepted(row)
         self._pairs.accepted(row.contact)
         await self._settle(row, *taken(row, result.wamid, body, self._clock.now_ms()))
         reached = result.contacts[0] if result.contacts else None
@@ -160,17 +164,15 @@ class Attempts:
         if row.doubt:
             await self._tell_double(row)
 
-    def _refusal(self, row: Row, held: HeldLease, error: GraphError, verdict: Verdict) -> Change:
+    def _refusal(self, row: Row, term: int, error: GraphError, verdict: Verdict) -> Change:
         least_s = 0.0
         if verdict.scope is Scope.PAIR:
             now = self._clock.monotonic()
             least_s = self._pairs.refused(row.contact, now) - now
-        return refused(
-            row, held.lease.term, error, verdict, self._policy, self._random, self._clock.now_ms(), least_s
-        )
+        return refused(row, term, error, verdict, self._policy, self._random, self._clock.now_ms(), least_s)
 
-    def _back(self, row: Row, held: HeldLease, why: str, delay_s: float = 0.0) -> Change:
-        return not_sent(row, held.lease.term, why, self._clock.now_ms(), delay_s)
+    def _back(self, row: Row, term: int, why: str, delay_s: float = 0.0) -> Change:
+        return not_sent(row, term, why, self._clock.now_ms(), delay_s)
 
     # -- its outcome -----------------------------------------------------------------------------------
 

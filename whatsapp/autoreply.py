@@ -17,7 +17,7 @@ from functools import lru_cache
 import msgspec
 
 from store.base import Store
-from store.errors import StoreError
+from store.errors import StoreUnavailable
 from store.records import Cursor, Event, Lease
 from whatsapp.compose import text_message
 from whatsapp.events import EventType
@@ -46,6 +46,8 @@ class _Message(msgspec.Struct):
     from_user_id: str = ""
     id: str = ""
     group_id: str = ""
+    timestamp: object = None
+    """Seconds since 1970, as text."""
 
 
 class _Metadata(msgspec.Struct):
@@ -122,11 +124,11 @@ class AutoReply:
         await self._store.save_cursor(cursor, lease)
 
     async def _consider(self, event: Event) -> None:
-        if self._now_ms() - event.at > self._max_age_ms:
-            return
         try:
             data = msgspec.json.decode(event.body, type=_Body).data
         except msgspec.MsgspecError:
+            return
+        if self._now_ms() - min(event.at, _written_at(data.message, event.at)) > self._max_age_ms:
             return
         address = _sender(data)
         rule = match(self._rules, data.text) if address and data.text else None
@@ -149,7 +151,14 @@ class AutoReply:
             )
         except Draining as error:
             # The cursor stays before this event, so the next start answers it.
-            raise StoreError("the gateway is stopping") from error
+            raise StoreUnavailable("the gateway is stopping") from error
+
+
+def _written_at(message: _Message, otherwise: int) -> int:
+    """When the customer wrote, which may be days before it came in: Meta repeats for seven (CLOUD_API_2026.md
+    7)."""
+    text = str(message.timestamp)
+    return int(text) * 1000 if text.isascii() and text.isdigit() and len(text) <= 12 else otherwise
 
 
 def _sender(data: _Data) -> Address:

@@ -26,6 +26,10 @@ __all__ = ["Brakes"]
 
 _log = logging.getLogger(__name__)
 
+_PATIENCE = 20
+"""How often a message is refused for the number's rate, while others to whom it was not are taken, before its
+attempts count like any other's."""
+_MOST_THROTTLED = 10_000
 _RECONNECT_S = (0.5, 30.0)
 _PROBE_MOST_S = 300.0
 
@@ -51,6 +55,9 @@ class Brakes:
         self._parked = ""
         self._refused_rows: set[str] = set()  # sent back by a refusal that parked the lane
         self._probed = False
+        self._taken = 0
+        # row -> refusals, and how many messages had been taken at the last of them
+        self._throttled: dict[str, tuple[int, int]] = {}
         self._unreachable = 0
         self._trouble = ""
         self._broadcast_until = 0.0
@@ -61,8 +68,10 @@ class Brakes:
         """The lowest priority that may leave now."""
         return PRIORITIES[0] if self._monotonic() < self._broadcast_until else PRIORITIES[-1]
 
-    def accepted(self) -> None:
+    def accepted(self, row: Row) -> None:
         """Meta took a message: whatever was wrong with the number is over."""
+        self._taken += 1
+        self._throttled.pop(row.id, None)
         if self._unreachable:
             _log.warning("lane %s goes on: the Graph API answers", self._phone_number_id)
         self._unreachable = 0
@@ -96,6 +105,8 @@ class Brakes:
             self.pause(verdict.delay_s)
         elif verdict.scope is Scope.BROADCAST:
             self._broadcast_until = max(self._broadcast_until, now + verdict.delay_s)
+        if verdict.outcome is Outcome.RETRY and not verdict.burn:
+            return self._bounded(row, verdict)
         if verdict.outcome is not Outcome.PARK:
             return verdict
         if self._probed and row.id in self._refused_rows:
@@ -104,6 +115,17 @@ class Brakes:
         self._refused_rows.add(row.id)
         self._park(verdict.operator)
         return verdict
+
+    def _bounded(self, row: Row, verdict: Verdict) -> Verdict:
+        """A message that Meta's limits refuse again and again, while they let others pass, is given up in the
+        end."""
+        refusals, taken = self._throttled.get(row.id, (0, -1))
+        if taken != self._taken:
+            refusals += 1
+        if len(self._throttled) >= _MOST_THROTTLED:
+            self._throttled.clear()
+        self._throttled[row.id] = (refusals, self._taken)
+        return msgspec.structs.replace(verdict, burn=True) if refusals > _PATIENCE else verdict
 
     async def probe_when_parked(self, resumed: Callable[[], None]) -> None:
         """Ask Meta, while the number is parked, whether it works again; tell ``resumed`` when it does. Until

@@ -114,6 +114,7 @@ class Lane:
                 await self._work(held)
                 for task in beside:
                     task.cancel()
+                await self._wind_down()
         finally:
             unsubscribe()
 
@@ -143,7 +144,7 @@ class Lane:
     async def _take_over(self, held: HeldLease) -> None:
         while not self._stops(held):
             try:
-                await self._recovery.take_over()
+                await self._recovery.take_over(held.lease.term, lambda: self._stops(held))
             except StoreError as error:
                 _log.warning("store away, lane waits: %s", error.message)
                 await asyncio.sleep(_STORE_AWAY_S)
@@ -151,11 +152,12 @@ class Lane:
                 return
 
     async def _work(self, held: HeldLease) -> None:
-        while not (self._stops(held) and not self._attempts.in_flight):
+        while not self._stops(held):
             self._woken.clear()
             released: list[Row] = []
             try:
-                if not self._stops(held):
+                # Under a lease that is not trusted, what is read may be another's by now.
+                if held.trusted(self._clock.monotonic()):
                     released = await self._go_on(held)
             except LeaseLost:
                 held.lose()
@@ -167,26 +169,29 @@ class Lane:
 
     async def _go_on(self, held: HeldLease) -> list[Row]:
         """One turn: read, then start what may leave; what was started."""
-        await self._poll()
+        await self._poll(held)
         await self._reader.refill()
-        # Claims that the last look before the call would only give back are not made.
-        if self._clock.monotonic() >= held.trusted_until:
-            return []
-        released = self._release()
+        released = self._release() if held.trusted(self._clock.monotonic()) else []
         if released:
             await self._claim(released, held)
         return released
 
+    async def _wind_down(self) -> None:
+        """Return once what is in flight has been settled."""
+        while self._attempts.in_flight:
+            self._woken.clear()
+            await self._woken.wait()
+
     def _stops(self, held: HeldLease) -> bool:
         return self._draining or held.lost
 
-    async def _poll(self) -> None:
+    async def _poll(self, held: HeldLease) -> None:
         now = self._clock.monotonic()
         if now >= self._tidy_at:
             self._tidy_at = now + _TIDY_S
             self._pairs.forget_idle(now)
             self._reader.look_again()
-            await self._recovery.look()
+            await self._recovery.look(held.lease.term)
         if now >= self._poll_at:
             self._poll_at = now + _POLL_S
             self._reader.look_on()
@@ -213,19 +218,20 @@ class Lane:
 
     async def _claim(self, rows: Sequence[Row], held: HeldLease) -> None:
         """Claim these rows durably, then start a call for each that is ours."""
+        lease = held.lease
         try:
-            moved = await self._store.mark_sending(held.lease, rows)
+            moved = await self._store.mark_sending(lease, rows)
         except LeaseLost:
             self._drop(rows)
             raise
         except StoreError:
             # It may have been applied: none of these may stay behind in "sending".
             for row in rows:
-                self._attempts.give_back(_claimed(row), held)
+                self._attempts.give_back(_claimed(row), lease.term)
             raise
         for row in rows:
             if row.id in moved:
-                self._attempts.send(_claimed(row), held)
+                self._attempts.send(_claimed(row), held, lease.term)
         self._drop([row for row in rows if row.id not in moved])
 
     def _drop(self, rows: Sequence[Row]) -> None:
@@ -234,14 +240,16 @@ class Lane:
 
     async def _rest(self, held: HeldLease) -> None:
         """Sleep until woken, or until something may have become possible."""
-        if self._stops(held):
-            await self._woken.wait()
-            return
         now = self._clock.monotonic()
-        until = self._poll_at
+        trusted = held.trusted(now)
+        if trusted and self._reader.behind:
+            await asyncio.sleep(0)
+            return
+        until = self._poll_at if trusted else now + _POLL_S
         pace = self._pacer.next_at(now)
         # While nothing may leave anyway, a row whose time has come would only keep us from sleeping.
-        if self._attempts.in_flight < self._concurrency and self._pacer.allowance(now) > 0:
+        may = self._attempts.in_flight < self._concurrency and self._pacer.allowance(now) > 0
+        if trusted and may:
             until = min(until, self._queue.next_at())
         if pace > now:
             until = min(until, pace)

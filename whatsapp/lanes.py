@@ -13,6 +13,7 @@ from typing import Any
 
 from store.base import Store
 from store.errors import StoreError
+from store.records import Lease
 from whatsapp.attempts import HeldLease
 from whatsapp.lane import Lane
 
@@ -97,18 +98,18 @@ class Lanes:
                 renewal = tasks.create_task(self._renew(lane, held), name=f"renew-{number}")
                 await lane.run(held)
                 renewal.cancel()
-            await self._give_back(held)
         finally:
             del self._running[number]
-
-    async def _give_back(self, held: HeldLease) -> None:
         if held.lost:
-            _log.warning("%s goes on in another process", held.lease.name)
-            return
+            _log.warning("the lane %s was lost to another process", number)
+        else:
+            await self._give_back(held.lease)
+
+    async def _give_back(self, lease: Lease) -> None:
         try:
-            await self._store.release_lease(held.lease)
+            await self._store.release_lease(lease)
         except StoreError as error:
-            _log.warning("%s was not given back, it runs out by itself: %s", held.lease.name, error.message)
+            _log.warning("%s was not given back, it runs out by itself: %s", lease.name, error.message)
 
     async def _renew(self, lane: Lane, held: HeldLease) -> None:
         """Extend the lease in time, until another owner has it; the lane then ends by itself."""
@@ -121,11 +122,19 @@ class Lanes:
                 # The lane stops to send by itself once its trust has run out.
                 _log.warning("a lease could not be renewed: %s", error.message)
                 continue
-            if lease is None or lease.term != held.lease.term:
-                held.lose()
+            if lease is None or lease.term > held.lease.term + 1:
+                await self._lose(held, lease)
                 lane.wake()
                 return
+            # With the next term it had run out, and nobody else has had it since: we go on.
+            held.lease = lease
             held.trusted_until = self._trusted_until(asked)
+
+    async def _lose(self, held: HeldLease, lease: Lease | None) -> None:
+        """``lease``: where another owner had it, and gave it back so soon that it is ours again."""
+        held.lose()
+        if lease is not None:
+            await self._give_back(lease)
 
     def _trusted_until(self, asked: float) -> float:
         return asked + self._ttl_s - min(_MARGIN_S, self._ttl_s / 3)

@@ -24,7 +24,7 @@ __all__ = [
     "Taken",
     "doubled",
     "expired",
-    "lost_in_crash",
+    "lost",
     "not_sent",
     "outcome_data",
     "proved",
@@ -126,11 +126,21 @@ def not_sent(row: Row, term: int, why: str, now: int, delay_s: float) -> Change:
     return Change(row.id, State.QUEUED, now, due=due, event=event, **_guards(row, term))
 
 
-def lost_in_crash(row: Row, now: int) -> Change:
-    """Found in ``sending`` under a new lease: its sender is gone, nobody knows what became of the call."""
-    error = {"name": "interrupted", "title": "the sending process ended during the call"}
+def lost(row: Row, why: str, before_term: int, now: int) -> Change:
+    """It stands in ``sending`` and has no call: nobody knows what became of one. Stopped where a newer owner
+    of the lane, with a term from ``before_term`` on, has marked it."""
+    error = {"name": "interrupted", "title": why}
     event = _event(EventType.MESSAGE_UNKNOWN, _key(row, "unknown"), row, now, outcome_data(row, error=error))
-    return Change(row.id, State.UNKNOWN, now, doubt=True, event=event, **_guards(row))
+    return Change(
+        row.id,
+        State.UNKNOWN,
+        now,
+        attempt=row.attempt,
+        before_term=before_term,
+        only_from=(State.SENDING,),
+        doubt=True,
+        event=event,
+    )
 
 
 def resolve_unknown(row: Row, resend: bool, policy: RetryPolicy, now: int) -> Change:
@@ -184,7 +194,7 @@ def _error_object(error: GraphError, verdict: Verdict) -> dict[str, Any]:
     return {**meta_object(error), "name": verdict.name, "advice": verdict.operator}
 
 
-def _guards(row: Row, term: int = 0) -> dict[str, Any]:
+def _guards(row: Row, term: int) -> dict[str, Any]:
     """Only while this attempt is under way: what another owner, or a status, made of the row since stands."""
     return {"attempt": row.attempt, "term": term, "only_from": (State.SENDING,)}
 

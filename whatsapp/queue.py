@@ -114,6 +114,12 @@ class LaneQueue:
             self._recall_at[row_id] = when
             heapq.heappush(self._recalls, (when, row_id))
 
+    def recall_blockers(self) -> None:
+        """Have all rows that hold others back looked up now, but for those that are going to be."""
+        for row_id in self._blocks:
+            if row_id not in self._recall_at:
+                self.recall(row_id, 0.0)
+
     def recalled(self, now: float, limit: int) -> list[str]:
         """Rows whose time has come, at most ``limit``, to be looked up, and offered if they are due; told
         once."""

@@ -2,14 +2,16 @@
 
 Owns how far each priority's scan has come. A scan goes on from its place, since rows mostly come in behind
 it. What it would miss is brought in by other ways: rows of a task that was long in storing take the scan back
-to the task's beginning, rows to be sent again are looked up one by one when their time comes. Now and then a
-scan that is at its end begins anew all the same, for rows of a process whose clock is slow.
+to the task's beginning, rows to be sent again are looked up one by one when their time comes. Now and then
+all is read again beside that, a page a turn, for rows of a process whose clock is slow.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from store.base import Store
-from store.records import Place, Priority
+from store.records import Place, Priority, Row
 from store.states import ENDED, State
 from whatsapp.clock import Clock
 from whatsapp.queue import PRIORITIES, LaneQueue
@@ -32,9 +34,17 @@ class ReadAhead:
         self._clock = clock
         self._places = dict.fromkeys(PRIORITIES, _START)
         self._at_end = dict.fromkeys(PRIORITIES, False)
+        self._news = 0
+        self._again: dict[Priority, Place] = {}  # where the reading again is, while it is
+
+    @property
+    def behind(self) -> bool:
+        """Whether a scan has room and is not at its end."""
+        return any(not self._at_end[priority] and self._queue.room(priority) for priority in PRIORITIES)
 
     def news(self, since: int) -> None:
         """Rows have come in that may be due from this time on."""
+        self._news += 1
         for priority, place in self._places.items():
             if place.due >= since:
                 self._places[priority] = Place(since, 0)
@@ -45,11 +55,9 @@ class ReadAhead:
         self._at_end = dict.fromkeys(PRIORITIES, False)
 
     def look_again(self) -> None:
-        """Begin the scans that are at their end anew."""
+        """Read again, by and by, what lies before the scans."""
         for priority in PRIORITIES:
-            if self._at_end[priority]:
-                self._places[priority] = _START
-                self._at_end[priority] = False
+            self._again.setdefault(priority, _START)
 
     async def refill(self) -> None:
         """Read what the queue has room for or asks for. Raises StoreUnavailable."""
@@ -66,6 +74,8 @@ class ReadAhead:
             room = min(self._queue.room(priority), _PAGE)
             if room and not self._at_end[priority]:
                 await self._read_page(priority, now, room)
+            elif room and priority in self._again:
+                await self._read_again(priority, now, room)
 
     async def _look_up(self, ids: list[str], now: int) -> None:
         try:
@@ -86,7 +96,7 @@ class ReadAhead:
     async def _read_page(self, priority: Priority, now: int, room: int) -> None:
         # Before the read, so that news that come during it are not lost.
         self._at_end[priority] = True
-        place = self._places[priority]
+        place, news = self._places[priority], self._news
         try:
             rows = await self._store.read_ahead(self._lane, priority, place, now, room)
         except BaseException:
@@ -96,5 +106,17 @@ class ReadAhead:
             self._at_end[priority] = False
         self._queue.offer(rows)
         # News that came during the read may have taken the scan back.
-        if rows and self._places[priority] == place:
-            self._places[priority] = Place(rows[-1].due, rows[-1].seq)
+        if rows and news == self._news:
+            self._places[priority] = _place(rows)
+
+    async def _read_again(self, priority: Priority, now: int, room: int) -> None:
+        rows = await self._store.read_ahead(self._lane, priority, self._again[priority], now, room)
+        self._queue.offer(rows)
+        if len(rows) == room and _place(rows) < self._places[priority]:
+            self._again[priority] = _place(rows)
+        else:
+            del self._again[priority]
+
+
+def _place(rows: Sequence[Row]) -> Place:
+    return Place(rows[-1].due, rows[-1].seq)

@@ -7,19 +7,21 @@ up.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from store.base import Store
 from store.records import Row
 from store.states import State
 from whatsapp.clock import Clock
-from whatsapp.outcome import lost_in_crash
+from whatsapp.outcome import lost
 from whatsapp.queue import LaneQueue
 from whatsapp.unknown import UnknownRows
 
 __all__ = ["Calls", "Recovery"]
 
 _PAGE = 500
+_GONE = "the sending process ended during the call"
 
 
 class Calls(Protocol):
@@ -29,8 +31,8 @@ class Calls(Protocol):
         """Whether this row is among them."""
         ...
 
-    def lost(self, row: Row) -> None:
-        """Settle a row whose call is none of them."""
+    def lost(self, row: Row, term: int) -> None:
+        """Settle a row that stands in ``sending`` under this term at most, and is none of them."""
         ...
 
 
@@ -48,11 +50,12 @@ class Recovery:
         self._clock = clock
         self._suspects: set[tuple[str, int]] = set()
 
-    async def take_over(self) -> None:
-        """Begin with what earlier owners left. May be repeated. Raises StoreUnavailable."""
-        await self._end_calls()
+    async def take_over(self, term: int, stops: Callable[[], bool]) -> None:
+        """Begin with what owners of older terms left, or leave off where the lane ``stops``. May be repeated.
+        Raises StoreUnavailable."""
+        await self._end_calls(term, stops)
         after = 0
-        while rows := await self._store.blocking_rows(self._lane, after, _PAGE):
+        while not stops() and (rows := await self._store.blocking_rows(self._lane, after, _PAGE)):
             after = rows[-1].seq
             for row in rows:
                 again = row.state is State.QUEUED
@@ -60,24 +63,26 @@ class Recovery:
                 if row.state is State.UNKNOWN:
                     self._unknown.add(row)
 
-    async def look(self) -> None:
+    async def look(self, term: int) -> None:
         """Settle strays; have all rows that hold others back looked up. Raises StoreUnavailable."""
         rows = await self._store.rows_in_state(self._lane, State.SENDING, 0, _PAGE)
         # Twice in a row: a claim that was stored just now has no call yet.
         suspects = {(row.id, row.attempt): row for row in rows if not self._calls.holds(row)}
         for suspect, row in suspects.items():
             if suspect in self._suspects:
-                self._calls.lost(row)
+                self._calls.lost(row, term)
         self._suspects = set(suspects)
         # One may have ended unseen: its status may have come before its attempt was known to wait.
-        for row_id in self._queue.blocking:
-            self._queue.recall(row_id, 0.0)
+        self._queue.recall_blockers()
 
-    async def _end_calls(self) -> None:
+    async def _end_calls(self, term: int, stops: Callable[[], bool]) -> None:
         if not self._store.atomic:
             # Outcomes may be in the log and not on the rows yet: let the tracker carry them over first.
-            await self._unknown.tracker_caught_up()
+            await self._unknown.tracker_caught_up(stops)
         after = 0
-        while rows := await self._store.rows_in_state(self._lane, State.SENDING, after, _PAGE):
+        while not stops() and (
+            rows := await self._store.rows_in_state(self._lane, State.SENDING, after, _PAGE)
+        ):
             after = rows[-1].seq
-            await self._store.apply([lost_in_crash(row, self._clock.now_ms()) for row in rows])
+            now = self._clock.now_ms()
+            await self._store.apply([lost(row, _GONE, term, now) for row in rows])

@@ -207,7 +207,8 @@ def _change_of_outcome(event: Event) -> Change | None:
         state,
         event.at,
         attempt=data.attempt,
-        only_from=(State.SENDING,),
+        # One that failed may have been unknown before: nobody had word of it in time.
+        only_from=(State.SENDING, State.UNKNOWN) if state is State.FAILED else (State.SENDING,),
         burn=state is State.FAILED,
         doubt=state is State.UNKNOWN,
         error=bytes(data.error),

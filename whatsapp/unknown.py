@@ -108,10 +108,9 @@ class UnknownRows:
             await self._store.apply([resolve_unknown(row, self._resend, self._policy, now) for row in still])
         return [row.id for row in rows]
 
-    async def tracker_caught_up(self) -> None:
-        """Return once the tracker has passed all that is in the log now."""
-        await self._tracker_passed((await self._log.bounds()).head)
-
-    async def _tracker_passed(self, head: int) -> None:
-        while await self._store.load_cursor(TRACKER) < head:  # noqa: ASYNC110 - it may run in another process
+    async def tracker_caught_up(self, stops: Callable[[], bool] = lambda: False) -> None:
+        """Return once the tracker has passed all that is in the log now, or the lane ``stops``."""
+        head = (await self._log.bounds()).head
+        # It may run in another process, so nothing signals.
+        while not stops() and await self._store.load_cursor(TRACKER) < head:  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shlex
@@ -15,7 +16,17 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.support.process import NUMBER, ROOT, TOKEN, Installation, Process, free_port, running_sandbox
+from tests.support.mongod import Mongod, database_url
+from tests.support.process import (
+    NUMBER,
+    ROOT,
+    TOKEN,
+    Installation,
+    Process,
+    eventually,
+    free_port,
+    running_sandbox,
+)
 
 _NOTHING_SET: dict[str, object] = dict.fromkeys(
     ("VERIFY_TOKEN", "ACCESS_TOKEN", "PHONE_NUMBER_ID", "APP_SECRET", "STORE_URL", "BASE_URL")
@@ -96,7 +107,8 @@ async def test_without_credentials_the_first_lines_work_as_they_are_printed(tmp_
         assert await watching.ended() == 130
         gateway.signal(signal.SIGINT)
         assert await gateway.ended() == 0
-        assert gateway.errors == watching.errors == ""
+        assert watching.errors == ""
+        assert [line.partition(" INFO ")[2] for line in gateway.errors.splitlines()] == ["gateway: stopping"]
     finally:
         await gateway.kill()
         if watching is not None:
@@ -240,3 +252,30 @@ async def test_check_without_credentials_says_that_the_sandbox_would_be_used(tmp
     assert status == 0
     assert lines.keys() == {"configuration", "store"}
     assert "sandbox" in lines["configuration"]
+
+
+async def test_a_start_waits_for_a_database_that_comes_up_later(tmp_path: Path) -> None:
+    server = Mongod(tmp_path / "mongo")
+    installation = Installation(tmp_path, STORE_URL=database_url(server.url, "late"))
+    process = await installation.spawn()
+
+    async def waits() -> bool:
+        return "waiting for the store" in process.errors
+
+    try:
+        await eventually(waits, "a word about the store")
+        assert process.runs
+        await asyncio.to_thread(server.start)
+        await installation.greeted(process)
+        process.signal(signal.SIGTERM)
+        assert await process.ended() == 0
+    finally:
+        await process.kill()
+        server.kill()
+
+
+async def test_a_start_does_not_wait_for_ever_for_a_database(tmp_path: Path) -> None:
+    url = f"mongodb://127.0.0.1:{free_port()}/never"
+    process = await Installation(tmp_path, STORE_URL=url, STORE_WAIT_S=0).spawn()
+    assert await process.ended() == 1
+    assert "cannot start: the database is away" in process.errors

@@ -208,6 +208,27 @@ async def test_what_is_too_old_is_not_answered(rig: Rig, age_s: float, answers: 
     assert len(await rig.rows()) == answers
 
 
+@pytest.mark.parametrize(
+    ("written", "answers"),
+    [
+        (str(1_700_000_000 - int(MAX_AGE_S)), 1),
+        (str(1_700_000_000 - int(MAX_AGE_S) - 1), 0),
+        (1_600_000_000, 0),
+        ("1800000000", 1),
+        ("", 1),
+        ("yesterday", 1),
+        ("9" * 40, 1),
+        (None, 1),
+        (["1"], 1),
+    ],
+)
+async def test_what_was_written_too_long_ago_is_not_answered_when_it_comes_in(
+    rig: Rig, written: object, answers: int
+) -> None:
+    await rig.receive(text_message(text="hola", timestamp=written))
+    assert len(await rig.rows()) == answers
+
+
 # -- once --------------------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ HELP = AutoReplySettings().rules[1].text
 
 def webhook(wamid: str, text: str, *, field: str = "messages", sender: str = PHONE, to: str = "") -> bytes:
     """A webhook with one text; with ``to`` it is an echo of ours."""
-    message: dict[str, Any] = {"from": sender, "id": wamid, "timestamp": "1749416383", "type": "text"}
-    message["text"] = {"body": text}
+    message: dict[str, Any] = {"from": sender, "id": wamid, "type": "text", "text": {"body": text}}
+    message["timestamp"] = str(int(time.time()))
     if to:
         message["to"] = to
     value = message_value(**{"message_echoes" if to else "messages": [message]})

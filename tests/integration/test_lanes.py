@@ -137,6 +137,45 @@ async def test_a_lane_ends_where_another_owner_has_the_lease_and_begins_anew_whe
         bench.lanes.drain()
 
 
+async def test_a_lease_that_ran_out_and_that_nobody_took_is_gone_on_with(
+    store: SqliteStore, clock: Clock
+) -> None:
+    bench = Bench(store, clock)
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        tasks.create_task(bench.lanes.run())
+        held = await bench.runs.get()
+        first = held.lease
+        clock.now += int(TTL_S * 1000) + 1
+
+        async def renewed() -> bool | None:
+            return held.lease.term > first.term or None
+
+        await eventually(renewed)
+        assert held.lease.term == first.term + 1
+        assert bench.ends.empty() and not held.lost
+        assert await store.acquire_lease(NAME, "another", 1) is None
+        bench.lanes.drain()
+    assert bench.ends.get_nowait() == "drained"
+    assert await store.acquire_lease(NAME, "another", 1) is not None
+
+
+async def test_a_lease_that_another_had_meanwhile_is_lost_even_where_it_is_free_again(
+    store: SqliteStore, clock: Clock
+) -> None:
+    bench = Bench(store, clock)
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        tasks.create_task(bench.lanes.run())
+        await bench.runs.get()
+        clock.now += int(TTL_S * 1000) + 1
+        stolen = await store.acquire_lease(NAME, "another", 60_000)
+        assert stolen is not None
+        await store.release_lease(stolen)
+        assert await bench.ends.get() == "lost"
+        again = await bench.runs.get()
+        assert again.lease.term > stolen.term + 1
+        bench.lanes.drain()
+
+
 async def test_a_number_that_another_owner_works_is_elsewhere(store: SqliteStore, clock: Clock) -> None:
     bench = Bench(store, clock)
     assert await store.acquire_lease(NAME, "another", 60_000) is not None

@@ -14,7 +14,7 @@ from store.sqlite import SqliteStore
 from store.states import State
 from tests.support.store_values import LANE, add_task, bring, lane_lease, new_row, view
 from whatsapp.clock import Clock
-from whatsapp.outcome import lost_in_crash
+from whatsapp.outcome import lost
 from whatsapp.pacing import PairPacer
 from whatsapp.queue import LaneQueue
 from whatsapp.read_ahead import ReadAhead
@@ -34,7 +34,8 @@ class Calls:
     def holds(self, row: Row) -> bool:
         return row.id in self.under_way
 
-    def lost(self, row: Row) -> None:
+    def lost(self, row: Row, term: int) -> None:
+        assert term == 1
         self.settled.append(row)
 
 
@@ -71,6 +72,10 @@ class Bench:
     async def bring(self, **states: State) -> None:
         await bring(self.store, self.lease, {row.replace("_", "-"): to for row, to in states.items()})
 
+    async def take_over(self) -> None:
+        """As the next owner, after the one that brought the rows to where they are."""
+        await self.recovery.take_over(self.lease.term + 1, lambda: False)
+
     async def leaving(self) -> list[str]:
         """Ids of the rows that may leave now."""
         await self.reader.refill()
@@ -92,7 +97,7 @@ def bench(io_loop: IOLoop, tmp_path: Path) -> Iterator[Bench]:
 async def test_calls_of_an_earlier_owner_are_unknown(bench: Bench) -> None:
     await add_task(bench.store, "task", 3)
     await bench.bring(task_0=State.SENDING, task_1=State.SENT)
-    await bench.recovery.take_over()
+    await bench.take_over()
     assert (await view(bench.store, "task-0")).row.state is State.UNKNOWN
     assert [row.id for row in bench.unknown.rows] == ["task-0"]
     assert [event.type for event in await bench.store.events_after(0, 9)] == ["message.unknown"]
@@ -103,7 +108,7 @@ async def test_what_backs_off_holds_back_its_contact_until_its_time(bench: Bench
     await add_task(bench.store, "task", [new_row(n, contact="ana") for n in range(2)])
     await bench.bring(task_0=State.SENDING)
     await bench.store.apply([Change("task-0", State.QUEUED, 1, due=NOW + 7000)])
-    await bench.recovery.take_over()
+    await bench.take_over()
     assert await bench.leaving() == []
     assert bench.queue.next_at() == 7.0
 
@@ -114,20 +119,20 @@ async def test_a_claim_that_was_stored_after_it_was_given_up_is_settled_at_the_s
     await add_task(bench.store, "task", 2)
     await bench.bring(task_0=State.SENDING, task_1=State.SENDING)
     bench.calls.under_way = {"task-1"}
-    await bench.recovery.look()
+    await bench.recovery.look(1)
     assert bench.calls.settled == []
-    await bench.recovery.look()
+    await bench.recovery.look(1)
     assert [row.id for row in bench.calls.settled] == ["task-0"]
 
 
 async def test_a_claim_whose_call_has_ended_meanwhile_is_no_stray(bench: Bench) -> None:
     await add_task(bench.store)
     await bench.bring(task_0=State.SENDING)
-    await bench.recovery.look()
+    await bench.recovery.look(1)
     await bench.store.apply([Change("task-0", State.QUEUED, 1, due=1)])
     await bring(bench.store, bench.lease, {"task-0": State.SENDING})
     # It is another attempt now.
-    await bench.recovery.look()
+    await bench.recovery.look(1)
     assert bench.calls.settled == []
 
 
@@ -135,9 +140,31 @@ async def test_a_row_that_ended_unseen_holds_nobody_back(bench: Bench) -> None:
     await add_task(bench.store, "task", [new_row(n, contact="ana") for n in range(2)])
     await bench.bring(task_0=State.SENDING)
     sending = (await view(bench.store, "task-0")).row
-    await bench.store.apply([lost_in_crash(sending, NOW)])
-    await bench.recovery.take_over()
+    await bench.store.apply([lost(sending, "a crash", 2, NOW)])
+    await bench.take_over()
     await bench.store.apply([Change("task-0", State.READ, NOW)])
     assert await bench.leaving() == []
-    await bench.recovery.look()
+    await bench.recovery.look(1)
     assert await bench.leaving() == ["task-1"]
+
+
+async def test_a_call_of_a_newer_owner_is_left_alone(bench: Bench) -> None:
+    # Our lease ran out while we waited, and another owner has claimed the row since.
+    await add_task(bench.store, "task", 2)
+    await bench.bring(task_0=State.SENDING)
+    await bench.store.release_lease(bench.lease)
+    newer = await lane_lease(bench.store, "newer")
+    await bring(bench.store, newer, {"task-1": State.SENDING})
+    await bench.recovery.take_over(newer.term, lambda: False)
+    states = {
+        row_id: view.row.state for row_id, view in (await bench.store.find_rows(["task-0", "task-1"])).items()
+    }
+    assert states == {"task-0": State.UNKNOWN, "task-1": State.SENDING}
+
+
+async def test_a_lane_that_stops_leaves_off_taking_over(bench: Bench) -> None:
+    await add_task(bench.store, "task", 1)
+    await bench.bring(task_0=State.SENDING)
+    await bench.recovery.take_over(2, lambda: True)
+    assert (await view(bench.store, "task-0")).row.state is State.SENDING
+    assert bench.unknown.rows == []

@@ -520,6 +520,22 @@ async def test_a_lane_that_is_lost_lets_its_calls_end_and_claims_nothing_more(tm
         assert [call.text for call in gateway.calls.all] == ["first", "second"]
 
 
+async def test_without_trust_in_its_lease_a_lane_sends_nothing_and_goes_on_when_it_is_back(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path, sandbox=QUIET, lease={"ttl_s": 0.6}) as gateway:
+        gateway.store.fail("acquire_lease")
+        # Four renewals are twice its time.
+        await gateway.store.arrived("acquire_lease", 4)
+        await gateway.queue(PHONE, "later")
+        gateway.store.calls["acquire_lease"] = 0
+        await gateway.store.arrived("acquire_lease", 2)
+        assert gateway.calls.all == []
+        gateway.store.heal()
+        await gateway.events.wait("message.sent")
+        assert gateway.events.counts["message.retrying"] == 0
+
+
 # -- unknown outcomes --------------------------------------------------------------------------------------
 
 

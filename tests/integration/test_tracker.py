@@ -591,3 +591,15 @@ async def test_a_batch_without_anything_for_rows_only_moves_the_cursor(rig: Rig)
     await rig.track()
     assert await rig.cursor() == 1
     assert rig.store.calls["apply"] == 0
+
+
+async def test_a_failure_after_the_grace_is_carried_to_a_row_that_is_unknown_still(loose: Rig) -> None:
+    # The tracker of another process reads the event before the lane has moved the row.
+    await loose.add_rows()
+    gone = resolve_unknown(await loose.bring(S.UNKNOWN), False, POLICY, NOW)
+    await loose.log.append([told(gone)[1]])
+    await loose.track()
+    assert await loose.state() is S.FAILED
+    assert len(await loose.told("task.completed")) == 1
+    await loose.settle(gone)
+    assert len(await loose.told("message.failed")) == 1

@@ -70,8 +70,9 @@ class Record:
 
 
 def signed_messages(messages: Sequence[tuple[str, str, str]]) -> tuple[bytes, dict[str, str]]:
-    """Body and headers of a webhook with these (wamid, sender, text)."""
-    items = [text_message(wamid, text, **{"from": sender}) for wamid, sender, text in messages]
+    """Body and headers of a webhook with these (wamid, sender, text), written just now."""
+    fields = {"timestamp": str(int(time.time()))}
+    items = [text_message(wamid, text, **{"from": sender}, **fields) for wamid, sender, text in messages]
     content = body(entry(message_value(messages=items)))
     return content, {**_JSON, HEADER: sign(SECRET, content)}
 

@@ -13,7 +13,7 @@ from tornado.ioloop import IOLoop
 
 from store.base import Store
 from store.consumer import Consumer
-from store.errors import StoreUnavailable
+from store.errors import StoreError, StoreUnavailable
 from store.log import Log
 from store.records import Cursor, Event, Lease
 from store.sqlite import SqliteStore
@@ -357,6 +357,21 @@ async def test_what_the_store_failed_of_is_no_try(rig: Rig, caplog: pytest.LogCa
         assert (consumer.skipped, consumer.last_skipped) == (0, 0)
         await stop(task)
     assert len(errors(caplog)) == 2
+
+
+async def test_what_the_store_can_never_take_of_an_event_is_a_try(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    events = await rig.fill("a")
+    rig.faults = [StoreError("too large")] * 3
+    consumer = rig.consumer()
+    with running(consumer) as task:
+        await rig.handled(2)
+        assert consumer.fault == "StoreError: too large"
+        await rig.passed(consumer, events[0].offset)
+        assert (consumer.skipped, rig.done) == (1, [])
+        await stop(task)
+    assert len(errors(caplog)) == 3
 
 
 async def test_a_store_that_goes_away_is_told_in_place_of_an_older_fault(

@@ -20,7 +20,7 @@ from whatsapp.outcome import (
     Taken,
     doubled,
     expired,
-    lost_in_crash,
+    lost,
     not_sent,
     outcome_data,
     read_answer,
@@ -308,14 +308,15 @@ def test_what_never_left_goes_back_unburnt_and_without_doubt() -> None:
     assert data["error"] == {"name": "not_sent", "title": "the Graph API cannot be reached"}
 
 
-def test_a_row_whose_sender_is_gone_is_unknown_under_any_term() -> None:
-    change = lost_in_crash(ROW, NOW)
+def test_a_row_whose_sender_is_gone_is_unknown_unless_a_newer_owner_has_marked_it() -> None:
+    change = lost(ROW, "why", TERM, NOW)
     assert untold(change) == Change(
-        ROW.id, State.UNKNOWN, NOW, attempt=2, only_from=(State.SENDING,), doubt=True
+        ROW.id, State.UNKNOWN, NOW, attempt=2, before_term=TERM, only_from=(State.SENDING,), doubt=True
     )
-    assert (told(change).type, told(change).key) == ("message.unknown", f"row:{TASK}-2:2:unknown")
-    assert_about_row(told(change))
-    assert data_of(told(change))["error"]["name"] == "interrupted"
+    event = told(change)
+    assert (event.type, event.key) == ("message.unknown", f"row:{TASK}-2:2:unknown")
+    assert_about_row(event)
+    assert data_of(event)["error"] == {"name": "interrupted", "title": "why"}
 
 
 @pytest.mark.parametrize("failures", [0, 1])

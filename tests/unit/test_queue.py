@@ -267,6 +267,16 @@ def test_a_row_is_looked_up_at_the_soonest_time_that_was_asked_for() -> None:
     assert (lane.recalled(2.9, 10), lane.recalled(3.0, 10), lane.recalled(9.0, 10)) == ([], ["row"], [])
 
 
+def test_rows_that_block_are_looked_up_now_unless_they_are_going_to_be() -> None:
+    lane = queue()
+    lane.block(make_row(0, contact=ANA, attempt=1), 50.0)
+    lane.block(make_row(1, contact=BEN, attempt=1), None)
+    for _ in range(3):
+        lane.recall_blockers()
+        assert lane.recalled(1.0, 10) == [make_row(1).id]
+    assert lane.recalled(50.0, 10) == [make_row(0).id]
+
+
 def test_a_row_in_memory_is_not_looked_up() -> None:
     lane = queue()
     (row,) = rows(ANA)

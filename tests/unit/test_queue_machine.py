@@ -210,6 +210,11 @@ class LaneMachine(RuleBasedStateMachine):
         self.reader.look_on()
         at_once(self.reader.refill())
 
+    @invariant()
+    def a_scan_that_is_behind_has_room(self) -> None:
+        if self.reader.behind:
+            assert any(self.queue.room(priority) for priority in PRIORITIES)
+
     @rule()
     def the_lane_begins_to_read_anew(self) -> None:
         self.reader.look_again()

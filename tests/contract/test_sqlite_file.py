@@ -1,0 +1,62 @@
+"""What is the SQLite store's alone: its file, and its sweep between two transactions."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from store import sqlite
+from store.errors import StoreError
+from store.sqlite import SqliteStore
+from store.sqlite_schema import migrate
+from store.sqlite_writes import Writes
+from tests.support.store_values import new_event, new_row, new_task
+
+
+def test_a_half_swept_task_never_becomes_ready() -> None:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    migrate(connection)
+    writes = Writes(connection, lambda: 1000)
+    task = new_task(created_at=100, total=3)
+    writes.begin()
+    writes.create_task(task, [new_row(n) for n in range(3)], (), False)
+    assert writes.sweep_rows(200, 2) == 2
+    writes.commit()
+    for late in (lambda: writes.mark_ready("task", ()), lambda: writes.add_rows("task", [new_row(3)])):
+        with pytest.raises(StoreError, match="swept away"):
+            late()
+    writes.begin()
+    assert writes.sweep_tasks(200) == 1
+    writes.commit()
+    assert connection.execute("SELECT count(*) FROM rows").fetchone() == (0,)
+
+
+async def test_only_its_owner_reads_what_customers_wrote(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "new" / "a.db")
+    await store.open()
+    await store.append_events([new_event("a")])
+    files = sorted((tmp_path / "new").iterdir())
+    assert [file.name for file in files] == ["a.db", "a.db-shm", "a.db-wal", "a.db.lock"]
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+    assert (tmp_path / "new").stat().st_mode & 0o077 == 0
+    await store.close()
+
+
+async def test_other_writes_get_in_between_the_portions_of_a_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "_SWEEP", 2)
+    store = SqliteStore(tmp_path / "a.db")
+    await store.open()
+    await store.create_task(new_task(created_at=100), [new_row(n) for n in range(6)], ready=False)
+    sweeping = asyncio.ensure_future(store.sweep_unready(200))
+    left = [6]
+    while left[-1]:
+        await store.ping()
+        left.append(len(await store.task_rows("task", -1, 10)))
+    assert await sweeping == 1
+    assert len(set(left)) >= 3
+    await store.close()
