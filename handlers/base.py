@@ -105,6 +105,16 @@ def bare_refusal(status: int, method: str, allowed: Iterable[str]) -> tuple[str,
     return code, f"the request cannot be served: {HTTPStatus(status).phrase}"
 
 
+def _why_not_json(body: bytes, error: Exception) -> str:
+    try:
+        body.decode()
+    except UnicodeDecodeError as broken:
+        # Not the decoder's own sentence: that one counts from the beginning of the text that the byte is in.
+        at = broken.start
+        return f"the body is not valid UTF-8: byte {at} of it, 0x{body[at]:02x}, is no part of a character"
+    return f"the body is not valid JSON: {error}"
+
+
 class BaseHandler(RequestHandler):
     """One REST resource. ``errors`` counts every refusal by its code."""
 
@@ -141,7 +151,7 @@ class BaseHandler(RequestHandler):
         try:
             body = msgspec.json.decode(self.request.body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise NotJson(f"the body is not valid JSON: {error}") from error
+            raise NotJson(_why_not_json(self.request.body, error)) from error
         if not isinstance(body, dict):
             raise NotJson("the body must be a JSON object")
         return body

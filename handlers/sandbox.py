@@ -43,14 +43,18 @@ class SandboxInbound(BaseHandler):
 
 
 class SandboxFaults(BaseHandler):
-    """``POST /sandbox/faults``."""
+    """``GET`` and ``POST /sandbox/faults``."""
 
     sandbox: Sandbox
 
+    def get(self) -> None:
+        """200 with the faults in force."""
+        self.answer({"success": True, "faults": self.sandbox.faults()})
+
     def post(self) -> None:
-        """200 once the faults are on; 400 for one that there is not."""
+        """200 with the faults in force from now on; 400 for one that there is not, which changes nothing."""
         try:
-            self.sandbox.set_faults(self.read_json())
+            faults = self.sandbox.set_faults(self.read_json())
         except SandboxError as error:
-            raise InvalidRequest(error.message) from error
-        self.answer({"success": True})
+            raise InvalidRequest(error.message, error.details) from error
+        self.answer({"success": True, "faults": faults})

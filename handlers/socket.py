@@ -30,6 +30,7 @@ from hub.replay import parse_position, resume
 from hub.subscription import FAULT, FULL, Close, Filter, State, Subscription
 from store.errors import GatewayError, StoreError
 from store.log import Log
+from whatsapp.events import unknown_types
 
 __all__ = [
     "APPLICATION_SETTINGS",
@@ -340,7 +341,7 @@ class SocketHandler(WebSocketHandler):
         start = None
         if asked.since is not None:
             start = resume(asked.since, self._events.epoch, await self._events.bounds())
-        self._hub.subscribe(subscription, wanted, start)
+        self._hub.subscribe(subscription, wanted, start, _warnings(asked))
 
     # -- sending -----------------------------------------------------------------------------------------
 
@@ -380,6 +381,11 @@ def _check(asked: Subscribe) -> None:
     Filter.of(asked.type_names)
     if asked.since is not None:
         parse_position(asked.since)
+
+
+def _warnings(asked: Subscribe) -> list[str]:
+    """An event of no known name is waited for in vain, and yet may come with a later version."""
+    return [f"types: {name} is no event of this version" for name in unknown_types(asked.type_names)]
 
 
 def _has_key_header(headers: Mapping[str, str]) -> bool:

@@ -53,12 +53,14 @@ def event_frame(event: Event) -> bytes:
     return text_frame(event_json(event))
 
 
-def hello_frame(epoch: str, offset: int, recovered: bool) -> bytes:
+def hello_frame(epoch: str, offset: int, recovered: bool, warnings: Sequence[str] = ()) -> bytes:
     """Opens a stream of events: those that follow are past ``offset``.
 
-    ``recovered`` is False when what the client asked to go on from is not there any more.
+    ``recovered`` is False when what the client asked to go on from is not there any more. ``warnings``: what
+    it asked for and can never get; told only where there are any.
     """
-    return _json_frame({"type": "hello", "epoch": epoch, "offset": offset, "recovered": recovered})
+    hello = {"type": "hello", "epoch": epoch, "offset": offset, "recovered": recovered}
+    return _json_frame({**hello, "warnings": list(warnings)} if warnings else hello)
 
 
 def position_frame(offset: int) -> bytes:

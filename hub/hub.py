@@ -117,10 +117,17 @@ class Hub:
         subscription.state = State.CLOSED
         self._members.discard(subscription)
 
-    def subscribe(self, subscription: Subscription, wanted: Filter, start: Start | None = None) -> None:
+    def subscribe(
+        self,
+        subscription: Subscription,
+        wanted: Filter,
+        start: Start | None = None,
+        warnings: Sequence[str] = (),
+    ) -> None:
         """Begin, or begin again, to hand events over: a hello first, then all that is wanted past ``start``.
 
-        ``start`` None: from now on. Nothing happens where the connection is not registered (any more).
+        ``start`` None: from now on. ``warnings`` go into the hello. Nothing happens where the connection is
+        not registered (any more).
         """
         if subscription not in self._members:
             return
@@ -129,7 +136,8 @@ class Hub:
             start = Start(self._log.head, True)
         subscription.wanted = wanted
         subscription.place = start.offset
-        if not self.send(subscription, hello_frame(self._log.epoch, start.offset, start.recovered)):
+        hello = hello_frame(self._log.epoch, start.offset, start.recovered, warnings)
+        if not self.send(subscription, hello):
             return
         if start.offset == self._log.head:
             self._go_live(subscription)

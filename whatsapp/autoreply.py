@@ -158,7 +158,10 @@ def _written_at(message: _Message, otherwise: int) -> int:
     """When the customer wrote, which may be days before it came in: Meta repeats for seven (CLOUD_API_2026.md
     7)."""
     text = str(message.timestamp)
-    return int(text) * 1000 if text.isascii() and text.isdigit() and len(text) <= 12 else otherwise
+    if not (text.isascii() and text.isdigit() and len(text) <= 12):
+        return otherwise
+    # Meta tells whole seconds: the end of it, so that nothing is taken for older than it is.
+    return int(text) * 1000 + 999
 
 
 def _sender(data: _Data) -> Address:

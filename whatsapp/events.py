@@ -13,6 +13,7 @@ and the reference to an outbox row that travels in ``biz_opaque_callback_data`` 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ import msgspec
 from store.records import NewEvent
 
 __all__ = [
+    "EVENT_TYPES",
     "STATUS_KEY",
     "EventType",
     "RowRef",
@@ -29,6 +31,7 @@ __all__ = [
     "task_key",
     "task_of",
     "task_of_key",
+    "unknown_types",
 ]
 
 
@@ -63,6 +66,11 @@ class EventType:
     WEBHOOK_UNPARSED = "webhook.unparsed"
     """A part of a webhook that could not be understood, kept as it came."""
 
+
+EVENT_TYPES: tuple[str, ...] = tuple(
+    value for name, value in vars(EventType).items() if not name.startswith("_")
+)
+"""All of them, in the order above."""
 
 STATUS_KEY = "st:"
 """What the keys of Meta's statuses begin with."""
@@ -108,6 +116,15 @@ def task_of_key(key: str) -> str:
 def rfc3339(at: int) -> str:
     """A time in milliseconds as subscribers and callers read it, in UTC."""
     return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def unknown_types(wanted: Iterable[str]) -> list[str]:
+    """Those of a subscriber's types, each a name, ``message.*`` or ``*``, that no event can be of."""
+    return [one for one in dict.fromkeys(wanted) if not any(_fits(type, one) for type in EVENT_TYPES)]
+
+
+def _fits(type: str, wanted: str) -> bool:
+    return type.startswith(wanted[:-1]) if wanted.endswith("*") else type == wanted
 
 
 def build_event(

@@ -146,12 +146,17 @@ class Sandbox:
             sender, text, message, name=name, number=phone_number_id, now=now, at=time.time()
         )
 
-    def set_faults(self, faults: Mapping[str, Any]) -> None:
-        """Turn faults on or off (:class:`~whatsapp.sandbox_faults.Faults`).
+    def faults(self) -> dict[str, Any]:
+        """The faults in force; empty where nothing goes wrong."""
+        return self._account.faults.told
+
+    def set_faults(self, faults: Mapping[str, Any]) -> dict[str, Any]:
+        """Turn faults on or off (:class:`~whatsapp.sandbox_faults.Faults`); those in force then.
 
         Raises SandboxError, and changes nothing, for an unknown one or a value that cannot be used.
         """
         self._account.faults.change(faults)
+        return self.faults()
 
     def accepted(self, after: int = 0, limit: int = 1000) -> dict[str, Any]:
         """What ``GET /sandbox/accepted`` answers."""

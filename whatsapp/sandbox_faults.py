@@ -7,6 +7,7 @@ a send or a webhook happens in ``sandbox_account.py``.
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -19,7 +20,7 @@ _Count = Annotated[int, msgspec.Meta(ge=1)]
 _Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
-class ErrorFault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class ErrorFault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The next ``count`` sends are refused with this."""
 
     code: Annotated[int, msgspec.Meta(ge=0)]
@@ -56,6 +57,28 @@ class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     """False: no statuses are sent."""
 
 
+_MUST: Mapping[str, str] = {
+    "rate_limit": "a number from 0, of messages a second",
+    "drop_answers": "a number from 0 to 1",
+    "error": "an object",
+    "error.code": "a whole number from 0",
+    "error.http": "a whole number from 400 to 599",
+    "error.count": "a whole number from 1",
+    "error.message": "a text",
+    "delay_ms": "a whole number from 0, of milliseconds",
+    "duplicate_webhooks": "a number from 0 to 1",
+    "reorder_webhooks": "true, false, or a number from 0 to 1",
+    "bad_token": "true or false",
+    "http_5xx": "an object",
+    "http_5xx.status": "a whole number from 500 to 599",
+    "http_5xx.count": "a whole number from 1",
+    "statuses": "true or false",
+}
+"""What each may be, in the words of who asks for it."""
+
+_OBJECTS: Mapping[str, type[msgspec.Struct]] = {"error": ErrorFault, "http_5xx": HttpFault}
+
+
 class FaultBook:
     """The faults that are on, and how much of each is left."""
 
@@ -75,17 +98,18 @@ class FaultBook:
         reset = asked.pop("reset", False)
         if not isinstance(reset, bool):
             raise SandboxError("reset must be true or false.")
-        if unknown := sorted(map(str, asked.keys() - set(Faults.__struct_fields__))):
-            raise SandboxError(
-                f"{unknown[0]} is not a fault; these are: {', '.join(Faults.__struct_fields__)}."
-            )
-        merged = {} if reset else msgspec.to_builtins(self.now)
-        merged.update(asked)
-        try:
-            self.now = msgspec.convert({key: v for key, v in merged.items() if v is not None}, Faults)
-        except msgspec.ValidationError as error:
-            raise SandboxError(f"Fault refused: {error}.") from error
+        known = {} if reset else {name: getattr(self.now, name) for name in Faults.__struct_fields__}
+        ended = {name for name, value in asked.items() if value is None}
+        _check_names(asked, Faults, "")
+        changed = {name: _read(name, value) for name, value in asked.items() if name not in ended}
+        self.now = Faults(**{name: v for name, v in (known | changed).items() if name not in ended})
         return self.now
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """The faults that are on, as they were asked for; ``count`` is how many of each are left."""
+        told: dict[str, Any] = msgspec.to_builtins(self.now)
+        return told
 
     def take_http(self) -> int:
         """The HTTP status that this send gets from a proxy; 0: none. Counts it off."""
@@ -119,3 +143,34 @@ class FaultBook:
 
     def _happens(self, fraction: float) -> bool:
         return fraction > 0 and self._rng.random() < fraction
+
+
+def _read(name: str, value: Any) -> Any:
+    """The fault of this name. Raises SandboxError that names it, or the field of it, and what that may be."""
+    fields = _OBJECTS.get(name)
+    if fields is None or not isinstance(value, dict):
+        return _convert(name, value, Faults)
+    _check_names(value, fields, name)
+    for field in msgspec.structs.fields(fields):
+        if field.required and field.name not in value:
+            raise _refusal(f"{name}.{field.name}", "is required")
+    return fields(**{field: _convert(f"{name}.{field}", v, fields) for field, v in value.items()})
+
+
+def _convert(path: str, value: Any, owner: type[msgspec.Struct]) -> Any:
+    types = {field.name: field.type for field in msgspec.structs.fields(owner)}
+    try:
+        return msgspec.convert(value, types[path.rpartition(".")[2]])
+    except msgspec.ValidationError:
+        raise _refusal(path, f"must be {_MUST[path]}") from None
+
+
+def _check_names(given: Mapping[str, Any], owner: type[msgspec.Struct], path: str) -> None:
+    known = owner.__struct_fields__
+    if unknown := sorted(given.keys() - set(known)):
+        name = f"{path}.{unknown[0]}" if path else unknown[0]
+        raise _refusal(name[:100], f"is no {'field' if path else 'fault'}; these are: {', '.join(known)}")
+
+
+def _refusal(path: str, problem: str) -> SandboxError:
+    return SandboxError(f"{path}: {problem}", [(path, problem)])

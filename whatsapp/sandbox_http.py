@@ -252,7 +252,7 @@ class _Inbound(_Control):
     def post(self) -> None:
         try:
             body = msgspec.json.decode(self.request.body, type=_InboundBody)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise SandboxError(f"Inbound message refused: {error}.") from error
         now = asyncio.get_running_loop().time()
         told = self.account.inbound(
@@ -274,7 +274,7 @@ class _FaultsResource(_Control):
     def post(self) -> None:
         try:
             wanted = msgspec.json.decode(self.request.body)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise SandboxError(f"Faults must be a JSON object: {error}.") from error
         self.answer(self.account.faults.change(wanted))
 

@@ -250,8 +250,9 @@ async def test_check_tells_of_a_variable_that_is_misspelt(tmp_path: Path) -> Non
 async def test_check_without_credentials_says_that_the_sandbox_would_be_used(tmp_path: Path) -> None:
     status, lines = await _check(Installation(tmp_path, **_NOTHING_SET))
     assert status == 0
-    assert lines.keys() == {"configuration", "store"}
+    assert lines.keys() == {"configuration", "store", "graph"}
     assert "sandbox" in lines["configuration"]
+    assert lines["graph"] == "not asked, the sandbox would be used"
 
 
 async def test_a_start_waits_for_a_database_that_comes_up_later(tmp_path: Path) -> None:

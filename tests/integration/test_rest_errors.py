@@ -57,6 +57,17 @@ async def test_a_body_that_is_no_json_object_is_refused(tmp_path: Path) -> None:
         await check_no_effect(gateway, Counter(not_json=2 * len(bodies)))
 
 
+async def test_a_body_that_is_not_utf_8_is_told_so_and_where(tmp_path: Path) -> None:
+    async with serving(tmp_path) as gateway:
+        for body, where in (
+            ('{"phone": "5215550001111", "message": "café"}'.encode("latin-1"), "byte 42 of it, 0xe9"),
+            (b'{"phone": "' + "añ".encode("latin-1") + b'", "message": "x"}', "byte 12 of it, 0xf1"),
+            ("\ufeff{}".encode("utf-16-le"), "byte 0 of it, 0xff"),
+        ):
+            sentence = check_refusal(await gateway.post(MESSAGE, body), 400, "not_json")
+            assert sentence == f"the body is not valid UTF-8: {where}, is no part of a character"
+
+
 async def test_a_body_of_another_type_is_refused(tmp_path: Path) -> None:
     types = ["text/plain", "application/x-www-form-urlencoded", "application/jsonp", "application", "json"]
     async with serving(tmp_path) as gateway:
@@ -320,7 +331,7 @@ async def test_the_sandbox_refuses_what_it_does_not_know(tmp_path: Path) -> None
             assert words in sentence
         for path in ("/sandbox/inbound", "/sandbox/faults"):
             check_refusal(await gateway.post(path, b"{"), 400, "not_json")
-            check_refusal(await gateway.get(path), 405, "method_not_allowed")
+        check_refusal(await gateway.get("/sandbox/inbound"), 405, "method_not_allowed")
         assert (await gateway.post("/sandbox/faults", {"delay_ms": 1})).status == 200
         told = (await gateway.post("/sandbox/inbound", {"from": PHONE, "text": "hola"})).ok
         assert told["message_id"] and told["wa_id"] == PHONE

@@ -163,6 +163,9 @@ async def test_faults_are_set_shown_and_ended() -> None:
         for wrong in wrongs:
             http, answer = await meta.control("POST", "faults", json=wrong)
             assert (http, answer["success"]) == (400, False)
+        for path in ("faults", "inbound"):
+            http, answer = await meta.control("POST", path, data=b'{"from": "caf\xe9"}')
+            assert (http, answer["success"]) == (400, False)
         assert await meta.control("GET", "faults") == (200, faults)
         assert await meta.control("POST", "faults", json={"reset": True}) == (200, {})
 

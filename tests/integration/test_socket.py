@@ -234,6 +234,22 @@ async def test_filters_by_type_number_and_contact() -> None:
         assert [event["offset"] for event in await receive_events(by_all, 6)] == [6]
 
 
+async def test_a_type_that_no_event_has_is_told_in_the_hello() -> None:
+    async with serving(kept=1) as gateway:
+        hello = {"type": "hello", "epoch": "e1", "offset": 1, "recovered": True}
+        told = [f"types: {name} is no event of this version" for name in ("nope.nope", "nope.*", "message")]
+        client = await gateway.connect("?types=nope.nope,message.sent,nope.*&types=message,nope.nope")
+        assert await receive(client) == {**hello, "warnings": told}
+        await gateway.append("message.sent")
+        (event,) = await receive_events(client, 2)
+        assert event["event"] == "message.sent"
+
+        await say(client, op="subscribe", types=["nope.nope"])
+        assert await receive(client) == {**hello, "offset": 2, "warnings": told[:1]}
+        await say(client, op="subscribe", types=["message.*", "task.created", "*"])
+        assert await receive(client) == {**hello, "offset": 2}
+
+
 async def test_filters_hold_for_the_past_too() -> None:
     async with serving(kept=3) as gateway:
         await gateway.append("b", "a", "b")

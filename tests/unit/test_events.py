@@ -13,7 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.rows import LANE, TASK
-from whatsapp.events import EventType, RowRef, build_event, rfc3339, task_key, task_of, task_of_key
+from whatsapp.events import (
+    EVENT_TYPES,
+    EventType,
+    RowRef,
+    build_event,
+    rfc3339,
+    task_key,
+    task_of,
+    task_of_key,
+    unknown_types,
+)
 
 UUIDS = st.uuids(version=4).map(str)
 
@@ -50,6 +60,20 @@ def test_what_an_event_does_not_concern_is_null() -> None:
 def test_the_body_begins_where_a_frame_is_put_before_it() -> None:
     # A subscriber's frame is made of this text without decoding it: an object, and not an empty one.
     assert re.match(rb'\{"event":"', build_event("task.completed", "key", 0, {}).body)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "unknown"),
+    [
+        ([], []),
+        (["message.sent", "message.*", "webhook.*", "*"], []),
+        (EVENT_TYPES, []),
+        (["nope.nope", "message.sent", "nope.*", "nope.nope"], ["nope.nope", "nope.*"]),
+        (["message", "message.", "message.sen", "message.sent.*", "MESSAGE.SENT"], None),
+    ],
+)
+def test_types_that_no_event_can_be_of(wanted: list[str], unknown: list[str] | None) -> None:
+    assert unknown_types(wanted) == (wanted if unknown is None else unknown)
 
 
 def test_no_two_names_are_the_same() -> None:

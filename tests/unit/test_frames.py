@@ -80,6 +80,10 @@ def test_event_is_its_body_with_its_place_in_front() -> None:
     ("frame", "says"),
     [
         (hello_frame("e", 4, False), {"type": "hello", "epoch": "e", "offset": 4, "recovered": False}),
+        (
+            hello_frame("e", 4, True, ["types: x is none"]),
+            {"type": "hello", "epoch": "e", "offset": 4, "recovered": True, "warnings": ["types: x is none"]},
+        ),
         (position_frame(9), {"type": "position", "offset": 9}),
         (pong_frame(), {"type": "pong"}),
         (error_frame("bad", "It is bad."), {"type": "error", "code": "bad", "message": "It is bad."}),

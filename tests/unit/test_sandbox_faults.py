@@ -5,12 +5,11 @@ from __future__ import annotations
 import random
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whatsapp.sandbox_faults import FaultBook, Faults
+from whatsapp.sandbox_faults import _MUST, _OBJECTS, FaultBook, Faults
 from whatsapp.sandbox_rules import SandboxError
 
 
@@ -21,7 +20,7 @@ def book(**faults: Any) -> FaultBook:
 
 
 def shown(faults: FaultBook) -> Any:
-    return msgspec.to_builtins(faults.now)
+    return faults.told
 
 
 def test_nothing_goes_wrong_unless_asked() -> None:
@@ -50,15 +49,18 @@ def test_reset_ends_all_before_the_others_begin() -> None:
     ("wanted", "named"),
     [
         ({"dely_ms": 5}, "dely_ms"),
-        ({"dely_ms": None}, "dely_ms"),
+        ({"dely_ms": None}, "dely_ms: is no fault; these are: rate_limit, "),
         ({"drop_answers": 1.5}, "drop_answers"),
         ({"reorder_webhooks": -1}, "reorder_webhooks"),
         ({"rate_limit": -1}, "rate_limit"),
         ({"delay_ms": "5"}, "delay_ms"),
         ({"statuses": "off"}, "statuses"),
-        ({"error": {"http": 400}}, "code"),
+        ({"error": {"http": 400}}, "error.code: is required"),
+        ({"error": 131016}, "error: must be an object"),
+        ({"http_5xx": 503}, "http_5xx: must be an object"),
         ({"error": {"code": 1, "http": 200}}, "error.http"),
-        ({"error": {"code": 1, "cout": 2}}, "cout"),
+        ({"error": {"code": 1, "cout": 2}}, "error.cout: is no field; these are: code, http, count, message"),
+        ({"error": {"code": 1, "count": None}}, "error.count"),
         ({"error": {"code": 1, "count": 0}}, "error.count"),
         ({"http_5xx": {"status": 404}}, "http_5xx.status"),
         ({"reset": 1}, "reset"),
@@ -73,12 +75,30 @@ def test_what_cannot_be_used_is_refused_by_name_and_changes_nothing(wanted: Any,
     assert shown(faults) == {"delay_ms": 5}
 
 
+def test_there_are_words_for_what_each_may_be() -> None:
+    inner = {f"{name}.{field}" for name, kind in _OBJECTS.items() for field in kind.__struct_fields__}
+    assert set(_MUST) == set(Faults.__struct_fields__) | inner
+
+
+@pytest.mark.parametrize("path", _MUST)
+@pytest.mark.parametrize("value", ["", [], "1"])
+def test_a_value_of_another_type_is_told_in_our_words(path: str, value: Any) -> None:
+    name, _, field = path.partition(".")
+    if field == "message":
+        value = 5
+    needed = {"code": 1} if name == "error" else {}
+    with pytest.raises(SandboxError) as refused:
+        book(**{name: {**needed, field: value} if field else value})
+    assert refused.value.message == f"{path}: must be {_MUST[path]}"
+    assert refused.value.details == ((path, f"must be {_MUST[path]}"),)
+
+
 def test_an_error_is_given_as_often_as_asked() -> None:
     faults = book(error={"code": 131056, "count": 2, "message": "Slow"})
     first = faults.take_error()
     assert first is not None
     assert (first.number, first.http, first.message) == (131056, 400, "(#131056) Slow")
-    assert shown(faults) == {"error": {"code": 131056, "message": "Slow"}}
+    assert shown(faults) == {"error": {"code": 131056, "http": None, "count": 1, "message": "Slow"}}
     assert faults.take_error() is not None
     assert faults.take_error() is None
     assert shown(faults) == {}
