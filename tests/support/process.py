@@ -64,6 +64,11 @@ async def eventually(look: Callable[[], Awaitable[T]], what: str, within_s: floa
     return found
 
 
+def _heed_interrupts() -> None:
+    """A test run that was started in the background of a shell ignores SIGINT, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Process:
     """One started program. Its standard output is read line by line; its standard error goes to a file."""
 
@@ -90,6 +95,7 @@ class Process:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=output,
+                preexec_fn=_heed_interrupts,
             )
         return cls(process, errors)
 
