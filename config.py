@@ -205,7 +205,7 @@ def _build(given: Mapping[Key, _Given], problems: list[Problem]) -> tuple[Settin
         field = _SECTIONS[section][key]
         kind = inspect.type_info(field.type)
         try:
-            if isinstance(entry.value, str) and not entry.value.isprintable() and not _is_rules(kind):
+            if isinstance(entry.value, str) and not entry.value.isprintable() and not _is_tables(kind):
                 raise ValueError("must not hold control characters or line ends")
             value = _from_text(entry.value, kind) if entry.is_text else entry.value
             values[section][key] = _convert(value, field, kind, strict=not entry.is_text)
@@ -216,14 +216,14 @@ def _build(given: Mapping[Key, _Given], problems: list[Problem]) -> tuple[Settin
     return Settings(**{name: kind(**values[name]) for name, kind in sections.items()}), bad
 
 
-def _is_rules(kind: inspect.Type) -> bool:
+def _is_tables(kind: inspect.Type) -> bool:
     return isinstance(kind, inspect.VarTupleType) and isinstance(kind.item_type, inspect.StructType)
 
 
 def _from_text(text: str, kind: inspect.Type) -> Any:
     if isinstance(kind, inspect.BoolType):
         return {"yes": "true", "on": "true", "no": "false", "off": "false"}.get(text.lower(), text)
-    if _is_rules(kind):
+    if _is_tables(kind):
         try:
             return msgspec.json.decode(text)
         except (msgspec.DecodeError, UnicodeError) as error:
@@ -238,7 +238,7 @@ def _convert(value: Any, field: FieldInfo, kind: inspect.Type, *, strict: bool) 
         return msgspec.convert(value, field.type, strict=strict, dec_hook=_make_secret)
     except msgspec.ValidationError as error:
         wanted = f"must be {_wanted(kind)}"
-        if _is_rules(kind):
+        if _is_tables(kind):
             wanted += f": {error}"
         elif not isinstance(kind, inspect.CustomType):
             wanted += f", not {shown(value)}"
@@ -262,7 +262,7 @@ def _wanted(kind: inspect.Type) -> str:
         case inspect.LiteralType():
             return " or ".join(sorted(map(str, kind.values), reverse=True))
         case inspect.VarTupleType():
-            return "a list of rules" if _is_rules(kind) else "a list of texts"
+            return "a list of tables" if _is_tables(kind) else "a list of texts"
         case _:
             return "a text, in quotes"
 

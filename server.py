@@ -122,7 +122,7 @@ class Gateway:
         self._parts.push_async_callback(graph.close)
         await graph.open()
         self._lanes = Lanes(
-            [self._number],
+            list(self._rates),
             self._lane_builder(graph).build,
             store=self._store,
             owner=self._owner,
@@ -174,17 +174,20 @@ class Gateway:
 
     async def _tell_queued(self) -> None:
         try:
-            queued = (await self._store.depth(self._number))[State.QUEUED]
+            depths = [await self._store.depth(number) for number in self._rates]
         except StoreUnavailable:
             return
-        if queued:
+        if queued := sum(depth[State.QUEUED] for depth in depths):
             _log.info("%d messages stay queued, the next start sends them", queued)
 
     # -- parts -----------------------------------------------------------------------------------------
 
     @property
-    def _number(self) -> str:
-        return self._sandbox.number if self._sandbox else self._settings.whatsapp.phone_number_id
+    def _rates(self) -> dict[str, float]:
+        """The numbers that send, the default first, each with its messages a second."""
+        if self._sandbox:
+            return {self._sandbox.number: self._settings.lane.rate}
+        return {n.phone_number_id: n.rate or self._settings.lane.rate for n in self._settings.numbers}
 
     async def _start_sandbox(self) -> Sandbox:
         settings = self._settings.sandbox
@@ -208,7 +211,12 @@ class Gateway:
             base_url,
             whatsapp.version,
             token,
-            connections=self._settings.lane.concurrency,
+            tokens={
+                n.phone_number_id: str(n.access_token)
+                for n in self._settings.whatsapp.numbers
+                if n.access_token
+            },
+            connections=self._settings.lane.concurrency * len(self._rates),
             connect_timeout_s=graph.connect_timeout_s,
             answer_timeout_s=graph.answer_timeout_s,
         )
@@ -217,7 +225,7 @@ class Gateway:
         lane, retry, unknown = self._settings.lane, self._settings.retry, self._settings.unknown
         return LaneBuilder(
             LaneLimits(
-                rate=lane.rate,
+                rates=self._rates,
                 pair_burst=lane.pair_burst,
                 pair_interval_s=lane.pair_interval_s,
                 concurrency=lane.concurrency,
@@ -289,7 +297,7 @@ class Gateway:
             receiver=self._receiver,
             verify_token=verify_token,
             outbox=self._outbox,
-            lane=self._number,
+            numbers=list(self._rates),
             direct_timeout_s=settings.direct.timeout_s,
             max_body_bytes=settings.server.max_body_bytes,
             store=self._store,

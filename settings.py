@@ -28,6 +28,7 @@ __all__ = [
     "Key",
     "LaneSettings",
     "LeaseSettings",
+    "NumberSettings",
     "RetentionSettings",
     "RetrySettings",
     "SandboxSettings",
@@ -84,6 +85,14 @@ class ServerSettings(_Section, frozen=True):
     """Of a REST call. The webhook has a limit of its own."""
 
 
+class NumberSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A number that sends; without a token or a rate of its own it has those of ``whatsapp`` and ``lane``."""
+
+    phone_number_id: Annotated[str, Meta(min_length=1, max_length=64)]
+    access_token: Secret = Secret()
+    rate: Rate | None = None
+
+
 class WhatsAppSettings(_Section, frozen=True):
     """What Meta gave the business, and where Meta is."""
 
@@ -98,6 +107,8 @@ class WhatsAppSettings(_Section, frozen=True):
     waba_id: str = ""
     websocket_url: Secret = Secret()
     """An outside server that all events are pushed to."""
+    numbers: tuple[NumberSettings, ...] = ()
+    """Further numbers that send; ``phone_number_id`` is the one that does where none is named."""
 
 
 class StoreSettings(_Section, frozen=True):
@@ -273,6 +284,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.sandbox.store_url if self.sandbox_mode else self.store.url
 
     @property
+    def numbers(self) -> tuple[NumberSettings, ...]:
+        """All that send, each with its token; the first is the default."""
+        whatsapp = self.whatsapp
+        first = NumberSettings(
+            phone_number_id=whatsapp.phone_number_id, access_token=whatsapp.access_token, rate=self.lane.rate
+        )
+        return (
+            first,
+            *(
+                msgspec.structs.replace(
+                    number,
+                    access_token=number.access_token or whatsapp.access_token,
+                    rate=number.rate or self.lane.rate,
+                )
+                for number in whatsapp.numbers
+            ),
+        )
+
+    @property
     def app_secrets(self) -> tuple[str, ...]:
         """Every secret that may have signed a webhook; empty where none is set."""
         whatsapp = self.whatsapp
@@ -299,9 +329,11 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
+_ID = r"[0-9A-Za-z_-]*"
 _HOST, _API_KEY, _SECRET = ("server", "host"), ("server", "api_key"), ("whatsapp", "app_secret")
 _ACCESS, _NUMBER = ("whatsapp", "access_token"), ("whatsapp", "phone_number_id")
 _BASE = ("whatsapp", "base_url")
+_NUMBERS = ("whatsapp", "numbers")
 
 
 def faults(settings: Settings) -> Iterator[Fault]:
@@ -320,6 +352,9 @@ def faults(settings: Settings) -> Iterator[Fault]:
 
 def _check_credentials(settings: Settings) -> Iterator[Fault]:
     if settings.sandbox_mode:
+        if settings.whatsapp.numbers:
+            why = "needs ACCESS_TOKEN, VERIFY_TOKEN and PHONE_NUMBER_ID, which sends where no number is named"
+            yield (_NUMBERS, _ACCESS, _NUMBER), why
         if not is_loopback(settings.server.host):
             why = "must be 127.0.0.1: without ACCESS_TOKEN and PHONE_NUMBER_ID only the sandbox runs"
             yield (_HOST, _ACCESS, _NUMBER), why
@@ -364,13 +399,28 @@ def _check_forms(settings: Settings) -> Iterator[Fault]:
         if not re.fullmatch(r"[!-~]*", getattr(getattr(settings, section), name)):
             yield ((section, name),), "must be plain ASCII without blanks"
     for name in ("phone_number_id", "waba_id"):
-        if not re.fullmatch(r"[0-9A-Za-z_-]*", getattr(whatsapp, name)):
+        if not re.fullmatch(_ID, getattr(whatsapp, name)):
             yield (("whatsapp", name),), "must be an id as Meta's dashboard shows it: digits, no phone number"
+    yield from _check_numbers(settings)
     if not re.fullmatch(r"v[0-9]{1,3}\.[0-9]{1,2}", whatsapp.version):
         why = f"must be a version of the Graph API such as v26.0, not {shown(whatsapp.version)}"
         yield (("whatsapp", "version"),), why
     if whatsapp.websocket_url and _host_of(whatsapp.websocket_url, ("ws", "wss")) is None:
         yield (("whatsapp", "websocket_url"),), "must be a ws:// or wss:// address"
+
+
+def _check_numbers(settings: Settings) -> Iterator[Fault]:
+    for number in settings.whatsapp.numbers:
+        if not re.fullmatch(_ID, number.phone_number_id):
+            yield (
+                (_NUMBERS,),
+                f"must hold ids as Meta's dashboard shows them, not {shown(number.phone_number_id)}",
+            )
+        if not re.fullmatch(r"[!-~]*", number.access_token):
+            yield (_NUMBERS,), "must hold tokens that are plain ASCII without blanks"
+    ids = [number.phone_number_id for number in settings.numbers]
+    if len(set(ids)) < len(ids):
+        yield (_NUMBERS, _NUMBER), "names a number twice"
 
 
 def _check_base_url(settings: Settings) -> Iterator[Fault]:
@@ -380,8 +430,12 @@ def _check_base_url(settings: Settings) -> Iterator[Fault]:
         yield (_BASE,), f"must be an https:// address, not {shown(url)}"
     elif url.startswith("http:") and not is_loopback(host):
         yield (_BASE,), "must begin with https://, or the access token would travel in the clear"
-    if settings.lane.rate > 1000 and not is_loopback(host or ""):
+    if is_loopback(host or ""):
+        return
+    if settings.lane.rate > 1000:
         yield (("lane", "rate"), _BASE), "must be at most 1000, Meta's cap for a number"
+    if any((number.rate or 0) > 1000 for number in settings.whatsapp.numbers):
+        yield (_NUMBERS, _BASE), "must hold rates of at most 1000, Meta's cap for a number"
 
 
 def _check_stores(settings: Settings) -> Iterator[Fault]:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from handlers.base import MAX_DETAILS, BaseHandler
-from handlers.fields import convert, convert_each, refusal, refuse_if
+from handlers.fields import convert, refusal, refuse_if, warnings_of
 from store.errors import GatewayError, Problem
 from store.records import Event, RowView
 from store.states import ENDED, TAKEN, State
@@ -20,6 +20,7 @@ from whatsapp.compose import TEXT_LIMIT, text_message
 from whatsapp.events import EventType
 from whatsapp.identity import Address, parse_address
 from whatsapp.outbox import HIGH, LOW, NORMAL, Draft, Outbox
+from whatsapp.validate import Checked, Findings, validate
 
 __all__ = ["SendBulk", "SendMessage"]
 
@@ -32,7 +33,7 @@ PriorityName = Literal["high", "normal", "low"]
 MAX_RECIPIENTS = 100_000
 
 
-class TextRequest(msgspec.Struct):
+class TextRequest(Checked, frozen=True):
     """Body of ``/api/send-message``."""
 
     phone: Phone
@@ -42,7 +43,7 @@ class TextRequest(msgspec.Struct):
     priority: PriorityName = "high"
 
 
-class BulkRequest(msgspec.Struct):
+class BulkRequest(Checked, frozen=True):
     """Body of ``/api/send-bulk``."""
 
     recipients: Annotated[list[Any], Meta(min_length=1, max_length=MAX_RECIPIENTS)]
@@ -51,7 +52,7 @@ class BulkRequest(msgspec.Struct):
     on_invalid: Literal["refuse", "skip"] = "refuse"
 
 
-class Recipient(msgspec.Struct):
+class Recipient(Checked, frozen=True):
     """One of ``recipients``."""
 
     phone: Phone
@@ -187,17 +188,18 @@ class SendBulk(SendHandler):
 
 def _recipients(items: list[Any]) -> tuple[dict[int, Draft], list[Problem], list[str]]:
     """Drafts by their place in the list, the faults of the others, and warnings."""
-    found, problems, warnings = convert_each(items, Recipient, "recipients")
+    findings = Findings()
     drafts = {}
-    for place, recipient in enumerate(found):
+    for place, item in enumerate(items):
+        recipient = validate(item, Recipient, findings, f"recipients[{place}]")
         if recipient is None:
             continue
         address = parse_address(recipient.phone)
         if address is None:
-            problems.append((f"recipients[{place}].phone", _NO_ADDRESS))
+            findings.fault(f"recipients[{place}].phone", _NO_ADDRESS)
         else:
             drafts[place] = Draft(address, text_message(address, recipient.message))
-    return drafts, problems, warnings
+    return drafts, findings.problems, warnings_of(findings)
 
 
 def _problem_of(error: bytes) -> str:

@@ -6,7 +6,7 @@ Owns which handler answers which path and what each is given. Nothing is started
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tornado.httpserver import HTTPServer
@@ -41,7 +41,7 @@ def make_server(
     receiver: WebhookReceiver,
     verify_token: str,
     outbox: Outbox,
-    lane: str,
+    numbers: Sequence[str],
     direct_timeout_s: float,
     max_body_bytes: int,
     store: Store,
@@ -52,9 +52,10 @@ def make_server(
     sandbox: Sandbox | None,
     now_ms: Callable[[], int],
 ) -> HTTPServer:
-    """The HTTP server, not listening yet. ``lane``: the number that sends; ``sandbox``: None in earnest."""
+    """The HTTP server, not listening yet. ``numbers``: those that send, the default first; ``sandbox``: None
+    in earnest."""
     shared = {"access": access, "errors": errors}
-    sends = {**shared, "outbox": outbox, "lane": lane, "direct_timeout_s": direct_timeout_s}
+    sends = {**shared, "outbox": outbox, "lane": numbers[0], "direct_timeout_s": direct_timeout_s}
     routes: list[Any] = [
         (r"/webhook", WebhookCheck, {**shared, "verify_token": verify_token}),
         (r"/api/send-message", SendMessage, sends),

@@ -12,11 +12,12 @@ from handlers.base import BaseHandler
 from handlers.fields import convert
 from whatsapp.failures import InvalidRequest
 from whatsapp.sandbox import Sandbox, SandboxError
+from whatsapp.validate import Checked
 
 __all__ = ["SandboxFaults", "SandboxInbound"]
 
 
-class InboundRequest(msgspec.Struct):
+class InboundRequest(Checked, frozen=True):
     """A customer writes."""
 
     sender: str | int = msgspec.field(name="from", default="")

@@ -6,6 +6,8 @@ an answer means is decided in ``errors.py`` and ``outcome.py``. Nothing is retri
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import aiohttp
 
 from whatsapp.failures import NoAnswer, NotSent
@@ -22,7 +24,7 @@ _NEVER_LEFT = (
 
 
 class Graph:
-    """Calls to one Graph API with one token. Use between :meth:`open` and :meth:`close`."""
+    """Calls to one Graph API. Use between :meth:`open` and :meth:`close`."""
 
     def __init__(
         self,
@@ -30,12 +32,15 @@ class Graph:
         version: str,
         access_token: str,
         *,
+        tokens: Mapping[str, str] | None = None,
         connections: int = 256,
         connect_timeout_s: float = 5.0,
         answer_timeout_s: float = 20.0,
     ) -> None:
+        """``tokens``: of numbers, by id, that have one of their own; ``access_token`` is for all else."""
         self._root = f"{base_url.rstrip('/')}/{version}"
-        self._headers = {"Authorization": f"Bearer {access_token}", "Content-Type": "application/json"}
+        self._headers = _headers(access_token)
+        self._headers_of = {number: _headers(token) for number, token in (tokens or {}).items()}
         self._connections = connections
         self._timeout = aiohttp.ClientTimeout(
             total=connect_timeout_s + answer_timeout_s,
@@ -63,9 +68,8 @@ class Graph:
 
         Raises NotSent where Meta cannot have seen it, NoAnswer where it may have.
         """
-        return await self._call(
-            "POST", f"{self._root}/{phone_number_id}/messages", with_reference(message, reference)
-        )
+        url = f"{self._root}/{phone_number_id}/messages"
+        return await self._call("POST", url, phone_number_id, with_reference(message, reference))
 
     async def number(self, phone_number_id: str) -> Answer:
         """What Graph knows of a number; also the probe of whether the token works (CLOUD_API.md 6).
@@ -73,19 +77,24 @@ class Graph:
         Raises as :meth:`send`.
         """
         fields = "id,display_phone_number,verified_name,quality_rating,throughput"
-        return await self._call("GET", f"{self._root}/{phone_number_id}?fields={fields}")
+        return await self._call("GET", f"{self._root}/{phone_number_id}?fields={fields}", phone_number_id)
 
-    async def _call(self, method: str, url: str, body: bytes | None = None) -> Answer:
+    async def _call(self, method: str, url: str, phone_number_id: str, body: bytes | None = None) -> Answer:
         assert self._session is not None, "the Graph client is not open"
+        headers = self._headers_of.get(phone_number_id, self._headers)
         try:
             async with self._session.request(
-                method, url, data=body, headers=self._headers, allow_redirects=False
+                method, url, data=body, headers=headers, allow_redirects=False
             ) as response:
                 return Answer(response.status, await response.read(), response.headers)
         except _NEVER_LEFT as error:
             raise NotSent(f"the Graph API cannot be reached: {error}") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise NoAnswer(f"the Graph API gave no answer: {error or type(error).__name__}") from error
+
+
+def _headers(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
 
 
 def with_reference(message: bytes, reference: str) -> bytes:

@@ -5,7 +5,7 @@ Owns which parts a lane has and what each is given; what they do is in their own
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -35,7 +35,8 @@ sandbox, which counts a second as 0.95 s (CLOUD_API.md 3), lets pass."""
 class LaneLimits(msgspec.Struct, frozen=True, kw_only=True):
     """What an operator sets, under the names of the configuration."""
 
-    rate: float
+    rates: Mapping[str, float]
+    """Messages a second, by phone number id."""
     pair_burst: int
     pair_interval_s: float
     concurrency: int
@@ -74,7 +75,8 @@ class LaneBuilder:
     def build(self, number: str) -> Lane:
         """The lane of a phone number id."""
         limits = self._limits
-        pacer = LanePacer(limits.rate, max(1.0, limits.rate * _BURST_S))
+        rate = limits.rates[number]
+        pacer = LanePacer(rate, max(1.0, rate * _BURST_S))
         pairs = PairPacer(limits.pair_burst, limits.pair_interval_s)
         queue = LaneQueue(pairs, window=limits.read_ahead)
         brakes = Brakes(

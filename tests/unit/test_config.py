@@ -182,6 +182,41 @@ def test_rules_in_toml_replace_the_defaults(tmp_path: Path) -> None:
     assert load_from({"AUTOREPLY_RULES": "[]"}, toml=toml).autoreply.rules == ()
 
 
+def test_further_numbers_have_the_token_and_the_pace_of_the_first_unless_they_say_otherwise(
+    tmp_path: Path,
+) -> None:
+    toml = written(
+        tmp_path,
+        '[[whatsapp.numbers]]\nphone_number_id = "222"\n'
+        '[[whatsapp.numbers]]\nphone_number_id = "333"\naccess_token = "T3"\nrate = 20\n',
+    )
+    settings = load_from({**REAL, "PHONE_NUMBER_ID": "111", "ACCESS_TOKEN": "T1"}, toml=toml)
+    told = [(number.phone_number_id, number.access_token, number.rate) for number in settings.numbers]
+    assert told == [("111", "T1", 80.0), ("222", "T1", 80.0), ("333", "T3", 20.0)]
+    assert "T3" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "why"),
+    [
+        ('[{"phone_number_id": "111"}]', "names a number twice"),
+        ('[{"phone_number_id": "2"}, {"phone_number_id": "2"}]', "names a number twice"),
+        ('[{"phone_number_id": "+1 555"}]', "must hold ids as Meta's dashboard shows them"),
+        ('[{"phone_number_id": "2", "access_token": "a b"}]', "must hold tokens that are plain ASCII"),
+        ('[{"phone_number_id": "2", "rate": 2000}]', "must hold rates of at most 1000"),
+        ('[{"phone_number_id": "2", "rate": 0}]', "must be a list of tables"),
+        ('[{"number": "2"}]', "must be a list of tables"),
+        ("222,333", "must be JSON"),
+    ],
+)
+def test_numbers_that_cannot_be_used_are_told(numbers: str, why: str) -> None:
+    assert why in faults_of({**REAL, "PHONE_NUMBER_ID": "111", "NUMBERS": numbers})["NUMBERS"]
+
+
+def test_further_numbers_need_the_first() -> None:
+    assert "PHONE_NUMBER_ID" in faults_of({"NUMBERS": '[{"phone_number_id": "2"}]'})["NUMBERS"]
+
+
 def test_the_default_rules_answer_the_words_that_customers_know() -> None:
     words = {rule.name: rule.keywords for rule in Settings().autoreply.rules}
     assert words == {
@@ -222,7 +257,7 @@ def test_a_slash_at_the_end_of_base_url_is_dropped() -> None:
         ("RETENTION_DAYS", "30", "must be a whole number from 35"),
         ("AUTOREPLY_COOLDOWN_S", "-1", "must be a number from 0"),
         ("AUTOREPLY_RULES", "hola", "must be JSON"),
-        ("AUTOREPLY_RULES", "{}", "must be a list of rules"),
+        ("AUTOREPLY_RULES", "{}", "must be a list of tables"),
         ("AUTOREPLY_RULES", '[{"name": "a", "keywords": ["b"]}]', "`text` - at `$[0]`"),
         ("AUTOREPLY_RULES", '[{"name": "a", "keywords": [], "text": "t"}]', "`$[0].keywords`"),
         ("AUTOREPLY_RULES", '[{"name": "a", "keywords": ["b"], "text": "t", "x": 1}]', "`x`"),
