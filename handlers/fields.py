@@ -22,7 +22,7 @@ T = TypeVar("T", bound=Checked)
 def convert(body: Mapping[str, Any], kind: type[T], *, strict: bool = False) -> tuple[T, list[str]]:
     """The request and its warnings. Raises InvalidRequest that names every field at fault.
 
-    ``strict``: fields we do not know are at fault too (API.md, Part 2).
+    ``strict``: fields we do not know are at fault too, but for those of Meta's own objects (API.md, Part 2).
     """
     findings = Findings()
     request = validate(body, kind, findings)
@@ -34,8 +34,9 @@ def convert(body: Mapping[str, Any], kind: type[T], *, strict: bool = False) -> 
 
 
 def warnings_of(findings: Findings) -> list[str]:
-    """The fields that we do not know."""
-    return [f"{path}: unknown field, ignored{hint}" for path, hint in findings.unknown]
+    """What we do not know: fields that are ignored, then what goes to Meta as it came."""
+    ignored = [f"{path}: unknown field, ignored{hint}" for path, hint in findings.unknown]
+    return ignored + [f"{path}: {what}" for path, what in findings.passed]
 
 
 def refuse_if(problems: Sequence[Problem]) -> None:

@@ -2,16 +2,17 @@
 
 Pure. A type is a :class:`Checked`: its fields, their types, defaults and bounds are the contract, and its
 ``rules`` add what concerns several fields. ``null`` is a field left out; fields that the type does not know
-are found, and passed over. What is right is converted in one go; only what is not is walked through.
+are found, and passed over. What is not known of an object of Meta's (``passes_on``) is found too, and goes on
+as it came. What is right is converted in one go; only what is not is walked through.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 from msgspec import Meta
@@ -19,10 +20,13 @@ from msgspec.structs import FieldInfo
 
 from store.errors import Problem
 
-__all__ = ["MAX_UNKNOWN", "Checked", "Findings", "join", "validate"]
+__all__ = ["GROWS", "MAX_UNKNOWN", "Checked", "Findings", "Unchecked", "join", "validate"]
 
 MAX_UNKNOWN = 100
-"""Unknown fields that are told."""
+"""Unknown fields that are told, and as many other things that are passed on."""
+GROWS = Meta(extra={"grows": True})
+"""Marks a ``Literal`` to which Meta adds: ``Annotated[Literal["a", "b"], GROWS]``. A text that it lacks is
+found, and taken."""
 _MAX_PROBLEMS = 1000
 _NAME_LIMIT = 100
 """So much is told of a name that we do not know."""
@@ -35,23 +39,39 @@ class Checked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An object with named fields. One with unknown fields too is right to :func:`validate`, which tells
     them."""
 
+    passes_on: ClassVar[bool] = False
+    """Whether it goes on as it came, unknown fields and all. Of a union, also objects of unknown tags."""
+
     def rules(self) -> Iterable[Problem]:
         """Faults of fields that are right each by itself; their paths begin here."""
         return ()
+
+
+class Unchecked(Checked, frozen=True):
+    """Stands in a converted value for an object of an unknown tag, which is passed on as it came."""
 
 
 class Findings:
     """What was found wrong, at most a thousand times, and what is unknown."""
 
     def __init__(self) -> None:
+        self.faults = 0
         self.problems: list[Problem] = []
         self.unknown: list[tuple[str, str]] = []
-        """(path, "; did you mean ...?" or empty)"""
+        """Fields that are ignored: (path, "; did you mean ...?" or empty)"""
+        self.passed: list[Problem] = []
+        """What is not known here and goes on as it came: (path, "unknown ..., passed on as it is...")"""
 
     def fault(self, path: str, problem: str) -> None:
         """Something is wrong here."""
+        self.faults += 1
         if len(self.problems) < _MAX_PROBLEMS:
             self.problems.append((path, problem))
+
+    def pass_on(self, path: str, what: str, given: str, known: Iterable[str]) -> None:
+        """Something of Meta's is not known here; ``known``: what it may have been meant to be."""
+        if len(self.passed) < MAX_UNKNOWN:
+            self.passed.append((path, f"unknown {what}, passed on as it is{_meant(given, known)}"))
 
 
 def validate(value: Any, kind: type[T], findings: Findings, path: str = "") -> T | None:
@@ -59,16 +79,14 @@ def validate(value: Any, kind: type[T], findings: Findings, path: str = "") -> T
 
     ``path``: where the value stands in its request; empty for the whole.
     """
+    before = findings.faults
     try:
         found: T = msgspec.convert(value, kind)
     except msgspec.ValidationError:
         found = _walk(value, kind, path, findings)
-        if found is _BAD:
-            return None
-    before = len(findings.problems)
-    for where, problem in _broken_rules(found, path):
-        findings.fault(where, problem)
-    return found if len(findings.problems) == before else None
+    else:
+        _tell_rules(found, path, findings)
+    return found if findings.faults == before else None
 
 
 def join(path: str, name: str) -> str:
@@ -79,31 +97,33 @@ def join(path: str, name: str) -> str:
 # -- rules -------------------------------------------------------------------------------------------------
 
 
-def _broken_rules(value: Checked, path: str) -> Iterator[Problem]:
-    for where, problem in value.rules():
-        yield join(path, where), problem
+def _tell_rules(value: Checked, path: str, findings: Findings) -> None:
+    """Rules that an object or one within it breaks, the innermost first, as on the way through."""
     for name, encoded in _nested(type(value)):
-        yield from _broken_rules_in(getattr(value, name), join(path, encoded))
+        inner = getattr(value, name)
+        if isinstance(inner, Checked):
+            _tell_rules(inner, join(path, encoded), findings)
+        elif isinstance(inner, list):
+            for number, item in enumerate(inner):
+                _tell_rules(item, f"{join(path, encoded)}[{number}]", findings)
+    _tell_own_rules(value, path, findings)
 
 
-def _broken_rules_in(value: Any, path: str) -> Iterator[Problem]:
-    if isinstance(value, Checked):
-        yield from _broken_rules(value, path)
-    elif isinstance(value, list):
-        for number, item in enumerate(value):
-            yield from _broken_rules_in(item, f"{path}[{number}]")
+def _tell_own_rules(value: Checked, path: str, findings: Findings) -> None:
+    for where, problem in value.rules():
+        findings.fault(join(path, where), problem)
 
 
-@lru_cache
+@cache
 def _nested(kind: type[Checked]) -> Sequence[tuple[str, str]]:
-    """Names of the fields that may hold objects with rules of their own."""
-    return [(field.name, field.encode_name) for field in _fields(kind).values() if _holds_checked(field.type)]
+    """Names of the fields that may hold an object, or a list of objects, with rules or with more below it."""
+    return [(field.name, field.encode_name) for field in _fields(kind).values() if _holds_rules(field.type)]
 
 
-def _holds_checked(kind: Any) -> bool:
+def _holds_rules(kind: Any) -> bool:
     if isinstance(kind, type):
-        return issubclass(kind, Checked)
-    return any(_holds_checked(part) for part in get_args(kind))
+        return issubclass(kind, Checked) and (kind.rules is not Checked.rules or bool(_nested(kind)))
+    return any(_holds_rules(part) for part in get_args(kind))
 
 
 # -- the way through what is wrong -------------------------------------------------------------------------
@@ -120,12 +140,17 @@ def _walk(value: Any, kind: Any, path: str, findings: Findings) -> Any:
         if all(isinstance(member, type) and issubclass(member, Checked) for member in members):
             return _walk_tagged(value, members, path, findings)
     if isinstance(plain, type) and issubclass(plain, Checked):
+        if isinstance(value, dict) and value.get(plain.__struct_config__.tag_field) is not None:
+            return _walk_tagged(value, [plain], path, findings)
         return _walk_object(value, plain, path, findings)
     if get_origin(plain) is list:
         return _walk_list(value, kind, get_args(plain)[0], path, findings)
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
+        if isinstance(value, str) and any(meta.extra == GROWS.extra for meta in _metas(kind)):
+            findings.pass_on(path, "value", value, map(str, _choices(kind)))
+            return value
         findings.fault(path, _problem(error, value, kind))
         return _BAD
 
@@ -142,6 +167,9 @@ def _walk_tagged(value: Any, members: Sequence[type[Checked]], path: str, findin
         return _BAD
     member = tags.get(value[field]) if isinstance(value[field], str) else None
     if member is None:
+        if members[0].passes_on and isinstance(value[field], str):
+            findings.pass_on(join(path, field), "kind", value[field], tags)
+            return Unchecked()
         findings.fault(join(path, field), f"must be one of {', '.join(tags)}")
         return _BAD
     return _walk_object(value, member, path, findings)
@@ -163,10 +191,17 @@ def _walk_object(value: Any, kind: type[Checked], path: str, findings: Findings)
             near = _near(name, unknown[:MAX_UNKNOWN]) if len(findings.problems) < MAX_UNKNOWN else ""
             findings.fault(join(path, name), "is required" + (near and f"; {near} is no field"))
             values[field.name] = _BAD
-    for name in unknown[: MAX_UNKNOWN - len(findings.unknown)]:
-        near = _near(name.lower(), fields)
-        findings.unknown.append((join(path, name[:_NAME_LIMIT]), near and f"; did you mean {near}?"))
-    return _BAD if any(found is _BAD for found in values.values()) else kind(**values)
+    for name in unknown[:MAX_UNKNOWN]:
+        where = join(path, name[:_NAME_LIMIT])
+        if kind.passes_on:
+            findings.pass_on(where, "field", name, fields)
+        elif len(findings.unknown) < MAX_UNKNOWN:
+            findings.unknown.append((where, _meant(name, fields)))
+    if any(found is _BAD for found in values.values()):
+        return _BAD
+    found = kind(**values)
+    _tell_own_rules(found, path, findings)
+    return found
 
 
 def _walk_list(value: Any, kind: Any, item_type: Any, path: str, findings: Findings) -> Any:
@@ -180,13 +215,18 @@ def _walk_list(value: Any, kind: Any, item_type: Any, path: str, findings: Findi
     return _BAD if any(item is _BAD for item in items) else items
 
 
-@lru_cache
+@cache
 def _fields(kind: type[Checked]) -> Mapping[str, FieldInfo]:
     # Asked once an object, and costs more than all else that is done for one.
     return {field.encode_name: field for field in msgspec.structs.fields(kind)}
 
 
 # -- words -------------------------------------------------------------------------------------------------
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    near = _near(name.lower(), known)
+    return near and f"; did you mean {near}?"
 
 
 def _near(name: str, names: Iterable[str]) -> str:
@@ -198,7 +238,8 @@ def _problem(error: msgspec.ValidationError, value: Any, kind: Any) -> str:
     """msgspec's sentence, in the words of a caller; the words to choose from where there are."""
     if choices := _choices(kind):
         return f"must be one of {', '.join(map(str, choices))}"
-    if isinstance(value, str) and (problem := _length_problem(len(value), kind, "characters")):
+    unit = "characters" if isinstance(value, str) else "fields"
+    if isinstance(value, str | dict) and (problem := _length_problem(len(value), kind, unit)):
         return problem
     for meta in _metas(kind):
         if meta.extra and "must" in meta.extra and _fits_plainly(value, kind):
@@ -243,6 +284,8 @@ def _choices(kind: Any) -> tuple[Any, ...]:
         (kind, *others) = (member for member in get_args(kind) if member is not NoneType)
         if others:
             return ()
+    if get_origin(kind) is Annotated:
+        return _choices(get_args(kind)[0])
     return get_args(kind) if get_origin(kind) is Literal else ()
 
 
