@@ -81,8 +81,8 @@ class ServerSettings(_Section, frozen=True):
     """0: any free one."""
     api_key: Secret = Secret()
     debug: bool = False
-    max_body_bytes: Annotated[int, Meta(ge=1024, le=256 * 1024 * 1024)] = 4 * 1024 * 1024
-    """Of a REST call. The webhook has a limit of its own."""
+    max_body_bytes: Annotated[int, Meta(ge=1024, le=256 * 1024 * 1024)] = 64 * 1024 * 1024
+    """Of a REST call: 100,000 recipients come in one. The webhook has a limit of its own."""
 
 
 class NumberSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

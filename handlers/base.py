@@ -34,6 +34,7 @@ _log = logging.getLogger(__name__)
 
 MAX_DETAILS = 100
 RETRY_AFTER_S = "2"
+_NO_OBJECT = "the body must be a JSON object"
 
 
 class NotJson(GatewayError):
@@ -141,20 +142,36 @@ class BaseHandler(RequestHandler):
         self.clear_header("Server")
 
     def read_json(self) -> dict[str, Any]:
-        """The body, which must be a JSON object and say so. Raises NotJson, UnsupportedMedia.
+        """The body, which must be a JSON object and say so. Raises NotJson, UnsupportedMedia."""
+        self._check_type()
+        body = self.decode(self.request.body)
+        if not isinstance(body, dict):
+            raise NotJson(_NO_OBJECT)
+        return body
 
-        The type is asked for because a web page may send anything else to any address without asking.
-        """
+    def read_raw(self) -> dict[str, msgspec.Raw]:
+        """As :meth:`read_json`, with the values undecoded: for what is too large to be decoded at once."""
+        self._check_type()
+        try:
+            return msgspec.json.decode(self.request.body, type=dict[str, msgspec.Raw])
+        except msgspec.ValidationError:
+            raise NotJson(_NO_OBJECT) from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise NotJson(_why_not_json(self.request.body, error)) from error
+
+    def decode(self, raw: bytes | msgspec.Raw) -> Any:
+        """A part of the body, or all. Raises NotJson."""
+        try:
+            return msgspec.json.decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise NotJson(_why_not_json(self.request.body, error)) from error
+
+    def _check_type(self) -> None:
+        """Raise UnsupportedMedia where the body does not say that it is JSON: a web page may send anything
+        else to any address without asking."""
         kind = self.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise UnsupportedMedia("send the body as JSON, with the header Content-Type: application/json")
-        try:
-            body = msgspec.json.decode(self.request.body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise NotJson(_why_not_json(self.request.body, error)) from error
-        if not isinstance(body, dict):
-            raise NotJson("the body must be a JSON object")
-        return body
 
     def answer(self, body: object, status: int = 200) -> None:
         """End the request with a JSON answer."""

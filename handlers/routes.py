@@ -15,8 +15,10 @@ from tornado.web import Application, RequestHandler
 from handlers.access import Access
 from handlers.base import NothingHere
 from handlers.front import Front
-from handlers.messages import SendBulk, SendMessage
 from handlers.sandbox import SandboxFaults, SandboxInbound
+from handlers.sends import MANY, ONE
+from handlers.sends_many import SendMany
+from handlers.sends_one import SendOne
 from handlers.socket import APPLICATION_SETTINGS, socket_routes
 from handlers.status import Health, Overview, Ready, StatusPage
 from handlers.tasks import TaskStatus
@@ -58,8 +60,8 @@ def make_server(
     sends = {**shared, "outbox": outbox, "lane": numbers[0], "direct_timeout_s": direct_timeout_s}
     routes: list[Any] = [
         (r"/webhook", WebhookCheck, {**shared, "verify_token": verify_token}),
-        (r"/api/send-message", SendMessage, sends),
-        (r"/api/send-bulk", SendBulk, sends),
+        *((path, SendOne, {**sends, "now_ms": now_ms, "send": send}) for path, send in ONE.items()),
+        *((path, SendMany, {**sends, "now_ms": now_ms, "send": send}) for path, send in MANY.items()),
         (r"/api/task-status/([^/]+)", TaskStatus, {**shared, "store": store, "now_ms": now_ms}),
         (r"/api/health", Health, shared),
         (r"/api/ready", Ready, {**shared, "overview": overview}),

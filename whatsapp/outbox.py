@@ -11,8 +11,6 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-import msgspec
-
 from store.base import Store
 from store.deadline import answered_in_time
 from store.errors import StoreUnavailable
@@ -20,15 +18,11 @@ from store.log import Log
 from store.records import Event, NewEvent, NewRow, NewTask, Priority, RowView
 from store.states import State
 from whatsapp.contacts import Contacts
+from whatsapp.drafts import AT_ONCE, HIGH, LOW, NORMAL, Draft, Terms
 from whatsapp.events import STATUS_KEY, EventType, build_event, task_key, task_of_key
 from whatsapp.failures import Draining
-from whatsapp.identity import Address
 
-__all__ = ["HIGH", "LOW", "NORMAL", "Draft", "Outbox"]
-
-HIGH: Priority = 0
-NORMAL: Priority = 1
-LOW: Priority = 2
+__all__ = ["AT_ONCE", "HIGH", "LOW", "NORMAL", "Draft", "Outbox", "Terms"]
 
 _CHUNK = 500
 """Rows stored at once: a few milliseconds of the writer's time, so that other writes get in between."""
@@ -41,14 +35,6 @@ _OUTCOMES = frozenset(
         EventType.MESSAGE_EXPIRED,
     }
 )
-
-
-class Draft(msgspec.Struct, frozen=True, gc=False):
-    """One message to one recipient, composed and checked."""
-
-    address: Address
-    payload: bytes
-    """Meta's message object."""
 
 
 class Outbox:
@@ -83,6 +69,7 @@ class Outbox:
         priority: Priority,
         source: str = "api",
         task_id: str = "",
+        terms: Terms = AT_ONCE,
     ) -> str:
         """Store a task with a row for each draft, durably; its id.
 
@@ -95,26 +82,26 @@ class Outbox:
         created = _task_created(task, lane)
         if len(drafts) <= _CHUNK:
             async with answered_in_time():
-                rows = await self._rows(drafts, 0, lane, priority)
+                rows = await self._rows(drafts, 0, lane, priority, terms)
                 await self._store.create_task(task, rows, [created])
             return task.id
         await self._store.create_task(task, (), ready=False)
         for start in range(0, len(drafts), _CHUNK):
             async with answered_in_time():
-                rows = await self._rows(drafts[start : start + _CHUNK], start, lane, priority)
+                rows = await self._rows(drafts[start : start + _CHUNK], start, lane, priority, terms)
                 await self._store.add_rows(task.id, rows)
         await self._store.mark_ready(task.id, [created])
         return task.id
 
     async def submit_and_wait(
-        self, kind: str, draft: Draft, *, lane: str, timeout_s: float
+        self, kind: str, draft: Draft, *, lane: str, timeout_s: float, terms: Terms = AT_ONCE
     ) -> tuple[str, Event | RowView | None]:
         """As :meth:`submit` for one draft at the highest priority, then its outcome; where time ran out
         first, the row as it stands; None where that cannot be read."""
         task_id = str(uuid.uuid4())
         row_id = f"{task_id}-0"
         with self._waiting_for(row_id) as waiter:
-            await self.submit(kind, [draft], lane=lane, priority=HIGH, task_id=task_id)
+            await self.submit(kind, [draft], lane=lane, priority=HIGH, task_id=task_id, terms=terms)
             event = await _within(timeout_s, waiter)
         return task_id, event or await self._row_as_it_stands(row_id)
 
@@ -126,12 +113,19 @@ class Outbox:
             return None
 
     async def submit_and_complete(
-        self, kind: str, drafts: Sequence[Draft], *, lane: str, priority: Priority, timeout_s: float
+        self,
+        kind: str,
+        drafts: Sequence[Draft],
+        *,
+        lane: str,
+        priority: Priority,
+        timeout_s: float,
+        terms: Terms = AT_ONCE,
     ) -> tuple[str, int | None]:
         """As :meth:`submit`, then how many Meta took once every row has ended; None if time ran out first."""
         task_id = str(uuid.uuid4())
         with self._waiting_for(task_id) as waiter:
-            await self.submit(kind, drafts, lane=lane, priority=priority, task_id=task_id)
+            await self.submit(kind, drafts, lane=lane, priority=priority, task_id=task_id, terms=terms)
             if await _within(timeout_s, waiter) is None:
                 return task_id, None
         task = await self._store.find_task(task_id)
@@ -157,10 +151,21 @@ class Outbox:
         finally:
             del self._waiters[key]
 
-    async def _rows(self, drafts: Sequence[Draft], start: int, lane: str, priority: Priority) -> list[NewRow]:
+    async def _rows(
+        self, drafts: Sequence[Draft], start: int, lane: str, priority: Priority, terms: Terms
+    ) -> list[NewRow]:
         keys = await self._contacts.resolve({draft.address for draft in drafts})
         return [
-            NewRow(n, lane, keys[draft.address], priority, 0, draft.payload)
+            NewRow(
+                n,
+                lane,
+                keys[draft.address],
+                priority,
+                terms.due,
+                draft.payload,
+                terms.expires_at,
+                terms.callback_data,
+            )
             for n, draft in enumerate(drafts, start)
         ]
 

@@ -298,6 +298,7 @@ _WORDS: Iterable[tuple[str, str]] = (
     ("`bool`", "true or false"),
     ("`array`", "a list"),
     ("`object`", "an object"),
+    ("`int | float | str`", "text or a number"),
     ("`str | int`", "text or a number"),
     ("`int | str`", "text or a number"),
 )

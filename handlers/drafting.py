@@ -1,0 +1,133 @@
+"""From what stands in a request to what the outbox takes, with every fault named in the caller's own fields.
+
+Pure. A fault of one field must not hide those of others: a field at fault is told, and something harmless
+stands for it while the rest is composed and checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from handlers.fields import refusal, warnings_of
+from handlers.requests import STAND_INS
+from whatsapp.compose import Composed, encode, reword, translate
+from whatsapp.identity import Address, parse_address
+from whatsapp.payloads import Content
+from whatsapp.validate import MAX_UNKNOWN, Checked, Findings, join, validate
+
+__all__ = ["ContentCheck", "Read", "address_of", "read_fields", "read_request", "top_of", "within"]
+
+T = TypeVar("T", bound=Checked)
+_TOLD_KEPT = 2000
+_NO_ADDRESS = "must be a phone in international digits, or a user id"
+
+
+class Read(NamedTuple):
+    """An object's fields as their type has them."""
+
+    fields: Any
+    faulty: Collection[str] = ()
+    """Those that are at fault, where something else stands in ``fields``."""
+
+
+def read_fields(value: Any, kind: type[T], findings: Findings, path: str = "") -> Read | None:
+    """The fields of an object; None where it is none."""
+    before = len(findings.problems)
+    found = validate(value, kind, findings, path)
+    if found is not None:
+        return Read(found)
+    if not isinstance(value, Mapping):
+        return None
+    prefix = f"{path}." if path else ""
+    faulty = {top_of(where.removeprefix(prefix)) for where, _ in findings.problems[before:]}
+    fields = {name: given for name, given in value.items() if name not in faulty}
+    fields |= {name: STAND_INS[name] for name in faulty if name in STAND_INS and _required(kind, name)}
+    stood = validate(fields, kind, Findings())
+    # Where a thousand faults have been told no more are, and so it is not known which fields these are.
+    return None if stood is None else Read(stood, faulty)
+
+
+def read_request(body: Mapping[str, Any], kind: type[T], findings: Findings) -> Read:
+    """As :func:`read_fields` of a whole body. Raises InvalidRequest where so much is at fault that nothing
+    else can be looked at."""
+    read = read_fields(body, kind, findings)
+    if read is None:
+        raise refusal(findings.problems)
+    return read
+
+
+def address_of(phone: str | int, findings: Findings, path: str) -> Address | None:
+    """Whom a phone or user id means; None and a fault where it means nobody."""
+    address = parse_address(phone)
+    if address is None:
+        findings.fault(path, _NO_ADDRESS)
+    return address
+
+
+def top_of(path: str) -> str:
+    """The first name of a path."""
+    return path.partition(".")[0].partition("[")[0]
+
+
+class ContentCheck:
+    """Checks what was composed. Tells each fault once, so that one of a common field does not come for each
+    recipient."""
+
+    def __init__(self, findings: Findings) -> None:
+        self._findings = findings
+        self._told: set[tuple[str, str]] = set()
+        self._notes: list[str] = []
+        self._inner = Findings()
+
+    @property
+    def warnings(self) -> list[str]:
+        """What we do not know: fields of ours are ignored, Meta's things go to Meta."""
+        return [*warnings_of(self._findings), *self._notes]
+
+    def content(self, composed: Composed, place: Callable[[str], str | None]) -> bytes | None:
+        """The content as JSON; None where it is at fault.
+
+        ``place``: from a path in the caller's names to the one in the request; None where that field is told
+        already.
+        """
+        inner = self._inner
+        validate(composed.content, Content, inner)
+        if not composed.problems and not inner.problems and not inner.passed:
+            return encode(composed.content)
+        self._inner = Findings()
+        known = {path for path, _ in composed.problems}
+        problems = list(composed.problems)
+        for path, problem in inner.problems:
+            ours = translate(path, composed.names)
+            if ours not in known:
+                problems.append((ours, reword(problem, composed.names)))
+        for path, problem in problems:
+            where = place(path)
+            if where is not None and self._new(where, problem):
+                self._findings.fault(where, problem)
+        for path, note in inner.passed:
+            self._note(place(translate(path, composed.names)), note)
+        return None if problems else encode(composed.content)
+
+    def _note(self, where: str | None, note: str) -> None:
+        if where is not None and len(self._notes) < MAX_UNKNOWN and self._new(where, note):
+            self._notes.append(f"{where}: {note}")
+
+    def _new(self, where: str, what: str) -> bool:
+        if (where, what) in self._told:
+            return False
+        if len(self._told) < _TOLD_KEPT:
+            self._told.add((where, what))
+        return True
+
+
+def _required(kind: type[Checked], name: str) -> bool:
+    return any(field.encode_name == name and field.required for field in msgspec.structs.fields(kind))
+
+
+def within(path: str, faulty: Collection[str], prefix: str = "") -> str | None:
+    """A path below a prefix; None where its field is among those at fault."""
+    return None if top_of(path) in faulty else join(prefix, path)

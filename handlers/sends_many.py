@@ -1,0 +1,116 @@
+"""Every path that sends to many recipients (API.md, Messages)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from handlers.base import MAX_DETAILS
+from handlers.drafting import Read, read_request
+from handlers.fields import refuse_if
+from handlers.messages import SendHandler, problem_of
+from handlers.options import MAX_RECIPIENTS, PRIORITIES, ManyRequest, terms_of
+from handlers.recipients import Recipients
+from handlers.sends import ManySend
+from store.errors import Problem
+from whatsapp.drafts import HIGH, Terms
+from whatsapp.validate import Findings
+
+__all__ = ["SendMany"]
+
+
+class SendMany(SendHandler):
+    """``POST`` of a message to each of many; ``send`` says which."""
+
+    send: ManySend
+
+    async def post(self) -> None:
+        """200 with a task id, or with the result if it was waited for; 400 naming each recipient at fault;
+        202 where time ran out."""
+        findings = Findings()
+        read, items = self._read(findings)
+        request: ManyRequest = read.fields
+        terms = terms_of(request, self.now_ms(), findings)
+        refuses = request.on_invalid == "refuse"
+        recipients = Recipients(self.send, read, findings, drop_repeated=request.duplicates == "drop")
+        await recipients.read(items, to_the_end=not refuses, keep=MAX_DETAILS)
+        # Faults of the fields for all refuse the whole, whatever is to become of single recipients.
+        if refuses or recipients.fault_for_all or not recipients.drafts:
+            refuse_if(findings.problems)
+        warnings = [*recipients.check.warnings, *(f"{path}: {why}" for path, why in recipients.dropped)]
+        if request.use_queue or terms.due:
+            await self._queue(request, recipients, findings.problems, warnings, terms)
+        else:
+            await self._send_and_wait(recipients, len(items), findings.problems, warnings, terms)
+
+    def _read(self, findings: Findings) -> tuple[Read, list[msgspec.Raw]]:
+        """The request, and its recipients undecoded."""
+        body: dict[str, Any] = {}
+        items: list[msgspec.Raw] = []
+        name = "phones" if self.send.recipient is None else "recipients"
+        for field, raw in self.read_raw().items():
+            if field == name and (given := _items(raw)) is not None:
+                fits = len(given) <= MAX_RECIPIENTS
+                items = given if fits else []
+                # The first stands for all, where their number is right.
+                body[field] = given[:1] if fits else given
+            else:
+                body[field] = self.decode(raw)
+        return read_request(body, self.send.request, findings), items
+
+    async def _queue(
+        self,
+        request: ManyRequest,
+        recipients: Recipients,
+        problems: list[Problem],
+        warnings: list[str],
+        terms: Terms,
+    ) -> None:
+        task_id = await self.outbox.submit(
+            self.send.kind,
+            recipients.drafts,
+            lane=self.lane,
+            priority=PRIORITIES[request.priority],
+            terms=terms,
+        )
+        warnings += [f"{path}: {problem}, skipped" for path, problem in problems[:MAX_DETAILS]]
+        self.accept(task_id, f"{len(recipients.drafts)} messages are queued", warnings)
+
+    async def _send_and_wait(
+        self,
+        recipients: Recipients,
+        total: int,
+        problems: list[Problem],
+        warnings: list[str],
+        terms: Terms,
+    ) -> None:
+        task_id, taken = await self.outbox.submit_and_complete(
+            self.send.kind,
+            recipients.drafts,
+            lane=self.lane,
+            priority=HIGH,
+            timeout_s=self.direct_timeout_s,
+            terms=terms,
+        )
+        if taken is None:
+            self.accept(task_id, "not all have an outcome yet, the rest stays queued", warnings, status=202)
+            return
+        if taken < len(recipients.drafts):
+            failures = await self.outbox.failures(task_id, MAX_DETAILS)
+            problems += [(recipients.path_of(n), problem_of(error)) for n, error in failures]
+        result = {
+            "total": total,
+            "successful": taken,
+            "failed": total - taken,
+            "errors": [f"{path}: {problem}" for path, problem in problems[:MAX_DETAILS]],
+        }
+        self.accept(task_id, f"{taken} of {total} messages were sent", warnings, result=result)
+
+
+def _items(raw: msgspec.Raw) -> list[msgspec.Raw] | None:
+    """The items of a list; None where it is none."""
+    try:
+        return msgspec.json.decode(raw, type=list[msgspec.Raw])
+    except msgspec.ValidationError:
+        return None

@@ -1,0 +1,40 @@
+"""Every path that sends to one recipient (API.md, Messages)."""
+
+from __future__ import annotations
+
+from handlers.drafting import ContentCheck, address_of, read_request, within
+from handlers.fields import refuse_if
+from handlers.messages import SendHandler
+from handlers.options import terms_of
+from handlers.sends import OneSend
+from whatsapp.compose import addressed
+from whatsapp.drafts import Draft
+from whatsapp.validate import Findings
+
+__all__ = ["SendOne"]
+
+
+class SendOne(SendHandler):
+    """``POST`` of one message to one recipient; ``send`` says which."""
+
+    send: OneSend
+
+    async def post(self) -> None:
+        """200 with Meta's answer or a task id; 400 for what cannot be sent or is refused; 202 where time ran
+        out."""
+        findings = Findings()
+        request, faulty = read_request(self.read_json(), self.send.request, findings)
+        address = None if "phone" in faulty else address_of(request.phone, findings, "phone")
+        terms = terms_of(request, self.now_ms(), findings)
+        check = ContentCheck(findings)
+        content = check.content(self.send.compose(request), lambda path: within(path, faulty))
+        refuse_if(findings.problems)
+        assert address is not None and content is not None
+        await self.send_one(
+            self.send.kind,
+            Draft(address, addressed(address, content)),
+            queued=request.use_queue,
+            priority=request.priority,
+            warnings=check.warnings,
+            terms=terms,
+        )
