@@ -6,7 +6,7 @@ record, at the highest priority.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -25,25 +25,33 @@ __all__ = ["SendHandler", "problem_of"]
 
 
 class SendHandler(BaseHandler):
-    """What the sending paths share. ``lane``: the number that sends."""
+    """What the sending paths share. ``numbers``: those that send, the default first."""
 
     outbox: Outbox
-    lane: str
+    numbers: Sequence[str]
     direct_timeout_s: float
     now_ms: Callable[[], int]
 
     async def send_one(
-        self, kind: str, draft: Draft, *, queued: bool, priority: str, warnings: list[str], terms: Terms
+        self,
+        kind: str,
+        draft: Draft,
+        *,
+        lane: str,
+        queued: bool,
+        priority: str,
+        warnings: list[str],
+        terms: Terms,
     ) -> None:
         """Queue one message, or send it and wait. What is due later is queued in any case."""
         if queued or terms.due:
             task_id = await self.outbox.submit(
-                kind, [draft], lane=self.lane, priority=PRIORITIES[priority], terms=terms
+                kind, [draft], lane=lane, priority=PRIORITIES[priority], terms=terms
             )
             self.accept(task_id, "the message is queued", warnings)
             return
         task_id, outcome = await self.outbox.submit_and_wait(
-            kind, draft, lane=self.lane, timeout_s=self.direct_timeout_s, terms=terms
+            kind, draft, lane=lane, timeout_s=self.direct_timeout_s, terms=terms
         )
         if isinstance(outcome, Event):
             self._answer_event(task_id, outcome, draft.address, warnings)

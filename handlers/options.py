@@ -6,7 +6,7 @@ Pure. Owns the fields that the request types share, and what they mean to the ou
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -16,7 +16,16 @@ from store.records import Priority
 from whatsapp.drafts import HIGH, LOW, NORMAL, Terms
 from whatsapp.validate import Checked, Findings
 
-__all__ = ["MAX_RECIPIENTS", "PRIORITIES", "ManyRequest", "OneRequest", "Options", "Phone", "terms_of"]
+__all__ = [
+    "MAX_RECIPIENTS",
+    "PRIORITIES",
+    "ManyRequest",
+    "OneRequest",
+    "Options",
+    "Phone",
+    "lane_of",
+    "terms_of",
+]
 
 MAX_RECIPIENTS = 100_000
 PRIORITIES: Mapping[str, Priority] = {"high": HIGH, "normal": NORMAL, "low": LOW}
@@ -42,6 +51,8 @@ class Options(Checked, frozen=True, kw_only=True):
     send_at: Time | None = None
     expires_at: Time | None = None
     callback_data: Annotated[str, Meta(max_length=512)] = ""
+    phone_number_id: str | int = ""
+    """Which of our numbers sends; the default one unless it is named."""
 
 
 class OneRequest(Options, frozen=True, kw_only=True):
@@ -70,6 +81,14 @@ def terms_of(options: Options, now_ms: int, findings: Findings) -> Terms:
     if due and expires and expires <= due:
         findings.fault("expires_at", "must be after send_at")
     return Terms(due, expires, options.callback_data)
+
+
+def lane_of(options: Options, numbers: Sequence[str], findings: Findings) -> str:
+    """The number that sends. ``numbers``: ours, the default first."""
+    asked = str(options.phone_number_id)
+    if asked and asked not in numbers:
+        findings.fault("phone_number_id", f"is none of the numbers here: {', '.join(numbers)}")
+    return asked or numbers[0]
 
 
 def _time(text: str | None, name: str, now_ms: int, findings: Findings) -> int:

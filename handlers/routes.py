@@ -57,7 +57,7 @@ def make_server(
     """The HTTP server, not listening yet. ``numbers``: those that send, the default first; ``sandbox``: None
     in earnest."""
     shared = {"access": access, "errors": errors}
-    sends = {**shared, "outbox": outbox, "lane": numbers[0], "direct_timeout_s": direct_timeout_s}
+    sends = {**shared, "outbox": outbox, "numbers": numbers, "direct_timeout_s": direct_timeout_s}
     routes: list[Any] = [
         (r"/webhook", WebhookCheck, {**shared, "verify_token": verify_token}),
         *((path, SendOne, {**sends, "now_ms": now_ms, "send": send}) for path, send in ONE.items()),

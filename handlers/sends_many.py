@@ -10,7 +10,7 @@ from handlers.base import MAX_DETAILS
 from handlers.drafting import Read, read_request
 from handlers.fields import refuse_if
 from handlers.messages import SendHandler, problem_of
-from handlers.options import MAX_RECIPIENTS, PRIORITIES, ManyRequest, terms_of
+from handlers.options import MAX_RECIPIENTS, PRIORITIES, ManyRequest, lane_of, terms_of
 from handlers.recipients import Recipients
 from handlers.sends import ManySend
 from store.errors import Problem
@@ -32,6 +32,7 @@ class SendMany(SendHandler):
         read, items = self._read(findings)
         request: ManyRequest = read.fields
         terms = terms_of(request, self.now_ms(), findings)
+        lane = lane_of(request, self.numbers, findings)
         refuses = request.on_invalid == "refuse"
         recipients = Recipients(self.send, read, findings, drop_repeated=request.duplicates == "drop")
         await recipients.read(items, to_the_end=not refuses, keep=MAX_DETAILS)
@@ -40,9 +41,9 @@ class SendMany(SendHandler):
             refuse_if(findings.problems)
         warnings = [*recipients.check.warnings, *(f"{path}: {why}" for path, why in recipients.dropped)]
         if request.use_queue or terms.due:
-            await self._queue(request, recipients, findings.problems, warnings, terms)
+            await self._queue(request, recipients, findings.problems, warnings, terms, lane)
         else:
-            await self._send_and_wait(recipients, len(items), findings.problems, warnings, terms)
+            await self._send_and_wait(recipients, len(items), findings.problems, warnings, terms, lane)
 
     def _read(self, findings: Findings) -> tuple[Read, list[msgspec.Raw]]:
         """The request, and its recipients undecoded."""
@@ -66,11 +67,12 @@ class SendMany(SendHandler):
         problems: list[Problem],
         warnings: list[str],
         terms: Terms,
+        lane: str,
     ) -> None:
         task_id = await self.outbox.submit(
             self.send.kind,
             recipients.drafts,
-            lane=self.lane,
+            lane=lane,
             priority=PRIORITIES[request.priority],
             terms=terms,
         )
@@ -84,11 +86,12 @@ class SendMany(SendHandler):
         problems: list[Problem],
         warnings: list[str],
         terms: Terms,
+        lane: str,
     ) -> None:
         task_id, taken = await self.outbox.submit_and_complete(
             self.send.kind,
             recipients.drafts,
-            lane=self.lane,
+            lane=lane,
             priority=HIGH,
             timeout_s=self.direct_timeout_s,
             terms=terms,

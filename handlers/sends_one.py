@@ -5,7 +5,7 @@ from __future__ import annotations
 from handlers.drafting import ContentCheck, address_of, read_request, within
 from handlers.fields import refuse_if
 from handlers.messages import SendHandler
-from handlers.options import terms_of
+from handlers.options import lane_of, terms_of
 from handlers.sends import OneSend
 from whatsapp.compose import addressed
 from whatsapp.drafts import Draft
@@ -26,6 +26,7 @@ class SendOne(SendHandler):
         request, faulty = read_request(self.read_json(), self.send.request, findings)
         address = None if "phone" in faulty else address_of(request.phone, findings, "phone")
         terms = terms_of(request, self.now_ms(), findings)
+        lane = lane_of(request, self.numbers, findings)
         check = ContentCheck(findings)
         content = check.content(self.send.compose(request), lambda path: within(path, faulty))
         refuse_if(findings.problems)
@@ -33,6 +34,7 @@ class SendOne(SendHandler):
         await self.send_one(
             self.send.kind,
             Draft(address, addressed(address, content)),
+            lane=lane,
             queued=request.use_queue,
             priority=request.priority,
             warnings=check.warnings,

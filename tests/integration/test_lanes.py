@@ -10,11 +10,15 @@ from typing import Any, cast
 import pytest
 from tornado.ioloop import IOLoop
 
+from settings import NumberSettings
 from store.sqlite import SqliteStore
+from tests.support.gateway import NUMBER as OUR_NUMBER
+from tests.support.gateway import serving
 from tests.support.store_values import eventually
 from whatsapp.attempts import HeldLease
 from whatsapp.lane import Lane
 from whatsapp.lanes import Lanes
+from whatsapp.sandbox import SandboxSettings
 
 NUMBER = "111"
 NAME = f"lane:{NUMBER}"
@@ -185,3 +189,22 @@ async def test_a_number_that_another_owner_works_is_elsewhere(store: SqliteStore
         assert bench.lanes.status() == [{"phone_number_id": NUMBER, "state": "elsewhere"}]
         running.cancel()
     assert bench.runs.empty()
+
+
+async def test_a_send_leaves_from_the_number_that_it_names(tmp_path: Path) -> None:
+    second = "100000000000002"
+    sandbox = SandboxSettings(
+        enforce_limits=False, phone_numbers=((OUR_NUMBER, "15550000001"), (second, "15550000002"))
+    )
+    numbers = (NumberSettings(phone_number_id=second),)
+    async with serving(tmp_path, sandbox=sandbox, whatsapp={"numbers": numbers}) as gateway:
+        text = {"phone": "5215550001111", "message": "hello"}
+        for asked, sends in ((None, OUR_NUMBER), (second, second), (int(second), second)):
+            answer = await gateway.post("/api/send-message", {**text, "phone_number_id": asked})
+            assert answer.status == 200
+            (sent,) = await gateway.events.wait("message.sent", task_id=answer.body["task_id"])
+            told = [e for e in gateway.events.all if e.message_id == sent["message_id"]]
+            assert {event.phone_number_id for event in told} == {sends}
+        assert [lane["phone_number_id"] for lane in (await gateway.status())["lanes"]] == [OUR_NUMBER, second]
+        refused = await gateway.post("/api/send-bulk", {"recipients": [text], "phone_number_id": "7"})
+        assert (refused.status, refused.body["details"][0]["path"]) == (400, "phone_number_id")
