@@ -31,6 +31,7 @@ from handlers.access import Access
 from handlers.greeting import greet, greet_on_sandbox
 from handlers.routes import make_server
 from handlers.status import Overview
+from handlers.upload_form import UploadDesk
 from handlers.webhook import WebhookReceiver
 from hub.hub import Hub
 from hub.watch import WatchRefused, watch
@@ -48,9 +49,13 @@ from whatsapp.graph import Graph
 from whatsapp.intake import Intake
 from whatsapp.lane_builder import LaneBuilder, LaneLimits
 from whatsapp.lanes import Lanes
+from whatsapp.media import Media
+from whatsapp.media_folder import MediaFolder
+from whatsapp.media_keeper import MediaKeeper
 from whatsapp.outbox import Outbox
 from whatsapp.retry import RetryPolicy
 from whatsapp.sandbox import Sandbox, SandboxSettings
+from whatsapp.template_list import Templates
 from whatsapp.tracker import Tracker
 from whatsapp.unknown import TRACKER
 
@@ -81,6 +86,8 @@ class Gateway:
         self._failed: asyncio.Future[None] | None = None
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._sandbox: Sandbox | None = None
+        self._keeper: MediaKeeper | None = None
+        self._uploads = UploadDesk()
         self._parts = AsyncExitStack()
         self.port = 0
 
@@ -121,6 +128,10 @@ class Gateway:
         graph = self._make_graph()
         self._parts.push_async_callback(graph.close)
         await graph.open()
+        folder = self._make_folder()
+        self._media = Media(graph, self._store, next(iter(self._rates)), folder=folder, now_ms=_now_ms)
+        self._templates = self._make_templates(graph)
+        self._log.subscribe(self._templates.notice)
         self._lanes = Lanes(
             list(self._rates),
             self._lane_builder(graph).build,
@@ -132,6 +143,13 @@ class Gateway:
         self._consumers = [self._consumer(TRACKER, Tracker(self._store, now_ms=_now_ms))]
         if settings.autoreply.enabled:
             self._consumers.append(self._consumer("autoreply", self._make_autoreply()))
+        if folder is not None:
+            self._keeper = MediaKeeper(
+                self._media, folder, store=self._store, days=settings.media.days, now_ms=_now_ms
+            )
+            await self._keeper.prepare()
+            self._consumers.append(self._consumer("media", self._keeper))
+            self._start_task("media-keeper", self._keeper.run())
         self._start_task("monitor", self._monitor.run())
         self._start_task("positions", self._hub.run())
         for consumer in self._consumers:
@@ -221,6 +239,18 @@ class Gateway:
             answer_timeout_s=graph.answer_timeout_s,
         )
 
+    def _make_folder(self) -> MediaFolder | None:
+        """Where files that customers send are kept; the sandbox's ids are none of Meta's."""
+        media = self._settings.media
+        path = Path(media.dir)
+        return MediaFolder(path / "sandbox" if self._sandbox else path) if media.days else None
+
+    def _make_templates(self, graph: Graph) -> Templates:
+        """The sandbox has an account of its own to be shown, and takes any template unless one is named."""
+        named = self._settings.whatsapp.waba_id
+        waba_id = self._sandbox.settings.waba_id if self._sandbox else named
+        return Templates(graph, waba_id, checks=bool(named), monotonic=time.monotonic, now_ms=_now_ms)
+
     def _lane_builder(self, graph: Graph) -> LaneBuilder:
         lane, retry, unknown = self._settings.lane, self._settings.retry, self._settings.unknown
         return LaneBuilder(
@@ -256,7 +286,7 @@ class Gateway:
             now_ms=_now_ms,
         )
 
-    def _consumer(self, name: str, handler: Tracker | AutoReply) -> Consumer:
+    def _consumer(self, name: str, handler: Tracker | AutoReply | MediaKeeper) -> Consumer:
         return Consumer(
             name,
             handler.handle,
@@ -304,6 +334,9 @@ class Gateway:
             log=self._log,
             hub=self._hub,
             contacts=self._contacts,
+            media=self._media,
+            uploads=self._uploads,
+            templates=self._templates,
             overview=self._overview(),
             sandbox=self._sandbox,
             now_ms=_now_ms,
@@ -323,9 +356,17 @@ class Gateway:
             lanes=self._lanes,
             consumers=self._consumers,
             intake=self._intake,
+            media=self._media_status,
             errors=self._errors,
             monotonic=time.monotonic,
         )
+
+    def _media_status(self) -> dict[str, Any]:
+        return {
+            "uploads": self._uploads.under_way,
+            "most_buffered": self._uploads.most_buffered,
+            "kept": self._keeper.status() if self._keeper else None,
+        }
 
     async def _close_server(self, server: HTTPServer) -> None:
         server.stop()

@@ -28,6 +28,7 @@ __all__ = [
     "Key",
     "LaneSettings",
     "LeaseSettings",
+    "MediaSettings",
     "NumberSettings",
     "RetentionSettings",
     "RetrySettings",
@@ -231,6 +232,14 @@ class RetentionSettings(_Section, frozen=True):
     """Not less than 35: Meta's statuses come up to 30 days late."""
 
 
+class MediaSettings(_Section, frozen=True):
+    """Files that customers send, kept on this machine."""
+
+    dir: Annotated[str, Meta(min_length=1)] = "data/media"
+    days: Annotated[int, Meta(ge=0, le=3650)] = 0
+    """How long they are kept; 0: they are not fetched at all, and stay with Meta for seven days."""
+
+
 class SecuritySettings(_Section, frozen=True):
     """What may be reached without a key."""
 
@@ -268,6 +277,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lease: LeaseSettings = LeaseSettings()
     autoreply: AutoReplySettings = AutoReplySettings()
     retention: RetentionSettings = RetentionSettings()
+    media: MediaSettings = MediaSettings()
     security: SecuritySettings = SecuritySettings()
     sandbox: SandboxSettings = SandboxSettings()
     notices: tuple[str, ...] = ()

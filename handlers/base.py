@@ -17,13 +17,25 @@ from tornado.web import HTTPError, RequestHandler
 
 from handlers.access import Access, AccessDenied, KeyRequired
 from store.errors import GatewayError, StoreError, StoreUnavailable
-from whatsapp.failures import Draining, InvalidRequest
+from whatsapp.failures import (
+    Draining,
+    InvalidRequest,
+    MetaFailed,
+    MetaRefused,
+    NoAnswer,
+    NoSuchMedia,
+    NotSent,
+    SendError,
+)
 from whatsapp.webhook import BadPayload
 
 __all__ = [
+    "BadForm",
     "BaseHandler",
+    "Busy",
     "NotFound",
     "NotJson",
+    "UnsupportedMedia",
     "bare_refusal",
     "error_answer",
     "methods_of",
@@ -43,6 +55,18 @@ class NotJson(GatewayError):
     code = "not_json"
 
 
+class BadForm(GatewayError):
+    """The body is no form, or breaks off."""
+
+    code = "bad_form"
+
+
+class Busy(GatewayError):
+    """Too much of this kind is under way."""
+
+    code = "busy"
+
+
 class UnsupportedMedia(GatewayError):
     """The body is of a type that the path does not take."""
 
@@ -57,12 +81,20 @@ class NotFound(GatewayError):
 
 STATUS_OF: dict[type[GatewayError], int] = {
     NotJson: 400,
+    BadForm: 400,
     InvalidRequest: 400,
+    MetaRefused: 400,
     BadPayload: 400,
     KeyRequired: 401,
     AccessDenied: 403,
     NotFound: 404,
+    NoSuchMedia: 404,
     UnsupportedMedia: 415,
+    MetaFailed: 502,
+    NoAnswer: 502,
+    SendError: 502,
+    NotSent: 503,
+    Busy: 503,
     Draining: 503,
     StoreUnavailable: 503,
     StoreError: 500,
@@ -184,7 +216,10 @@ class BaseHandler(RequestHandler):
         status = status_of(error)
         if status == 503:
             self.set_header("Retry-After", RETRY_AFTER_S)
-        self.answer(error_answer(error.code, error.message, error.details), status)
+        answer = error_answer(error.code, error.message, error.details)
+        if isinstance(error, MetaRefused) and error.meta is not None:
+            answer["meta"] = error.meta
+        self.answer(answer, status)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Tornado's way to tell of what a handler raised."""

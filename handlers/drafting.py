@@ -6,7 +6,7 @@ stands for it while the rest is composed and checked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -16,6 +16,7 @@ from handlers.requests import STAND_INS
 from whatsapp.compose import Composed, encode, reword, translate
 from whatsapp.identity import Address, parse_address
 from whatsapp.payloads import Content
+from whatsapp.templates import Template, template_problems
 from whatsapp.validate import MAX_UNKNOWN, Checked, Findings, join, validate
 
 __all__ = ["ContentCheck", "Read", "address_of", "read_fields", "read_request", "top_of", "within"]
@@ -76,8 +77,10 @@ class ContentCheck:
     """Checks what was composed. Tells each fault once, so that one of a common field does not come for each
     recipient."""
 
-    def __init__(self, findings: Findings) -> None:
+    def __init__(self, findings: Findings, templates: Sequence[Template] | None = None) -> None:
+        """``templates``: those that there are; None where that is not known."""
         self._findings = findings
+        self._templates = templates
         self._told: set[tuple[str, str]] = set()
         self._notes: list[str] = []
         self._inner = Findings()
@@ -95,6 +98,8 @@ class ContentCheck:
         """
         inner = self._inner
         validate(composed.content, Content, inner)
+        if self._templates is not None and "template" in composed.content and not inner.problems:
+            inner.problems += template_problems(self._templates, composed.content["template"])
         if not composed.problems and not inner.problems and not inner.passed:
             return encode(composed.content)
         self._inner = Findings()

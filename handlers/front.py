@@ -1,5 +1,5 @@
-"""The first to see a request: bounds its body, and takes Meta's webhooks past everything that they do not
-need.
+"""The first to see a request: bounds its body and its time, and takes Meta's webhooks past everything that
+they do not need.
 
 Stands in front of the Tornado application. A webhook is a POST of which one header and the body matter,
 thousands of times a second, so it is read and answered here on Tornado's connection itself; a
@@ -26,14 +26,20 @@ from tornado.httputil import (
 )
 
 from handlers.base import error_answer
+from whatsapp.media_rules import FILE_LIMIT
 
 __all__ = ["Front", "Reply"]
 
 WEBHOOK_LIMIT = 4 * 1024 * 1024
 """Meta's bodies stay under 3 MB (CLOUD_API.md 3)."""
+UPLOAD_LIMIT = FILE_LIMIT + 64 * 1024
+"""The largest file that Meta takes, and the form around it."""
+_UPLOAD_S = 900.0
+"""For the body of an upload; others have the server's own limit."""
 _DISCARD_FACTOR = 8
 """A body up to so many times its limit is read to its end and thrown away, so that the caller gets to read
 the answer."""
+_UPLOAD_DISCARD_FACTOR = 2
 
 
 class Reply(NamedTuple):
@@ -82,6 +88,7 @@ class _Request(HTTPMessageDelegate):
         self._headers = HTTPHeaders()
         self._limit = WEBHOOK_LIMIT
         self._size = 0
+        self._too_large = False
         self._chunks: list[bytes] = []
 
     def headers_received(
@@ -89,17 +96,24 @@ class _Request(HTTPMessageDelegate):
     ) -> Awaitable[None] | None:
         assert isinstance(start_line, RequestStartLine)
         self._headers = headers
-        is_webhook = start_line.method == "POST" and start_line.path.partition("?")[0] == "/webhook"
-        if not is_webhook:
+        posted_to = start_line.path.partition("?")[0] if start_line.method == "POST" else ""
+        is_webhook = posted_to == "/webhook"
+        factor = _DISCARD_FACTOR
+        if posted_to == "/api/media":
+            # It passes through in chunks, see upload_form.py.
+            self._limit, factor = UPLOAD_LIMIT, _UPLOAD_DISCARD_FACTOR
+            self._connection.set_body_timeout(_UPLOAD_S)  # type: ignore[attr-defined]
+        elif not is_webhook:
             self._limit = self._front.max_body_bytes
-        most = self._limit * _DISCARD_FACTOR
+        most = self._limit * factor
         self._connection.set_max_body_size(most)  # type: ignore[attr-defined]
         declared = headers.get("Content-Length", "")
         if declared.isdecimal() and int(declared[:20]) > most:
             # Tornado closes the connection after an answer that comes before the end of the body.
             self._refuse_size()
             return None
-        if not is_webhook:
+        self._too_large = declared.isdecimal() and int(declared) > self._limit
+        if not is_webhook and not self._too_large:
             self._inner = self._front.application.start_request(self._server_conn, self._connection)
         if self._inner is not None:
             return self._inner.headers_received(start_line, headers)
@@ -108,7 +122,13 @@ class _Request(HTTPMessageDelegate):
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         self._size += len(chunk)
         if self._size > self._limit:
+            self._too_large = True
             self._chunks.clear()
+            if self._inner is not None:
+                # It will not see the end, and lets go of what it has.
+                self._inner.on_connection_close()
+                self._inner = None
+        if self._too_large:
             return None
         if self._inner is not None:
             return self._inner.data_received(chunk)
@@ -116,7 +136,7 @@ class _Request(HTTPMessageDelegate):
         return None
 
     def finish(self) -> None:
-        if self._size > self._limit:
+        if self._too_large:
             self._refuse_size()
         elif self._inner is not None:
             self._inner.finish()

@@ -20,6 +20,7 @@ from whatsapp.drafts import Draft, Terms
 from whatsapp.events import EventType
 from whatsapp.identity import Address
 from whatsapp.outbox import Outbox
+from whatsapp.template_list import Templates
 
 __all__ = ["SendHandler", "problem_of"]
 
@@ -28,6 +29,7 @@ class SendHandler(BaseHandler):
     """What the sending paths share. ``numbers``: those that send, the default first."""
 
     outbox: Outbox
+    templates: Templates
     numbers: Sequence[str]
     direct_timeout_s: float
     now_ms: Callable[[], int]

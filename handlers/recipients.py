@@ -20,6 +20,7 @@ from store.errors import Problem
 from whatsapp.compose import addressed
 from whatsapp.drafts import Draft
 from whatsapp.identity import Address
+from whatsapp.templates import Template
 from whatsapp.validate import Findings, join
 
 __all__ = ["Recipients"]
@@ -36,13 +37,21 @@ class Recipients:
     ``common``: the request's own fields; ``findings`` take the faults of all.
     """
 
-    def __init__(self, send: ManySend, common: Read, findings: Findings, *, drop_repeated: bool) -> None:
+    def __init__(
+        self,
+        send: ManySend,
+        common: Read,
+        findings: Findings,
+        *,
+        drop_repeated: bool,
+        templates: Sequence[Template] | None = None,
+    ) -> None:
         self.drafts: list[Draft] = []
         self.places = array("I")
         """Of each draft, where its recipient stands in the request."""
         self.dropped: list[Problem] = []
         """The first who were named before."""
-        self.check = ContentCheck(findings)
+        self.check = ContentCheck(findings, templates)
         self._send = send
         self._common = common
         self._findings = findings

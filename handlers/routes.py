@@ -15,6 +15,7 @@ from tornado.web import Application, RequestHandler
 from handlers.access import Access
 from handlers.base import NothingHere
 from handlers.front import Front
+from handlers.media import MediaDownload, MediaResource, MediaUpload
 from handlers.sandbox import SandboxFaults, SandboxInbound
 from handlers.sends import MANY, ONE
 from handlers.sends_many import SendMany
@@ -22,13 +23,17 @@ from handlers.sends_one import SendOne
 from handlers.socket import APPLICATION_SETTINGS, socket_routes
 from handlers.status import Health, Overview, Ready, StatusPage
 from handlers.tasks import TaskStatus
+from handlers.templates import TemplateList
+from handlers.upload_form import UploadDesk
 from handlers.webhook import WebhookCheck, WebhookReceiver
 from hub.hub import Hub
 from store.base import Store
 from store.log import Log
 from whatsapp.contacts import Contacts
+from whatsapp.media import Media
 from whatsapp.outbox import Outbox
 from whatsapp.sandbox import Sandbox
+from whatsapp.template_list import Templates
 
 __all__ = ["make_server"]
 
@@ -50,6 +55,9 @@ def make_server(
     log: Log,
     hub: Hub,
     contacts: Contacts,
+    media: Media,
+    uploads: UploadDesk,
+    templates: Templates,
     overview: Overview,
     sandbox: Sandbox | None,
     now_ms: Callable[[], int],
@@ -57,12 +65,23 @@ def make_server(
     """The HTTP server, not listening yet. ``numbers``: those that send, the default first; ``sandbox``: None
     in earnest."""
     shared = {"access": access, "errors": errors}
-    sends = {**shared, "outbox": outbox, "numbers": numbers, "direct_timeout_s": direct_timeout_s}
+    sends = {
+        **shared,
+        "outbox": outbox,
+        "templates": templates,
+        "numbers": numbers,
+        "direct_timeout_s": direct_timeout_s,
+        "now_ms": now_ms,
+    }
     routes: list[Any] = [
         (r"/webhook", WebhookCheck, {**shared, "verify_token": verify_token}),
-        *((path, SendOne, {**sends, "now_ms": now_ms, "send": send}) for path, send in ONE.items()),
-        *((path, SendMany, {**sends, "now_ms": now_ms, "send": send}) for path, send in MANY.items()),
+        *((path, SendOne, {**sends, "send": send}) for path, send in ONE.items()),
+        *((path, SendMany, {**sends, "send": send}) for path, send in MANY.items()),
         (r"/api/task-status/([^/]+)", TaskStatus, {**shared, "store": store, "now_ms": now_ms}),
+        (r"/api/media", MediaUpload, {**shared, "media": media, "desk": uploads}),
+        (r"/api/media/([^/]+)", MediaResource, {**shared, "media": media}),
+        (r"/api/media/([^/]+)/download", MediaDownload, {**shared, "media": media}),
+        (r"/api/templates", TemplateList, {**shared, "templates": templates}),
         (r"/api/health", Health, shared),
         (r"/api/ready", Ready, {**shared, "overview": overview}),
         (r"/api/status", StatusPage, {**shared, "overview": overview}),

@@ -34,7 +34,13 @@ class SendMany(SendHandler):
         terms = terms_of(request, self.now_ms(), findings)
         lane = lane_of(request, self.numbers, findings)
         refuses = request.on_invalid == "refuse"
-        recipients = Recipients(self.send, read, findings, drop_repeated=request.duplicates == "drop")
+        recipients = Recipients(
+            self.send,
+            read,
+            findings,
+            drop_repeated=request.duplicates == "drop",
+            templates=await self.templates.known() if self.send.kind == "template" else None,
+        )
         await recipients.read(items, to_the_end=not refuses, keep=MAX_DETAILS)
         # Faults of the fields for all refuse the whole, whatever is to become of single recipients.
         if refuses or recipients.fault_for_all or not recipients.drafts:

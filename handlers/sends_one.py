@@ -7,7 +7,7 @@ from handlers.fields import refuse_if
 from handlers.messages import SendHandler
 from handlers.options import lane_of, terms_of
 from handlers.sends import OneSend
-from whatsapp.compose import addressed
+from whatsapp.compose import addressed, translate
 from whatsapp.drafts import Draft
 from whatsapp.validate import Findings
 
@@ -28,8 +28,11 @@ class SendOne(SendHandler):
         terms = terms_of(request, self.now_ms(), findings)
         lane = lane_of(request, self.numbers, findings)
         check = ContentCheck(findings)
-        content = check.content(self.send.compose(request), lambda path: within(path, faulty))
+        composed = self.send.compose(request)
+        content = check.content(composed, lambda path: within(path, faulty))
         refuse_if(findings.problems)
+        problems = await self.templates.check(composed.content)
+        refuse_if([(translate(path, composed.names), problem) for path, problem in problems])
         assert address is not None and content is not None
         await self.send_one(
             self.send.kind,

@@ -21,7 +21,8 @@ __all__ = ["Health", "Overview", "Ready", "StatusPage"]
 
 
 class Overview:
-    """Gathers what the status pages tell. ``about``: facts that do not change, such as the version."""
+    """Gathers what the status pages tell. ``about``: facts that do not change, such as the version;
+    ``media``: how files are."""
 
     def __init__(
         self,
@@ -34,9 +35,11 @@ class Overview:
         lanes: Lanes,
         consumers: Sequence[Consumer],
         intake: Intake,
+        media: Callable[[], dict[str, Any]],
         errors: Counter[str],
         monotonic: Callable[[], float],
     ) -> None:
+        self._media = media
         self._about = about
         self._store = store
         self._log = log
@@ -78,6 +81,7 @@ class Overview:
             "depth": await self._depth(),
             "consumers": [self._describe_consumer(consumer) for consumer in self._consumers],
             "subscribers": {name: getattr(hub, name) for name in hub.__struct_fields__},
+            "media": self._media(),
             "last_webhook_at": rfc3339(self._intake.last_at) if self._intake.last_at else None,
             "refused": dict(self._errors),
         }

@@ -33,6 +33,7 @@ from store.records import (
     Change,
     Cursor,
     Event,
+    KnownMedia,
     Lease,
     LogBounds,
     NewEvent,
@@ -122,6 +123,19 @@ class Store(Protocol):
 
     async def put_aliases(self, aliases: Sequence[Alias]) -> None:
         """Store each, in place of what the same address was before."""
+        ...
+
+    # -- media -----------------------------------------------------------------------------------------
+
+    async def remember_media(self, media: KnownMedia, now: int) -> None:
+        """Keep the id of an uploaded file, in place of what the same bytes, number and type had before.
+
+        What is over (``until <= now``) is removed by the way.
+        """
+        ...
+
+    async def find_media(self, phone_number_id: str, sha256: str, mime_type: str, now: int) -> str | None:
+        """The id that these bytes have for this number and type, while it may be used."""
         ...
 
     # -- outbox ----------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@
 ``mongo_log.py``          collection ``events``: the log, its followers
 ``mongo_leases.py``       ``leases``, ``cursors``, ``claims``, ``aliases``: what gateways agree upon
 ``mongo_rows.py``         ``rows``: the outbox, its guarded moves
+``mongo_media.py``        ``media``: ids of uploaded files
 ``mongo_tasks.py``        ``tasks``, ``counters``: how a task is stored in steps, and ends
 ========================= =============================================================================
 
@@ -27,6 +28,7 @@ from store.errors import StoreError, StoreUnavailable
 from store.mongo_connection import Connection, InOrder
 from store.mongo_leases import Coordination
 from store.mongo_log import EVENTS, MongoLog
+from store.mongo_media import MEDIA, MediaIds
 from store.mongo_rows import ROWS, Rows
 from store.mongo_tasks import TASKS, Tasks
 from store.records import (
@@ -34,6 +36,7 @@ from store.records import (
     Change,
     Cursor,
     Event,
+    KnownMedia,
     Lease,
     LogBounds,
     NewEvent,
@@ -59,6 +62,7 @@ _PROBES = "probes"
 _INDEXES: Mapping[str, Sequence[IndexModel]] = {
     EVENTS: _KEYS,
     _PROBES: _KEYS,
+    MEDIA: [IndexModel([("until", 1)], name="until")],
     TASKS: [IndexModel([("created_at", 1)], name="unready", partialFilterExpression={"ready": False})],
     ROWS: [
         # With the task at the end, so that rows of a task that is not ready are passed over unread.
@@ -105,6 +109,7 @@ class MongoStore:
         self._db = Connection(url)
         self._in_order = InOrder()
         self._coordination = Coordination(self._db, self._in_order)
+        self._media = MediaIds(self._db, self._in_order)
         self._log = MongoLog(self._db, self._callbacks, clock)
         self._rows = Rows(self._db, self._log, self._coordination)
         self._tasks = Tasks(self._db, self._log, self._rows, self._in_order, clock)
@@ -205,6 +210,14 @@ class MongoStore:
 
     async def put_aliases(self, aliases: Sequence[Alias]) -> None:
         await self._coordination.put_aliases(aliases)
+
+    # -- media -----------------------------------------------------------------------------------------
+
+    async def remember_media(self, media: KnownMedia, now: int) -> None:
+        await self._media.remember_media(media, now)
+
+    async def find_media(self, phone_number_id: str, sha256: str, mime_type: str, now: int) -> str | None:
+        return await self._media.find_media(phone_number_id, sha256, mime_type, now)
 
     # -- outbox ----------------------------------------------------------------------------------------
 

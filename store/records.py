@@ -18,6 +18,7 @@ __all__ = [
     "Change",
     "Cursor",
     "Event",
+    "KnownMedia",
     "Lease",
     "LogBounds",
     "NewEvent",
@@ -150,6 +151,19 @@ class NewRow(msgspec.Struct, frozen=True, gc=False):
     expires_at: int = 0
     """Not sent after this time; 0: no limit."""
     callback_data: str = ""
+
+
+class KnownMedia(msgspec.Struct, frozen=True, gc=False):
+    """A file that was uploaded, and the id that it has where it was uploaded to."""
+
+    phone_number_id: str
+    """Our number that it was uploaded for."""
+    sha256: str
+    """Of its bytes, in hex."""
+    mime_type: str
+    media_id: str
+    until: int
+    """When the id is no longer to be used."""
 
 
 class Place(NamedTuple):

@@ -28,6 +28,7 @@ from store.records import (
     Change,
     Cursor,
     Event,
+    KnownMedia,
     Lease,
     LogBounds,
     NewEvent,
@@ -141,6 +142,14 @@ class SqliteStore:
 
     async def put_aliases(self, aliases: Sequence[Alias]) -> None:
         await self._write(lambda writes: writes.put_aliases(aliases), len(aliases))
+
+    # -- media -----------------------------------------------------------------------------------------
+
+    async def remember_media(self, media: KnownMedia, now: int) -> None:
+        await self._write(lambda writes: writes.remember_media(media, now))
+
+    async def find_media(self, phone_number_id: str, sha256: str, mime_type: str, now: int) -> str | None:
+        return await self._read(Reads.find_media, phone_number_id, sha256, mime_type, now)
 
     # -- outbox ----------------------------------------------------------------------------------------
 

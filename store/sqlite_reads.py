@@ -52,6 +52,15 @@ class Reads:
         found = self._db.execute("SELECT offset FROM cursors WHERE name = ?", (name,)).fetchone()
         return int(found[0]) if found else 0
 
+    def find_media(self, phone_number_id: str, sha256: str, mime_type: str, now: int) -> str | None:
+        """None for what is over, too."""
+        found = self._db.execute(
+            "SELECT media_id FROM media WHERE phone_number_id = ? AND sha256 = ? AND mime_type = ?"
+            " AND until > ?",
+            (phone_number_id, sha256, mime_type, now),
+        ).fetchone()
+        return str(found[0]) if found else None
+
     def find_aliases(self, aliases: Collection[str]) -> dict[str, Alias]:
         """By point look-ups: callers ask for a few at a time."""
         known = {}

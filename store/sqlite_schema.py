@@ -80,6 +80,17 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
             key TEXT PRIMARY KEY, token TEXT NOT NULL, at INTEGER NOT NULL
         ) WITHOUT ROWID""",
     ),
+    (
+        """CREATE TABLE media (
+            phone_number_id TEXT NOT NULL,
+            sha256 TEXT NOT NULL,
+            mime_type TEXT NOT NULL,
+            media_id TEXT NOT NULL,
+            until INTEGER NOT NULL,
+            PRIMARY KEY (phone_number_id, sha256, mime_type)
+        ) WITHOUT ROWID""",
+        "CREATE INDEX media_until ON media (until)",
+    ),
 )
 
 VERSION = len(_MIGRATIONS)

@@ -10,7 +10,19 @@ import sqlite3
 from collections.abc import Callable, Collection, Sequence
 
 from store.errors import LeaseLost, StoreError
-from store.records import TIME_OF, Alias, Change, Cursor, Event, Lease, NewEvent, NewRow, NewTask, Row
+from store.records import (
+    TIME_OF,
+    Alias,
+    Change,
+    Cursor,
+    Event,
+    KnownMedia,
+    Lease,
+    NewEvent,
+    NewRow,
+    NewTask,
+    Row,
+)
 from store.sqlite_reads import row_key
 from store.states import OPEN, TAKEN, State
 
@@ -18,6 +30,8 @@ __all__ = ["Writes"]
 
 _CONDEMNED = -1
 """``completed_at`` of a task that is being swept away: it may have lost rows, so it must not become ready."""
+_MEDIA_SWEEP = 100
+"""Ids that are over, removed with one that is kept."""
 
 
 class Writes:
@@ -188,6 +202,19 @@ class Writes:
     def free_all_leases(self) -> None:
         """This process alone has the file, so whoever held a lease is gone."""
         self._db.execute("UPDATE leases SET until = 0")
+
+    def remember_media(self, media: KnownMedia, now: int) -> None:
+        """An upload more or less a second: what is over goes with it, a few at a time."""
+        self._db.execute(
+            "INSERT INTO media VALUES (?, ?, ?, ?, ?) ON CONFLICT (phone_number_id, sha256, mime_type)"
+            " DO UPDATE SET media_id = excluded.media_id, until = excluded.until",
+            (media.phone_number_id, media.sha256, media.mime_type, media.media_id, media.until),
+        )
+        self._db.execute(
+            "DELETE FROM media WHERE (phone_number_id, sha256, mime_type) IN"
+            f" (SELECT phone_number_id, sha256, mime_type FROM media WHERE until <= ? LIMIT {_MEDIA_SWEEP})",
+            (now,),
+        )
 
     def claim_once(self, key: str, token: str, now: int, cooldown_ms: int) -> bool:
         """One claim per cooldown, repeatable by its holder."""

@@ -5,6 +5,9 @@
     GatewayError
     ├── InvalidRequest     what a caller asked for cannot be sent; ``details`` says where and why
     ├── Draining           the gateway is stopping and takes nothing new
+    ├── NoSuchMedia        Meta does not know a file by this id
+    ├── MetaRefused        Meta says no to a call that is no send; ``meta`` says why
+    │   └── MetaFailed     the same, and it is not the caller's doing: later it may do
     └── SendError
         ├── NotSent        the request never left: sending it again is safe
         └── NoAnswer       it may have left and been taken: nobody knows (outcome unknown)
@@ -12,9 +15,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from store.errors import GatewayError
 
-__all__ = ["Draining", "InvalidRequest", "NoAnswer", "NotSent", "SendError"]
+__all__ = [
+    "Draining",
+    "InvalidRequest",
+    "MetaFailed",
+    "MetaRefused",
+    "NoAnswer",
+    "NoSuchMedia",
+    "NotSent",
+    "SendError",
+]
 
 
 class InvalidRequest(GatewayError):
@@ -27,6 +41,28 @@ class Draining(GatewayError):
     """The gateway is stopping. Ask again in a moment."""
 
     code = "draining"
+
+
+class NoSuchMedia(GatewayError):
+    """There is no file by this id, or it is gone, or it is another number's."""
+
+    code = "not_found"
+
+
+class MetaRefused(GatewayError):
+    """Meta's error to a call that is no send. ``meta``: its object, as answers show it (API.md)."""
+
+    code = "meta_refused"
+
+    def __init__(self, message: str, meta: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.meta = meta
+
+
+class MetaFailed(MetaRefused):
+    """Meta, or something before it, could not do what was asked."""
+
+    code = "meta_failed"
 
 
 class SendError(GatewayError):

@@ -9,7 +9,8 @@ Started in the gateway's process (:class:`Sandbox`), or as one of its own::
     python -m whatsapp.sandbox --port 0 --webhook http://127.0.0.1:5000/webhook --port-file sandbox.port
 
 Graph, with any version: ``POST /v26.0/{phone-number-id}/messages`` and ``.../media``, ``GET
-/v26.0/{phone-number-id}``, ``GET /v26.0/{waba-id}/phone_numbers``, ``GET`` and ``DELETE /v26.0/{media-id}``.
+/v26.0/{phone-number-id}``, ``GET /v26.0/{waba-id}/phone_numbers`` and ``.../message_templates``, ``GET`` and
+``DELETE /v26.0/{media-id}``.
 For who runs it, without a token:
 
 - ``POST /sandbox/inbound`` ``{"from", "text" | "message", "name"?, "phone_number_id"?}``: a customer writes.
@@ -20,8 +21,8 @@ Recipients that are refused, by their last eight digits: ``77`` and an error cod
 and fail later by a status; ``99`` and a code (``...99131047``) are refused at once.
 
 ``sandbox_rules`` and ``sandbox_faults`` decide, ``sandbox_payloads`` has the shapes, ``sandbox_media`` keeps
-uploads, ``sandbox_account`` is what they make up together, ``sandbox_http`` and ``sandbox_webhooks`` are its
-two ends. This file starts and stops them.
+uploads, ``sandbox_templates`` has the templates, ``sandbox_account`` is what they make up together,
+``sandbox_http`` and ``sandbox_webhooks`` are its two ends. This file starts and stops them.
 """
 
 from __future__ import annotations

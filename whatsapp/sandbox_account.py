@@ -146,10 +146,14 @@ class Account:
 
     def numbers(self, waba_id: str, fields: str = "") -> dict[str, Any]:
         """``GET /{waba-id}/phone_numbers``, one page; raises Refused for another account."""
-        if waba_id != self._settings.waba_id:
-            raise unknown_object(waba_id)
+        self.require_account(waba_id)
         data = [self.number_info(number, fields) for number in self._senders]
         return {"data": data, "paging": {"cursors": {"before": "first", "after": "last"}}}
+
+    def require_account(self, waba_id: str) -> None:
+        """Raises Refused unless this is the id of the account."""
+        if waba_id != self._settings.waba_id:
+            raise unknown_object(waba_id)
 
     def owns(self, number: str) -> bool:
         """Whether this is the id of one of the numbers."""

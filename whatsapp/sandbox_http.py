@@ -27,6 +27,7 @@ from tornado.web import Application, HTTPError, RequestHandler
 
 from whatsapp.sandbox_account import Account, Answer
 from whatsapp.sandbox_rules import Refused, SandboxError
+from whatsapp.sandbox_templates import template_page
 
 __all__ = ["Desk", "GraphServer"]
 
@@ -127,6 +128,7 @@ def _application(desk: Desk) -> Application:
         [
             (rf"{version}/([0-9]+)/media", _Uploads, with_desk),
             (rf"{version}/([0-9]+)/phone_numbers", _Numbers, with_desk),
+            (rf"{version}/([0-9]+)/message_templates", _Templates, with_desk),
             (rf"{version}/([^/]+)", _Node, with_desk),
             (r"/media/([0-9]+)", _Download, with_desk),
             (r"/sandbox/inbound", _Inbound, with_desk),
@@ -201,6 +203,13 @@ class _Node(_Graph):
 class _Numbers(_Graph):
     def get(self, waba_id: str) -> None:
         self.answer(self.account.numbers(waba_id, self.get_query_argument("fields", "")))
+
+
+class _Templates(_Graph):
+    def get(self, waba_id: str) -> None:
+        self.account.require_account(waba_id)
+        asked = {name: self.get_query_argument(name, "") for name in ("fields", "limit", "after")}
+        self.answer(template_page(f"{self.desk.base_url()}{self.request.path}", **asked))
 
 
 class _Uploads(_Graph):

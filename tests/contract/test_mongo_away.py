@@ -15,7 +15,7 @@ from tornado.ioloop import IOLoop
 from store.base import Store
 from store.errors import StoreUnavailable
 from store.mongo import MongoStore
-from store.records import Alias, Change, Cursor, Lease, Place, Row
+from store.records import Alias, Change, Cursor, KnownMedia, Lease, Place, Row
 from store.states import State
 from tests.support.mongod import Mongod, database_url
 from tests.support.store_values import (
@@ -37,6 +37,7 @@ HANG_S = 5.0
 """Only a guard: a test that takes longer hangs."""
 
 LEASE = Lease("lane:100", "me", 1)
+MEDIA = KnownMedia("100", "ab", "image/png", "1", 2)
 ROW = Row("task-0", 1, "task", LANE, "c", 1, 1, b"{}", State.QUEUED, 0, 0, False, 0, "", 1)
 
 CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
@@ -48,6 +49,8 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "save_cursor": lambda store: store.save_cursor(Cursor("tracker", 1)),
     "find_aliases": lambda store: store.find_aliases(["1555"]),
     "put_aliases": lambda store: store.put_aliases([Alias("1555", "c")]),
+    "remember_media": lambda store: store.remember_media(MEDIA, 1),
+    "find_media": lambda store: store.find_media("100", "ab", "image/png", 1),
     "create_task": lambda store: store.create_task(new_task("new"), [new_row()], [new_event("b")]),
     "add_rows": lambda store: store.add_rows("unready", [new_row(1)]),
     "mark_ready": lambda store: store.mark_ready("unready", [new_event("c")]),

@@ -78,7 +78,8 @@ async def test_every_field_of_the_status_page_is_explained(tmp_path: Path) -> No
     text = (ROOT / "docs" / "operations.md").read_text("utf-8")
     rows = re.findall(r"^\| (`.+?) \|", text.split("`GET /api/status`:")[1], re.MULTILINE)
     explained = {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
-    async with serving(tmp_path) as gateway:
+    media = {"days": 1, "dir": str(tmp_path / "media")}
+    async with serving(tmp_path, media=media) as gateway:
         await gateway.lane_when(lambda lane: lane["state"] == "running")
         status = await gateway.status()
     fields = set()
@@ -87,7 +88,10 @@ async def test_every_field_of_the_status_page_is_explained(tmp_path: Path) -> No
         if isinstance(value, list):
             fields.add(f"{name}[]")
         if isinstance(within, dict) and name not in ("services", "depth", "refused"):
-            fields |= {f"{name}[].{key}" if isinstance(value, list) else f"{name}.{key}" for key in within}
+            place = f"{name}[]" if isinstance(value, list) else name
+            for key, inner in within.items():
+                leaves = [f"{key}.{leaf}" for leaf in inner] if isinstance(inner, dict) else []
+                fields |= {f"{place}.{leaf}" for leaf in (key, *leaves)}
         else:
             fields.add(name)
     assert fields == explained
