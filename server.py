@@ -29,6 +29,7 @@ from tornado.netutil import bind_sockets
 import config
 from handlers.access import Access
 from handlers.greeting import greet, greet_on_sandbox
+from handlers.idempotency import Idempotency
 from handlers.routes import make_server
 from handlers.status import Overview
 from handlers.upload_form import UploadDesk
@@ -122,6 +123,8 @@ class Gateway:
         self._parts.push_async_callback(self._contacts.flush)
         self._log.subscribe(self._contacts.notice)
         self._intake = Intake(self._log, self._contacts, now_ms=_now_ms)
+        self._idempotency = Idempotency(self._store, holder=self._owner, now_ms=_now_ms)
+        self._parts.push_async_callback(self._idempotency.close)
         self._outbox = Outbox(self._store, self._log, self._contacts, now_ms=_now_ms)
         if settings.sandbox_mode:
             self._sandbox = await self._start_sandbox()
@@ -179,6 +182,7 @@ class Gateway:
         """Drain, then close everything in the reverse order. What was accepted and not sent stays queued."""
         _log.info("stopping")
         self._outbox.drain()
+        self._idempotency.drain()
         self._receiver.drain()
         self._lanes.drain()
         _, late = await asyncio.wait({self._lanes_task}, timeout=self._settings.drain.timeout_s)
@@ -339,6 +343,7 @@ class Gateway:
             templates=self._templates,
             overview=self._overview(),
             sandbox=self._sandbox,
+            idempotency=self._idempotency,
             now_ms=_now_ms,
         )
         self._parts.push_async_callback(self._close_server, server)

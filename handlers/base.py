@@ -7,8 +7,10 @@ Errors that the gateway did not expect are logged with their trace and answered 
 from __future__ import annotations
 
 import logging
+from asyncio import Future
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -16,6 +18,7 @@ import msgspec
 from tornado.web import HTTPError, RequestHandler
 
 from handlers.access import Access, AccessDenied, KeyRequired
+from handlers.idempotency import HEADER, REPLAYED, Idempotency, IdempotencyMismatch, Work
 from store.errors import GatewayError, StoreError, StoreUnavailable
 from whatsapp.failures import (
     Draining,
@@ -90,6 +93,7 @@ STATUS_OF: dict[type[GatewayError], int] = {
     NotFound: 404,
     NoSuchMedia: 404,
     UnsupportedMedia: 415,
+    IdempotencyMismatch: 422,
     MetaFailed: 502,
     NoAnswer: 502,
     SendError: 502,
@@ -155,6 +159,12 @@ class BaseHandler(RequestHandler):
     """Whether the path may be called without a key, from anywhere."""
     taken_before: tuple[str, ...] = ()
     """Methods of the path that are answered before the request gets here."""
+    idempotency: Idempotency | None = None
+    """Who knows the answers to POSTs with a key of their caller's."""
+    task_id = ""
+    """The id for a task that this request stores, so that its repetition stores no other; empty: any."""
+    _work: Work | None = None
+    _ending = False
 
     def initialize(self, *, access: Access, errors: Counter[str], **collaborators: Any) -> None:
         """Take the collaborators; each handler names its own and keeps them as attributes."""
@@ -163,10 +173,46 @@ class BaseHandler(RequestHandler):
         for name, collaborator in collaborators.items():
             setattr(self, name, collaborator)
 
-    def prepare(self) -> None:
-        """Let in who may come in."""
+    def prepare(self) -> Awaitable[None] | None:
+        """Let in who may come in; answer a repetition as before."""
+        self.admit()
+        key = self.request.headers.get(HEADER) if self.request.method == "POST" else None
+        if key is None or self.idempotency is None or "POST" not in methods_of(type(self)):
+            return None
+        return self._begin(key, self.idempotency) if self.request.path.startswith("/api/") else None
+
+    def admit(self) -> None:
+        """Return if the caller may come in. Raises KeyRequired, AccessDenied."""
         if not self.public:
             self._access.check(self.request)
+
+    async def _begin(self, key: str, idempotency: Idempotency) -> None:
+        found = await idempotency.begin(self.request.path, key, self.request.body)
+        if isinstance(found, Work):
+            self._work, self.task_id = found, found.task_id
+            return
+        self.set_header(REPLAYED, "true")
+        self.set_status(found.status)
+        self.finish(found.body)
+
+    def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> Future[None]:
+        """End the request; of one with a key once its answer is kept."""
+        if self._work is None or self.idempotency is None:
+            return super().finish(chunk)
+        if not self._ending:
+            self._ending, self._auto_finish = True, False
+            kept = chunk if isinstance(chunk, bytes) else None
+            status = self.get_status()
+            self.idempotency.end(self._work, status, kept, partial(self._finish_now, chunk, status))
+        # Tornado asks again where an answer of ours to an error has not ended the request yet.
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
+
+    def _finish_now(self, chunk: str | bytes | dict[str, Any] | None, status: int) -> None:
+        # What failed in the handler after it had answered changes nothing.
+        self.set_status(status)
+        super().finish(chunk)
 
     def set_default_headers(self) -> None:
         """Answers are JSON unless a handler says otherwise."""
@@ -248,7 +294,7 @@ class NothingHere(BaseHandler):
 
     def prepare(self) -> None:
         """Whatever the method; only who may call at all learns that there is nothing."""
-        super().prepare()
+        self.admit()
         raise self._not_found()
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:

@@ -56,7 +56,7 @@ class MediaDownload(BaseHandler):
     """``GET /api/media/<id>/download``."""
 
     media: Media
-    _work: asyncio.Task[None] | None = None
+    _passing: asyncio.Task[None] | None = None
     _begun = False
     _gone = False
 
@@ -64,10 +64,10 @@ class MediaDownload(BaseHandler):
         """200 with the bytes as they come. Where they break off, so does the connection: never a short body
         that looks whole."""
         # A task of its own, so that a client that goes away ends it, and with it the call to Meta.
-        self._work = asyncio.Task(self._pass_on(media_id), name="media-download")
-        await asyncio.wait({self._work})
-        error = None if self._work.cancelled() else self._work.exception()
-        if self._gone or self._work.cancelled() or isinstance(error, StreamClosedError):
+        self._passing = asyncio.Task(self._pass_on(media_id), name="media-download")
+        await asyncio.wait({self._passing})
+        error = None if self._passing.cancelled() else self._passing.exception()
+        if self._gone or self._passing.cancelled() or isinstance(error, StreamClosedError):
             self._cut()
         elif error is not None:
             if not self._begun:
@@ -79,8 +79,8 @@ class MediaDownload(BaseHandler):
     def on_connection_close(self) -> None:
         """The client is gone."""
         self._gone = True
-        if self._work is not None:
-            self._work.cancel()
+        if self._passing is not None:
+            self._passing.cancel()
 
     async def _pass_on(self, media_id: str) -> None:
         async with self.media.open(media_id) as download:
@@ -125,7 +125,7 @@ class MediaUpload(BaseHandler):
             self._fault = error
 
     def _check(self) -> None:
-        super().prepare()
+        self.admit()
         # A form is what any page may send to any address without asking, on behalf of whoever looks at it.
         origin = self.request.headers.get("Origin", "").lower()
         if origin and origin.partition("://")[2] != self.request.host.lower():

@@ -48,12 +48,12 @@ class SendHandler(BaseHandler):
         """Queue one message, or send it and wait. What is due later is queued in any case."""
         if queued or terms.due:
             task_id = await self.outbox.submit(
-                kind, [draft], lane=lane, priority=PRIORITIES[priority], terms=terms
+                kind, [draft], lane=lane, priority=PRIORITIES[priority], terms=terms, task_id=self.task_id
             )
             self.accept(task_id, "the message is queued", warnings)
             return
         task_id, outcome = await self.outbox.submit_and_wait(
-            kind, draft, lane=lane, timeout_s=self.direct_timeout_s, terms=terms
+            kind, draft, lane=lane, timeout_s=self.direct_timeout_s, terms=terms, task_id=self.task_id
         )
         if isinstance(outcome, Event):
             self._answer_event(task_id, outcome, draft.address, warnings)

@@ -15,6 +15,7 @@ from tornado.web import Application, RequestHandler
 from handlers.access import Access
 from handlers.base import NothingHere
 from handlers.front import Front
+from handlers.idempotency import Idempotency
 from handlers.media import MediaDownload, MediaResource, MediaUpload
 from handlers.sandbox import SandboxFaults, SandboxInbound
 from handlers.sends import MANY, ONE
@@ -22,7 +23,7 @@ from handlers.sends_many import SendMany
 from handlers.sends_one import SendOne
 from handlers.socket import APPLICATION_SETTINGS, socket_routes
 from handlers.status import Health, Overview, Ready, StatusPage
-from handlers.tasks import TaskStatus
+from handlers.tasks import CancelTask, RetryTask, TaskList, TaskMessages, TaskStatus
 from handlers.templates import TemplateList
 from handlers.upload_form import UploadDesk
 from handlers.webhook import WebhookCheck, WebhookReceiver
@@ -33,6 +34,7 @@ from whatsapp.contacts import Contacts
 from whatsapp.media import Media
 from whatsapp.outbox import Outbox
 from whatsapp.sandbox import Sandbox
+from whatsapp.task_control import TaskControl
 from whatsapp.template_list import Templates
 
 __all__ = ["make_server"]
@@ -60,11 +62,14 @@ def make_server(
     templates: Templates,
     overview: Overview,
     sandbox: Sandbox | None,
+    idempotency: Idempotency,
     now_ms: Callable[[], int],
 ) -> HTTPServer:
     """The HTTP server, not listening yet. ``numbers``: those that send, the default first; ``sandbox``: None
     in earnest."""
-    shared = {"access": access, "errors": errors}
+    shared = {"access": access, "errors": errors, "idempotency": idempotency}
+    control = TaskControl(store, now_ms=now_ms)
+    tasks = {**shared, "store": store, "control": control, "now_ms": now_ms}
     sends = {
         **shared,
         "outbox": outbox,
@@ -77,7 +82,12 @@ def make_server(
         (r"/webhook", WebhookCheck, {**shared, "verify_token": verify_token}),
         *((path, SendOne, {**sends, "send": send}) for path, send in ONE.items()),
         *((path, SendMany, {**sends, "send": send}) for path, send in MANY.items()),
-        (r"/api/task-status/([^/]+)", TaskStatus, {**shared, "store": store, "now_ms": now_ms}),
+        (r"/api/task-status/([^/]+)", TaskStatus, tasks),
+        (r"/api/tasks", TaskList, tasks),
+        (r"/api/tasks/([^/]+)", TaskStatus, tasks),
+        (r"/api/tasks/([^/]+)/messages", TaskMessages, tasks),
+        (r"/api/tasks/([^/]+)/cancel", CancelTask, tasks),
+        (r"/api/tasks/([^/]+)/retry", RetryTask, tasks),
         (r"/api/media", MediaUpload, {**shared, "media": media, "desk": uploads}),
         (r"/api/media/([^/]+)", MediaResource, {**shared, "media": media}),
         (r"/api/media/([^/]+)/download", MediaDownload, {**shared, "media": media}),

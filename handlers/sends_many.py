@@ -47,7 +47,7 @@ class SendMany(SendHandler):
             refuse_if(findings.problems)
         warnings = [*recipients.check.warnings, *(f"{path}: {why}" for path, why in recipients.dropped)]
         if request.use_queue or terms.due:
-            await self._queue(request, recipients, findings.problems, warnings, terms, lane)
+            await self._queue(request, recipients, len(items), findings.problems, warnings, terms, lane)
         else:
             await self._send_and_wait(recipients, len(items), findings.problems, warnings, terms, lane)
 
@@ -70,6 +70,7 @@ class SendMany(SendHandler):
         self,
         request: ManyRequest,
         recipients: Recipients,
+        total: int,
         problems: list[Problem],
         warnings: list[str],
         terms: Terms,
@@ -81,6 +82,8 @@ class SendMany(SendHandler):
             lane=lane,
             priority=PRIORITIES[request.priority],
             terms=terms,
+            task_id=self.task_id,
+            skipped=total - len(recipients.drafts),
         )
         warnings += [f"{path}: {problem}, skipped" for path, problem in problems[:MAX_DETAILS]]
         self.accept(task_id, f"{len(recipients.drafts)} messages are queued", warnings)
@@ -101,6 +104,8 @@ class SendMany(SendHandler):
             priority=HIGH,
             timeout_s=self.direct_timeout_s,
             terms=terms,
+            task_id=self.task_id,
+            skipped=total - len(recipients.drafts),
         )
         if taken is None:
             self.accept(task_id, "not all have an outcome yet, the rest stays queued", warnings, status=202)

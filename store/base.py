@@ -30,6 +30,7 @@ from typing import Protocol
 
 from store.records import (
     Alias,
+    AnswerRecord,
     Change,
     Cursor,
     Event,
@@ -43,6 +44,7 @@ from store.records import (
     Priority,
     Row,
     RowView,
+    TaskPlace,
     TaskView,
 )
 from store.states import State
@@ -218,8 +220,24 @@ class Store(Protocol):
         """Rows of ready tasks of a lane in one state, in the order of seq, past ``after_seq``."""
         ...
 
-    async def task_rows(self, task_id: str, after_n: int, limit: int) -> list[RowView]:
-        """Rows of a task in the order of ``n``, past ``after_n`` (-1: from the start)."""
+    async def task_rows(
+        self, task_id: str, after_n: int, limit: int, state: State | None = None
+    ) -> list[RowView]:
+        """Rows of a task in the order of ``n``, past ``after_n`` (-1: from the start); of one state only, or
+        of all."""
+        ...
+
+    async def list_tasks(
+        self,
+        limit: int,
+        before: TaskPlace | None = None,
+        *,
+        kind: str = "",
+        source: str = "",
+        complete: bool | None = None,
+    ) -> list[NewTask]:
+        """Ready tasks from the newest on, past the place ``before``; those of this kind and source (empty:
+        any), and only those that are marked complete, or are not (None: all)."""
         ...
 
     async def find_task(self, task_id: str) -> TaskView | None:
@@ -231,7 +249,7 @@ class Store(Protocol):
         ...
 
     async def complete_tasks(self, task_ids: Collection[str], at: int) -> None:
-        """Mark these complete, unless they are already."""
+        """Mark these complete, unless they are already, or have an open row again."""
         ...
 
     async def depth(self, lane: str) -> Mapping[State, int]:
@@ -258,4 +276,31 @@ class Store(Protocol):
         True if no claim of ``key`` is younger than ``cooldown_ms``, or the youngest is this token's own (the
         repetition of a claim after a crash); the claim is then this token's, from its first ``now`` on.
         """
+        ...
+
+    # -- answers that may be asked for again -----------------------------------------------------------
+
+    async def claim_answer(
+        self, key: str, digest: str, holder: str, now: int, *, hold_ms: int, keep_ms: int
+    ) -> AnswerRecord:
+        """Claim the right to work out the answer to the request ``key``; the record as it stands then.
+
+        The claim is the caller's where the record names it as holder and has no answer. That is so where
+        there was no record, or one claimed ``keep_ms`` ago or earlier (a new one takes its place); where the
+        same request (``digest``) has no answer and its holder is the caller, or has held it too long; it then
+        holds it for ``hold_ms`` from ``now``. Of calls under way at once by different holders one gets it.
+        """
+        ...
+
+    async def keep_answer(self, key: str, status: int, body: bytes) -> None:
+        """Keep this answer in the record, unless it has one. No record, no effect."""
+        ...
+
+    async def release_answer(self, key: str, holder: str) -> None:
+        """Let somebody else work it out, at once: there is no answer worth keeping. The record stays, so that
+        another request under its key is told apart still. No effect where another holds it."""
+        ...
+
+    async def sweep_answers(self, claimed_before: int) -> int:
+        """Remove records that were first claimed before; how many."""
         ...

@@ -7,6 +7,7 @@
 ``mongo_rows.py``         ``rows``: the outbox, its guarded moves
 ``mongo_media.py``        ``media``: ids of uploaded files
 ``mongo_tasks.py``        ``tasks``, ``counters``: how a task is stored in steps, and ends
+``mongo_answers.py``      ``answers``: what a request was answered that its caller may repeat
 ========================= =============================================================================
 
 Owns the schema: indexes, version, epoch. Only these files know motor and pymongo. Needs neither transactions
@@ -25,6 +26,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pymongo import IndexModel
 
 from store.errors import StoreError, StoreUnavailable
+from store.mongo_answers import ANSWERS, Answers
 from store.mongo_connection import Connection, InOrder
 from store.mongo_leases import Coordination
 from store.mongo_log import EVENTS, MongoLog
@@ -33,6 +35,7 @@ from store.mongo_rows import ROWS, Rows
 from store.mongo_tasks import TASKS, Tasks
 from store.records import (
     Alias,
+    AnswerRecord,
     Change,
     Cursor,
     Event,
@@ -46,6 +49,7 @@ from store.records import (
     Priority,
     Row,
     RowView,
+    TaskPlace,
     TaskView,
 )
 from store.states import State
@@ -63,7 +67,11 @@ _INDEXES: Mapping[str, Sequence[IndexModel]] = {
     EVENTS: _KEYS,
     _PROBES: _KEYS,
     MEDIA: [IndexModel([("until", 1)], name="until")],
-    TASKS: [IndexModel([("created_at", 1)], name="unready", partialFilterExpression={"ready": False})],
+    TASKS: [
+        IndexModel([("created_at", 1)], name="unready", partialFilterExpression={"ready": False}),
+        IndexModel([("created_at", -1), ("_id", -1)], name="listed", partialFilterExpression={"ready": True}),
+    ],
+    ANSWERS: [IndexModel([("at", 1)], name="at")],
     ROWS: [
         # With the task at the end, so that rows of a task that is not ready are passed over unread.
         IndexModel(
@@ -84,6 +92,11 @@ _INDEXES: Mapping[str, Sequence[IndexModel]] = {
             [("task", 1), ("n", 1), ("error", 1)],
             name="errors",
             partialFilterExpression={"error": {"$exists": True}},
+        ),
+        IndexModel(
+            [("task", 1), ("retried", 1)],
+            name="retried",
+            partialFilterExpression={"retried": {"$exists": True}},
         ),
         # Not unique: a second row with an id of Meta's is odd, but must not make every later write fail.
         IndexModel([("wamids", 1)], name="wamids", sparse=True),
@@ -113,6 +126,7 @@ class MongoStore:
         self._log = MongoLog(self._db, self._callbacks, clock)
         self._rows = Rows(self._db, self._log, self._coordination)
         self._tasks = Tasks(self._db, self._log, self._rows, self._in_order, clock)
+        self._answers = Answers(self._db)
 
     @property
     def epoch(self) -> str:
@@ -270,8 +284,21 @@ class MongoStore:
     async def rows_in_state(self, lane: str, state: State, after_seq: int, limit: int) -> list[Row]:
         return await self._rows.rows_in_state(lane, state, after_seq, limit)
 
-    async def task_rows(self, task_id: str, after_n: int, limit: int) -> list[RowView]:
-        return await self._rows.task_rows(task_id, after_n, limit)
+    async def task_rows(
+        self, task_id: str, after_n: int, limit: int, state: State | None = None
+    ) -> list[RowView]:
+        return await self._rows.task_rows(task_id, after_n, limit, state)
+
+    async def list_tasks(
+        self,
+        limit: int,
+        before: TaskPlace | None = None,
+        *,
+        kind: str = "",
+        source: str = "",
+        complete: bool | None = None,
+    ) -> list[NewTask]:
+        return await self._tasks.list_tasks(limit, before, kind, source, complete)
 
     async def find_task(self, task_id: str) -> TaskView | None:
         return await self._tasks.find_task(task_id)
@@ -295,3 +322,20 @@ class MongoStore:
 
     async def claim_once(self, key: str, token: str, now: int, cooldown_ms: int) -> bool:
         return await self._coordination.claim_once(key, token, now, cooldown_ms)
+
+    # -- answers that may be asked for again -----------------------------------------------------------
+
+    async def claim_answer(
+        self, key: str, digest: str, holder: str, now: int, *, hold_ms: int, keep_ms: int
+    ) -> AnswerRecord:
+        wanted = AnswerRecord(key, digest, holder, now, now + hold_ms)
+        return await self._answers.claim(wanted, keep_ms)
+
+    async def keep_answer(self, key: str, status: int, body: bytes) -> None:
+        await self._answers.keep(key, status, body)
+
+    async def release_answer(self, key: str, holder: str) -> None:
+        await self._answers.release(key, holder)
+
+    async def sweep_answers(self, claimed_before: int) -> int:
+        return await self._answers.sweep(claimed_before)

@@ -159,9 +159,11 @@ class Rows:
         found.sort(key=lambda document: -int(document["seq"]))
         return {wamid: d["_id"] for d in found for wamid in d["wamids"] if wamid in wanted}
 
-    async def task_rows(self, task_id: str, after_n: int, limit: int) -> list[RowView]:
+    async def task_rows(self, task_id: str, after_n: int, limit: int, state: State | None) -> list[RowView]:
         """Rows of a task by ``n``."""
-        where = {"task": task_id, "n": {"$gt": after_n}}
+        where: Document = {"task": task_id, "n": {"$gt": after_n}}
+        if state is not None:
+            where["state"] = state.value
         found = await self._db.find(ROWS, where, sort=[("n", 1)], limit=limit) if limit > 0 else []
         return [_view(document) for document in found]
 
@@ -329,7 +331,8 @@ def row_id(task_id: str, n: int) -> str:
 def new_row(task: NewTask, row: NewRow, seq: int, now: int) -> Document:
     """A row's document, due ``now`` where it asks for at once.
 
-    Times of its fate, ``wamids``, ``error``, ``again`` and ``marks`` are there only when they say something.
+    Times of its fate, ``wamids``, ``error``, ``again``, ``retried`` and ``marks`` are there only when they
+    say something.
     """
     return {
         "_id": row_id(task.id, row.n),
@@ -380,7 +383,11 @@ def _move(change: Change) -> _Move:
     if change.to in TAKEN:
         # Sets what is not there, and leaves the first time that is.
         update["$min"] = {"sent_at": change.at}
-    if change.burn:
+    if change.fresh:
+        values["failures"] = 0
+        update["$inc"] = {"retried": 1}
+        update["$unset"] = {"ended_at": ""}
+    elif change.burn:
         update["$inc"] = {"failures": 1}
     if change.wamid:
         update["$addToSet"] = {"wamids": change.wamid}
@@ -471,6 +478,7 @@ def _row(document: Document) -> Row:
         expires_at=int(document["expires_at"]),
         callback_data=document["callback_data"],
         created_at=int(document["created_at"]),
+        retried=int(document.get("retried", 0)),
     )
 
 

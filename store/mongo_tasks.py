@@ -30,7 +30,7 @@ from store.errors import StoreError, StoreUnavailable
 from store.mongo_connection import Connection, Document, InOrder, LongCommit
 from store.mongo_log import MongoLog
 from store.mongo_rows import ROWS, Rows, new_row
-from store.records import NewEvent, NewRow, NewTask, TaskView
+from store.records import NewEvent, NewRow, NewTask, TaskPlace, TaskView
 from store.states import OPEN, TAKEN, State
 
 __all__ = ["TASKS", "Tasks"]
@@ -218,6 +218,8 @@ class Tasks:
         task = await self._db.find_one(TASKS, {"_id": task_id, "ready": True})
         if task is None:
             return None
+        # Before the counts: they may tell of an end of rows that were retried since, and not the reverse.
+        retried = await self._count_retries(task_id)
         tried = {"$cond": [{"$gt": ["$attempt", 0]}, 1, 0]}
         taken = {"$cond": [{"$gt": ["$sent_at", 0]}, 1, 0]}
         counts: dict[State, int] = {}
@@ -252,7 +254,28 @@ class Tasks:
         )
         completed_at = 0 if OPEN & counts.keys() else int(task["completed_at"])
         errors = tuple(document["error"] for document in failed)
-        return TaskView(_head(task), completed_at, counts, totals["tried"], totals["taken"], errors)
+        return TaskView(_head(task), completed_at, counts, totals["tried"], totals["taken"], errors, retried)
+
+    async def list_tasks(
+        self, limit: int, before: TaskPlace | None, kind: str, source: str, complete: bool | None
+    ) -> list[NewTask]:
+        """Ready tasks, newest first."""
+        # Bounds that hold for every task, so that the index of ready ones is known to do.
+        where: Document = {"ready": True, "created_at": {"$gte": 0}}
+        if before is not None:
+            where["created_at"] = {"$lte": before.created_at}
+            where["$or"] = [
+                {"created_at": {"$lt": before.created_at}},
+                {"created_at": before.created_at, "_id": {"$lt": before.id}},
+            ]
+        if kind:
+            where["kind"] = kind
+        if source:
+            where["source"] = source
+        if complete is not None:
+            where["completed_at"] = {"$gt": 0} if complete else 0
+        found = await self._db.find(TASKS, where, sort=[("created_at", -1), ("_id", -1)], limit=limit)
+        return [_head(document) for document in found]
 
     async def finished_tasks(self, task_ids: Collection[str]) -> set[str]:
         """Those that have just come to their end: all rows there, none open, not marked complete."""
@@ -269,12 +292,27 @@ class Tasks:
 
     async def complete_tasks(self, task_ids: Collection[str], at: int) -> None:
         """Mark complete those that are not."""
-        where = {"_id": {"$in": list(task_ids)}, "completed_at": 0}
-        update = {"$set": {"completed_at": at}}
         if task_ids:
-            await self._in_order.run(
-                "complete", lambda: self._db.call(lambda: self._db[TASKS].update_many(where, update))
-            )
+            await self._in_order.run("complete", lambda: self._complete(list(task_ids), at))
+
+    async def _complete(self, task_ids: list[str], at: int) -> None:
+        where = {"_id": {"$in": task_ids}, "completed_at": 0}
+        await self._db.call(lambda: self._db[TASKS].update_many(where, {"$set": {"completed_at": at}}))
+        # A row that was queued again before the update has seen nothing to reopen; one after it has.
+        still_open = await self._count_rows(
+            {"task": {"$in": task_ids}, "state": {"$in": [state.value for state in OPEN]}}
+        )
+        if still_open:
+            where = {"_id": {"$in": list(still_open)}, "completed_at": at}
+            await self._db.call(lambda: self._db[TASKS].update_many(where, {"$set": {"completed_at": 0}}))
+
+    async def _count_retries(self, task_id: str) -> int:
+        found = await self._db.aggregate(
+            ROWS,
+            {"$match": {"task": task_id, "retried": {"$gt": 0}}},
+            {"$group": {"_id": None, "number": {"$sum": "$retried"}}},
+        )
+        return int(found[0]["number"]) if found else 0
 
     async def _with_open_rows(self, totals: dict[str, int]) -> set[str]:
         few = [task_id for task_id, total in totals.items() if total <= _FEW]
@@ -294,7 +332,9 @@ class Tasks:
 
 
 def _new_task(task: NewTask) -> Document:
+    """Its document; ``skipped`` is there only where it says something."""
     return {
+        **({"skipped": task.skipped} if task.skipped else {}),
         "_id": task.id,
         "kind": task.kind,
         "source": task.source,
@@ -314,4 +354,5 @@ def _head(document: Document) -> NewTask:
         document["source"],
         int(document["total"]),
         int(document["created_at"]),
+        int(document.get("skipped", 0)),
     )

@@ -14,9 +14,12 @@ from collections.abc import Callable
 from store.base import Store
 from store.errors import StoreError
 
-__all__ = ["StoreMonitor"]
+__all__ = ["KEEP_ANSWERS_MS", "StoreMonitor"]
 
 _log = logging.getLogger(__name__)
+
+KEEP_ANSWERS_MS = 24 * 3600 * 1000
+"""How long an answer is kept for the repetition of its request (API.md, Part 2)."""
 
 _BEAT_S = 1.0
 _SWEEP_S = 3600.0
@@ -61,8 +64,11 @@ class StoreMonitor:
             self.up = True
 
     async def _sweep(self) -> None:
-        """Remove tasks whose request ended before all their rows were stored."""
+        """Remove tasks whose request ended before all their rows were stored, and answers kept long
+        enough."""
+        now = self._now_ms()
         try:
-            await self._store.sweep_unready(self._now_ms() - int(_SWEEP_S * 1000))
+            await self._store.sweep_unready(now - int(_SWEEP_S * 1000))
+            await self._store.sweep_answers(now - KEEP_ANSWERS_MS)
         except StoreError as error:
-            _log.warning("half-stored tasks are removed later: %s", error.message)
+            _log.warning("half-stored tasks and old answers are removed later: %s", error.message)

@@ -15,6 +15,7 @@ from store.states import State, can_move
 __all__ = [
     "TIME_OF",
     "Alias",
+    "AnswerRecord",
     "Change",
     "Cursor",
     "Event",
@@ -28,7 +29,9 @@ __all__ = [
     "Priority",
     "Row",
     "RowView",
+    "TaskPlace",
     "TaskView",
+    "claim_of",
 ]
 
 Priority = int
@@ -131,6 +134,8 @@ class NewTask(msgspec.Struct, frozen=True, gc=False):
     total: int
     """How many rows it has, or will have once it is ready."""
     created_at: int
+    skipped: int = 0
+    """How many recipients were asked for, could not be taken, and have no row."""
 
 
 class NewRow(msgspec.Struct, frozen=True, gc=False):
@@ -166,6 +171,13 @@ class KnownMedia(msgspec.Struct, frozen=True, gc=False):
     """When the id is no longer to be used."""
 
 
+class TaskPlace(NamedTuple):
+    """Where a task stands among all, which are listed from the newest on."""
+
+    created_at: int
+    id: str
+
+
 class Place(NamedTuple):
     """Where a row stands in its lane's order."""
 
@@ -195,6 +207,8 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     expires_at: int
     callback_data: str
     created_at: int
+    retried: int = 0
+    """How often it was queued afresh after it had failed for good."""
 
 
 class RowView(msgspec.Struct, frozen=True, gc=False):
@@ -236,6 +250,8 @@ class TaskView(msgspec.Struct, frozen=True, gc=False):
     """Rows that Meta took at some time (their ``sent_at`` is set), whatever became of them later."""
     errors: tuple[bytes, ...]
     """``error`` of the first rows that have one and did not go after all, at most 20, by ``n``."""
+    retried: int = 0
+    """Sum of its rows' ``retried``; not newer than ``counts``."""
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
@@ -261,6 +277,8 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     """Count the attempt against the limit."""
     doubt: bool = False
     """Mark that Meta may have taken an attempt."""
+    fresh: bool = False
+    """With ``to`` = queued: begin anew, with no failures, no end, and one more in ``retried``."""
     error: bytes = b""
     """JSON to keep as the row's last error; empty leaves what is there."""
     event: NewEvent | None = None
@@ -275,3 +293,31 @@ class Change(msgspec.Struct, frozen=True, gc=False):
             and self.term in (0, term)
             and (not self.before_term or term < self.before_term)
         )
+
+
+class AnswerRecord(msgspec.Struct, frozen=True, gc=False):
+    """What is known of a request that its caller may repeat: who works on it, or what it was answered."""
+
+    key: str
+    digest: str
+    """Of the request's content: a repetition has the same."""
+    holder: str
+    """Who works on it, or did."""
+    at: int
+    """When it was first claimed."""
+    until: int
+    """While it has no answer: until when its holder counts as working on it."""
+    status: int = 0
+    """The answer's status; 0: none yet."""
+    body: bytes = b""
+
+
+def claim_of(found: AnswerRecord | None, wanted: AnswerRecord, keep_ms: int) -> AnswerRecord | None:
+    """The record after a claim, ``wanted`` being one made afresh now; None where what is found stays."""
+    now = wanted.at
+    if found is None or now - found.at >= keep_ms:
+        return wanted
+    free = not found.status and (found.holder == wanted.holder or found.until <= now)
+    if found.digest != wanted.digest or not free:
+        return None
+    return msgspec.structs.replace(found, holder=wanted.holder, until=wanted.until)

@@ -25,6 +25,7 @@ from store.commit import GroupCommit
 from store.errors import GatewayError, StoreBusy, StoreError, StoreUnavailable
 from store.records import (
     Alias,
+    AnswerRecord,
     Change,
     Cursor,
     Event,
@@ -38,6 +39,7 @@ from store.records import (
     Priority,
     Row,
     RowView,
+    TaskPlace,
     TaskView,
 )
 from store.sqlite_reads import Reads
@@ -213,8 +215,21 @@ class SqliteStore:
     async def rows_in_state(self, lane: str, state: State, after_seq: int, limit: int) -> list[Row]:
         return await self._read(Reads.rows_in_state, lane, state, after_seq, limit)
 
-    async def task_rows(self, task_id: str, after_n: int, limit: int) -> list[RowView]:
-        return await self._read(Reads.task_rows, task_id, after_n, limit)
+    async def task_rows(
+        self, task_id: str, after_n: int, limit: int, state: State | None = None
+    ) -> list[RowView]:
+        return await self._read(Reads.task_rows, task_id, after_n, limit, state)
+
+    async def list_tasks(
+        self,
+        limit: int,
+        before: TaskPlace | None = None,
+        *,
+        kind: str = "",
+        source: str = "",
+        complete: bool | None = None,
+    ) -> list[NewTask]:
+        return await self._read(Reads.list_tasks, limit, before, kind, source, complete)
 
     async def find_task(self, task_id: str) -> TaskView | None:
         return await self._read(Reads.find_task, task_id)
@@ -238,6 +253,27 @@ class SqliteStore:
 
     async def claim_once(self, key: str, token: str, now: int, cooldown_ms: int) -> bool:
         return await self._write(lambda writes: writes.claim_once(key, token, now, cooldown_ms))
+
+    # -- answers that may be asked for again -----------------------------------------------------------
+
+    async def claim_answer(
+        self, key: str, digest: str, holder: str, now: int, *, hold_ms: int, keep_ms: int
+    ) -> AnswerRecord:
+        return await self._write(
+            lambda writes: writes.claim_answer(key, digest, holder, now, hold_ms, keep_ms)
+        )
+
+    async def keep_answer(self, key: str, status: int, body: bytes) -> None:
+        await self._write(lambda writes: writes.keep_answer(key, status, body))
+
+    async def release_answer(self, key: str, holder: str) -> None:
+        await self._write(lambda writes: writes.release_answer(key, holder))
+
+    async def sweep_answers(self, claimed_before: int) -> int:
+        total = 0
+        while removed := await self._write(lambda writes: writes.sweep_answers(claimed_before, _SWEEP)):
+            total += removed
+        return total
 
     # -- inside ----------------------------------------------------------------------------------------
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 
-from store.records import Alias, Event, NewTask, Place, Row, RowView, TaskView
+from store.records import Alias, Event, NewTask, Place, Row, RowView, TaskPlace, TaskView
 from store.states import TAKEN, State
 
 __all__ = ["Reads", "row_key"]
 
 _ROW = (
     "seq, task_id, n, lane, contact, priority, due, payload, state, attempt, failures, doubt, expires_at,"
-    " callback_data, created_at"
+    " callback_data, created_at, retried"
 )
+_ROW_WIDTH = 16
+_TASK = "id, kind, source, total, created_at, skipped"
 _TAKEN = ", ".join(f"'{state.value}'" for state in sorted(TAKEN))
 _READY = "task_id NOT IN (SELECT id FROM tasks WHERE ready = 0)"
 
@@ -125,24 +127,51 @@ class Reads:
                 found[wamid] = f"{row[0]}-{row[1]}"
         return found
 
-    def task_rows(self, task_id: str, after_n: int, limit: int) -> list[RowView]:
+    def task_rows(self, task_id: str, after_n: int, limit: int, state: State | None) -> list[RowView]:
         """By n."""
-        return self._views("task_id = ? AND n > ? ORDER BY n LIMIT ?", (task_id, after_n, limit))
+        if state is None:
+            return self._views("task_id = ? AND n > ? ORDER BY n LIMIT ?", (task_id, after_n, limit))
+        # With "+", or the index of a lane's rows in this state might be taken, of whatever task.
+        where = "task_id = ? AND n > ? AND +state = ? ORDER BY n LIMIT ?"
+        return self._views(where, (task_id, after_n, state.value, limit))
+
+    def list_tasks(
+        self, limit: int, before: TaskPlace | None, kind: str, source: str, complete: bool | None
+    ) -> list[NewTask]:
+        """Down the index of ready tasks."""
+        conditions = ["ready = 1"]
+        parameters: list[object] = []
+        if before is not None:
+            conditions.append("(created_at, id) < (?, ?)")
+            parameters += before
+        for column, wanted in (("kind", kind), ("source", source)):
+            if wanted:
+                conditions.append(f"{column} = ?")
+                parameters.append(wanted)
+        if complete is not None:
+            conditions.append("completed_at != 0" if complete else "completed_at = 0")
+        found = self._db.execute(
+            f"SELECT {_TASK} FROM tasks INDEXED BY tasks_listed WHERE {' AND '.join(conditions)}"
+            " ORDER BY created_at DESC, id DESC LIMIT ?",
+            (*parameters, limit),
+        )
+        return [NewTask(*values) for values in found]
 
     def find_task(self, task_id: str) -> TaskView | None:
         """With its counts as they are now."""
         found = self._db.execute(
-            "SELECT id, kind, source, total, created_at, completed_at FROM tasks WHERE id = ? AND ready = 1",
-            (task_id,),
+            f"SELECT {_TASK}, completed_at FROM tasks WHERE id = ? AND ready = 1", (task_id,)
         ).fetchone()
         if found is None:
             return None
         counts: dict[State, int] = {}
-        retrying = taken = 0
-        for state, tried, sent, number in self._db.execute(
-            "SELECT state, attempt > 0, sent_at > 0, count(*) FROM rows WHERE task_id = ? GROUP BY 1, 2, 3",
+        retrying = taken = retried = 0
+        for state, tried, sent, number, again in self._db.execute(
+            "SELECT state, attempt > 0, sent_at > 0, count(*), sum(retried) FROM rows WHERE task_id = ?"
+            " GROUP BY 1, 2, 3",
             (task_id,),
         ):
+            retried += again
             counts[State(state)] = counts.get(State(state), 0) + number
             retrying += number if tried and state == State.QUEUED else 0
             taken += number if sent else 0
@@ -152,7 +181,13 @@ class Reads:
             (task_id,),
         )
         return TaskView(
-            NewTask(*found[:5]), found[5], counts, retrying, taken, tuple(error for (error,) in errors)
+            NewTask(*found[:-1]),
+            found[-1],
+            counts,
+            retrying,
+            taken,
+            tuple(error for (error,) in errors),
+            retried,
         )
 
     def finished_tasks(self, task_ids: Collection[str]) -> set[str]:
@@ -221,4 +256,4 @@ def _row(values: tuple[object, ...]) -> Row:
 
 
 def _view(values: tuple[object, ...], wamids: tuple[str, ...]) -> RowView:
-    return RowView(_row(values[:15]), wamids, *values[15:])  # type: ignore[arg-type]
+    return RowView(_row(values[:_ROW_WIDTH]), wamids, *values[_ROW_WIDTH:])  # type: ignore[arg-type]

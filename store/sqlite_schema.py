@@ -91,6 +91,21 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) WITHOUT ROWID""",
         "CREATE INDEX media_until ON media (until)",
     ),
+    (
+        "ALTER TABLE tasks ADD COLUMN skipped INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE rows ADD COLUMN retried INTEGER NOT NULL DEFAULT 0",
+        "CREATE INDEX tasks_listed ON tasks (created_at, id) WHERE ready = 1",
+        """CREATE TABLE answers (
+            key TEXT PRIMARY KEY,
+            digest TEXT NOT NULL,
+            holder TEXT NOT NULL,
+            at INTEGER NOT NULL,
+            until INTEGER NOT NULL,
+            status INTEGER NOT NULL DEFAULT 0,
+            body BLOB NOT NULL DEFAULT x''
+        ) WITHOUT ROWID""",
+        "CREATE INDEX answers_at ON answers (at)",
+    ),
 )
 
 VERSION = len(_MIGRATIONS)

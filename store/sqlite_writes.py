@@ -13,6 +13,7 @@ from store.errors import LeaseLost, StoreError
 from store.records import (
     TIME_OF,
     Alias,
+    AnswerRecord,
     Change,
     Cursor,
     Event,
@@ -22,6 +23,7 @@ from store.records import (
     NewRow,
     NewTask,
     Row,
+    claim_of,
 )
 from store.sqlite_reads import row_key
 from store.states import OPEN, TAKEN, State
@@ -109,9 +111,9 @@ class Writes:
     ) -> bool:
         """A task with its first rows; False where the id is known."""
         done = self._db.execute(
-            "INSERT INTO tasks (id, kind, source, total, created_at, ready) VALUES (?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (id) DO NOTHING",
-            (task.id, task.kind, task.source, task.total, task.created_at, ready),
+            "INSERT INTO tasks (id, kind, source, total, created_at, skipped, ready)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+            (task.id, task.kind, task.source, task.total, task.created_at, task.skipped, ready),
         )
         if not done.rowcount:
             return False
@@ -173,7 +175,7 @@ class Writes:
     def complete_tasks(self, task_ids: Collection[str], at: int) -> None:
         """Mark complete, once."""
         self._db.executemany(
-            "UPDATE tasks SET completed_at = ? WHERE id = ? AND completed_at = 0",
+            "UPDATE tasks SET completed_at = ? WHERE id = ? AND completed_at = 0 AND open_rows = 0",
             [(at, task_id) for task_id in task_ids],
         )
 
@@ -200,8 +202,9 @@ class Writes:
         )
 
     def free_all_leases(self) -> None:
-        """This process alone has the file, so whoever held a lease is gone."""
+        """This process alone has the file, so whoever held a lease, or worked on an answer, is gone."""
         self._db.execute("UPDATE leases SET until = 0")
+        self._db.execute("UPDATE answers SET until = 0 WHERE status = 0")
 
     def remember_media(self, media: KnownMedia, now: int) -> None:
         """An upload more or less a second: what is over goes with it, a few at a time."""
@@ -231,6 +234,40 @@ class Writes:
             (key, token, now),
         )
         return True
+
+    def claim_answer(
+        self, key: str, digest: str, holder: str, now: int, hold_ms: int, keep_ms: int
+    ) -> AnswerRecord:
+        """Claim what nobody works on."""
+        found = self._db.execute("SELECT * FROM answers WHERE key = ?", (key,)).fetchone()
+        record = AnswerRecord(*found) if found else None
+        claimed = claim_of(record, AnswerRecord(key, digest, holder, now, now + hold_ms), keep_ms)
+        if claimed is None:
+            assert record is not None
+            return record
+        self._db.execute(
+            "INSERT OR REPLACE INTO answers (key, digest, holder, at, until) VALUES (?, ?, ?, ?, ?)",
+            (key, digest, holder, claimed.at, claimed.until),
+        )
+        return claimed
+
+    def keep_answer(self, key: str, status: int, body: bytes) -> None:
+        """Once."""
+        self._db.execute(
+            "UPDATE answers SET status = ?, body = ? WHERE key = ? AND status = 0", (status, body, key)
+        )
+
+    def release_answer(self, key: str, holder: str) -> None:
+        """The holder's own claim."""
+        self._db.execute(
+            "UPDATE answers SET until = 0 WHERE key = ? AND holder = ? AND status = 0", (key, holder)
+        )
+
+    def sweep_answers(self, claimed_before: int, limit: int) -> int:
+        """Remove some; how many."""
+        where = "SELECT key FROM answers WHERE at < ? LIMIT ?"
+        done = self._db.execute(f"DELETE FROM answers WHERE key IN ({where})", (claimed_before, limit))
+        return done.rowcount
 
     def _stored_head(self) -> int:
         (head,) = self._db.execute("SELECT coalesce(max(offset), 0) FROM events").fetchone()
@@ -308,7 +345,9 @@ class Writes:
         if change.to is State.QUEUED:
             sets.append("due = ?")
             parameters.append(change.due)
-        if change.burn:
+        if change.fresh:
+            sets += ["failures = 0", "ended_at = 0", "retried = retried + 1"]
+        elif change.burn:
             sets.append("failures = failures + 1")
         if change.doubt:
             sets.append("doubt = 1")

@@ -55,6 +55,8 @@ class EventType:
     MESSAGE_EXPIRED = "message.expired"
     MESSAGE_CANCELLED = "message.cancelled"
     TASK_CREATED = "task.created"
+    TASK_RETRIED = "task.retried"
+    """Rows of it that had failed are queued again."""
     TASK_COMPLETED = "task.completed"
     CONTACT_CHANGED = "contact.changed"
     TEMPLATE_STATUS = "template.status"

@@ -262,17 +262,20 @@ class Lane:
     # -- what the log says -----------------------------------------------------------------------------
 
     def _notice(self, batch: Sequence[Event]) -> None:
-        """New tasks, inbound messages that share the number's budget, rows that ended elsewhere."""
+        """New and retried tasks, inbound messages that share the number's budget, rows that ended
+        elsewhere."""
         inbound = 0
         for event in batch:
             if event.phone_number_id != self.phone_number_id:
                 continue
-            if event.type == EventType.TASK_CREATED:
+            if event.type in (EventType.TASK_CREATED, EventType.TASK_RETRIED):
                 self._reader.news(event.at)
                 self._woken.set()
             elif event.type == EventType.MESSAGE_RECEIVED:
                 inbound += 1
             elif event.message_id and event.type in _ENDINGS and not _may_be_refused(event):
+                if event.type == EventType.MESSAGE_CANCELLED:
+                    self._queue.withdraw(event.message_id)
                 self._queue.unblock(event.message_id)
                 if event.type == EventType.MESSAGE_SENT:
                     self._unknown.settled(event.message_id)

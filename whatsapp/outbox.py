@@ -16,7 +16,7 @@ from store.deadline import answered_in_time
 from store.errors import StoreUnavailable
 from store.log import Log
 from store.records import Event, NewEvent, NewRow, NewTask, Priority, RowView
-from store.states import State
+from store.states import ENDED, State
 from whatsapp.contacts import Contacts
 from whatsapp.drafts import AT_ONCE, HIGH, LOW, NORMAL, Draft, Terms
 from whatsapp.events import STATUS_KEY, EventType, build_event, task_key, task_of_key
@@ -70,15 +70,17 @@ class Outbox:
         source: str = "api",
         task_id: str = "",
         terms: Terms = AT_ONCE,
+        skipped: int = 0,
     ) -> str:
         """Store a task with a row for each draft, durably; its id.
 
-        With ``task_id`` a repetition of the same call has no effect. Raises Draining, StoreUnavailable.
+        With ``task_id`` a repetition of the same call has no effect. ``skipped``: recipients asked for that
+        have no draft. Raises Draining, StoreUnavailable.
         """
         if self._draining:
             raise Draining("the gateway is stopping, try again in a moment")
         now = self._now_ms()
-        task = NewTask(task_id or str(uuid.uuid4()), kind, source, len(drafts), now)
+        task = NewTask(task_id or str(uuid.uuid4()), kind, source, len(drafts), now, skipped)
         created = _task_created(task, lane)
         if len(drafts) <= _CHUNK:
             async with answered_in_time():
@@ -94,14 +96,26 @@ class Outbox:
         return task.id
 
     async def submit_and_wait(
-        self, kind: str, draft: Draft, *, lane: str, timeout_s: float, terms: Terms = AT_ONCE
+        self,
+        kind: str,
+        draft: Draft,
+        *,
+        lane: str,
+        timeout_s: float,
+        terms: Terms = AT_ONCE,
+        task_id: str = "",
     ) -> tuple[str, Event | RowView | None]:
         """As :meth:`submit` for one draft at the highest priority, then its outcome; where time ran out
-        first, the row as it stands; None where that cannot be read."""
-        task_id = str(uuid.uuid4())
+        first, or a task of this id had its outcome before, the row as it stands; None where that cannot be
+        read."""
+        may_be_known, task_id = bool(task_id), task_id or str(uuid.uuid4())
         row_id = f"{task_id}-0"
         with self._waiting_for(row_id) as waiter:
             await self.submit(kind, [draft], lane=lane, priority=HIGH, task_id=task_id, terms=terms)
+            if may_be_known:
+                row = await self._row_as_it_stands(row_id)
+                if row is not None and row.row.state in ENDED and not waiter.done():
+                    return task_id, row
             event = await _within(timeout_s, waiter)
         return task_id, event or await self._row_as_it_stands(row_id)
 
@@ -121,11 +135,23 @@ class Outbox:
         priority: Priority,
         timeout_s: float,
         terms: Terms = AT_ONCE,
+        task_id: str = "",
+        skipped: int = 0,
     ) -> tuple[str, int | None]:
         """As :meth:`submit`, then how many Meta took once every row has ended; None if time ran out first."""
-        task_id = str(uuid.uuid4())
+        may_be_known, task_id = bool(task_id), task_id or str(uuid.uuid4())
         with self._waiting_for(task_id) as waiter:
-            await self.submit(kind, drafts, lane=lane, priority=priority, task_id=task_id, terms=terms)
+            await self.submit(
+                kind,
+                drafts,
+                lane=lane,
+                priority=priority,
+                task_id=task_id,
+                terms=terms,
+                skipped=skipped,
+            )
+            if may_be_known and (known := await self._store.find_task(task_id)) and known.completed_at:
+                return task_id, known.taken
             if await _within(timeout_s, waiter) is None:
                 return task_id, None
         task = await self._store.find_task(task_id)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from store.records import Change, NewEvent, Row
+from store.records import Change, Event, NewEvent, Row
 from store.states import State
 from whatsapp.errors import GraphError, Outcome, Verdict, classify, meta_object, parse_error
 from whatsapp.events import EventType, build_event
@@ -22,6 +22,8 @@ from whatsapp.retry import GiveUp, RetryPolicy
 __all__ = [
     "Answer",
     "Taken",
+    "cancelled",
+    "carried_again",
     "doubled",
     "expired",
     "lost",
@@ -30,11 +32,16 @@ __all__ = [
     "proved",
     "read_answer",
     "refused",
+    "requeued",
     "resolve_unknown",
     "sent_key",
     "taken",
     "unanswered",
 ]
+
+
+_AGAIN = "again:"
+"""Marks the keys of events of rows that a person has had sent anew."""
 
 
 class Answer(NamedTuple):
@@ -84,7 +91,7 @@ def taken(row: Row, wamid: str, answer: bytes, now: int) -> tuple[Change, NewEve
     # It goes to every subscriber as it stands: the reader has passed over text that is not UTF-8.
     whole = answer.decode("utf-8", "replace").encode()
     data = outcome_data(row, wamid=wamid, answer=msgspec.Raw(whole))
-    event = _event(EventType.MESSAGE_SENT, sent_key(row.id), row, now, data)
+    event = _event(EventType.MESSAGE_SENT, sent_key(row), row, now, data)
     return Change(row.id, State.SENT, now, wamid=wamid), event
 
 
@@ -161,10 +168,34 @@ def expired(row: Row, now: int) -> Change:
     return Change(row.id, State.EXPIRED, now, only_from=(State.QUEUED,), event=event)
 
 
+def cancelled(row: Row, now: int) -> Change:
+    """A person takes it back before it has left, or while it waits to be sent again."""
+    event = _event(EventType.MESSAGE_CANCELLED, _key(row, "cancelled"), row, now, outcome_data(row))
+    return Change(row.id, State.CANCELLED, now, only_from=(State.QUEUED,), event=event)
+
+
+def requeued(row: Row, now: int) -> Change:
+    """A person has a row that failed sent anew, at once, as if nothing had been tried yet."""
+    key = _key(row, f"{_AGAIN}{row.retried + 1}")
+    event = _event(EventType.MESSAGE_RETRYING, key, row, now, outcome_data(row, retry_in_ms=0))
+    return msgspec.structs.replace(_afresh(row.id, row.attempt, now), event=event)
+
+
+def carried_again(event: Event, attempt: int) -> Change | None:
+    """The move of :func:`requeued`, read from its event; None of another event's."""
+    if event.type != EventType.MESSAGE_RETRYING or f":{_AGAIN}" not in event.key:
+        return None
+    return _afresh(event.message_id, attempt, event.at)
+
+
+def _afresh(row_id: str, attempt: int, now: int) -> Change:
+    return Change(row_id, State.QUEUED, now, attempt=attempt, only_from=(State.FAILED,), due=now, fresh=True)
+
+
 def proved(row: Row, wamid: str, proof: State, now: int) -> NewEvent:
     """A status is the first to prove that Meta took the row."""
     data = outcome_data(row, wamid=wamid, proof=proof.value)
-    return _event(EventType.MESSAGE_SENT, sent_key(row.id), row, now, data)
+    return _event(EventType.MESSAGE_SENT, sent_key(row), row, now, data)
 
 
 def doubled(row: Row, wamids: Sequence[str], now: int) -> NewEvent:
@@ -173,9 +204,10 @@ def doubled(row: Row, wamids: Sequence[str], now: int) -> NewEvent:
     return _event(EventType.MESSAGE_DOUBLED, f"row:{row.id}:doubled:{len(wamids)}", row, now, data)
 
 
-def sent_key(row_id: str) -> str:
-    """Key of the event that a row was sent: one a row, whoever proves it first."""
-    return f"row:{row_id}:sent"
+def sent_key(row: Row) -> str:
+    """Key of the event that a row was sent: one a row, whoever proves it first, and one more each time that a
+    person has had it sent anew."""
+    return f"row:{row.id}:sent" + (f":{row.retried}" if row.retried else "")
 
 
 def outcome_data(row: Row, *, wamid: str = "", **more: object) -> dict[str, Any]:

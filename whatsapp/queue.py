@@ -202,6 +202,17 @@ class LaneQueue:
         self.recall(row.id, again_at)
         self._freed(row.contact)
 
+    def withdraw(self, row_id: str) -> None:
+        """A row has ended before it left: do not keep it. One in flight is not touched."""
+        stream = self._held.get(row_id)
+        waiting = self._streams.get(stream) if stream else None
+        if stream is None or waiting is None or self._busy.get(stream.contact) == row_id:
+            return
+        waiting.rows = [entry for entry in waiting.rows if entry[2].id != row_id]
+        del self._held[row_id]
+        self._requeue(stream)
+        self._tidy(stream)
+
     def unblock(self, row_id: str) -> None:
         """A row that blocked has ended in some other way: a status came, or a person cancelled it."""
         stream = self._blocks.pop(row_id, None)

@@ -36,14 +36,19 @@ def word_of(task: TaskView) -> str:
 
 
 def task_status(task: TaskView, now: int) -> dict[str, Any]:
-    """The answer of ``GET /api/task-status/<id>``."""
-    total = task.task.total
+    """The answer of ``GET /api/task-status/<id>``. Recipients that were skipped count as failed in the
+    result, and nowhere else: they have no rows."""
+    total, skipped = task.task.total, task.task.skipped
     open_rows = sum(task.counts.get(state, 0) for state in OPEN)
     ended = total - open_rows
     return {
         "task_id": task.task.id,
         "status": word_of(task),
-        "result": {"total": total, "sent": task.taken, "failed": task.counts.get(State.FAILED, 0)},
+        "result": {
+            "total": total + skipped,
+            "sent": task.taken,
+            "failed": task.counts.get(State.FAILED, 0) + skipped,
+        },
         "created_at": rfc3339(task.task.created_at),
         "completed_at": rfc3339(task.completed_at) if task.completed_at else None,
         "kind": task.task.kind,

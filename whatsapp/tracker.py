@@ -12,11 +12,11 @@ from collections.abc import Callable, Collection, Sequence
 import msgspec
 
 from store.base import Store
-from store.records import Change, Cursor, Event, Lease, NewEvent
-from store.states import ENDED, TAKEN, State
+from store.records import Change, Cursor, Event, Lease, NewEvent, TaskView
+from store.states import ENDED, OPEN, TAKEN, State
 from whatsapp.errors import meta_object, parse_status_error
 from whatsapp.events import STATUS_KEY, EventType, build_event, task_key, task_of
-from whatsapp.outcome import doubled, proved
+from whatsapp.outcome import carried_again, doubled, proved
 
 __all__ = ["StatusEvent", "Tracker", "change_of_status"]
 
@@ -136,14 +136,16 @@ class Tracker:
             view = views.get(status.row_id)
             if view is None:
                 continue
-            if not view.sent_at:
+            # Of a row that is sent anew, which may have been taken before, its new state tells.
+            if not view.sent_at or (view.row.retried and view.row.state not in TAKEN):
                 events.append(proved(view.row, status.wamid, status.state, self._now_ms()))
             if status.wamid:
                 wamids[status.row_id][status.wamid] = None
         events += [
             doubled(views[row_id].row, tuple(ids), self._now_ms())
             for row_id, ids in wamids.items()
-            if len(ids) > 1
+            # What was sent anew after it had failed has another id by right.
+            if len(ids) > 1 + views[row_id].row.retried
         ]
         return events
 
@@ -152,18 +154,19 @@ class Tracker:
         if not finished:
             return
         now = self._now_ms()
-        await self._store.apply((), [await self._completed(task_id, now) for task_id in sorted(finished)])
-        await self._store.complete_tasks(finished, now)
+        tasks = [await self._store.find_task(task_id) for task_id in sorted(finished)]
+        # One that a person has retried just now comes to its end later.
+        ended = [task for task in tasks if task is not None and not OPEN & task.counts.keys()]
+        await self._store.apply((), [_completed(task, now) for task in ended])
+        await self._store.complete_tasks([task.task.id for task in ended], now)
 
-    async def _completed(self, task_id: str, now: int) -> NewEvent:
-        task = await self._store.find_task(task_id)
-        counts = {state.value: number for state, number in task.counts.items()} if task else {}
-        return build_event(
-            EventType.TASK_COMPLETED,
-            task_key(task_id, "completed"),
-            now,
-            {"task_id": task_id, "counts": counts},
-        )
+
+def _completed(task: TaskView, now: int) -> NewEvent:
+    """Told once for each time that the task comes to its end: between two, rows of it were retried."""
+    task_id = task.task.id
+    key = task_key(task_id, f"completed:{task.retried}" if task.retried else "completed")
+    counts = {state.value: number for state, number in task.counts.items()}
+    return build_event(EventType.TASK_COMPLETED, key, now, {"task_id": task_id, "counts": counts})
 
 
 def _read_status(event: Event) -> StatusEvent | None:
@@ -195,13 +198,18 @@ def _read_status(event: Event) -> StatusEvent | None:
 def _change_of_outcome(event: Event) -> Change | None:
     """The move that the lane stored together with this event; a crash may have come between the two."""
     state = _STATE_AFTER.get(event.type)
-    if state is None or not event.message_id or event.key.startswith(STATUS_KEY):
+    told = state is not None or event.type == EventType.MESSAGE_RETRYING
+    if not (told and event.message_id) or event.key.startswith(STATUS_KEY):
         return None
     data = _decode(event)
     if data is None or data.attempt is None:
         return None
+    if state is None:
+        return carried_again(event, data.attempt)
     if state is State.SENT:
         return Change(event.message_id, state, event.at, wamid=data.wamid or "")
+    if state in (State.CANCELLED, State.EXPIRED):
+        return Change(event.message_id, state, event.at, only_from=(State.QUEUED,))
     return Change(
         event.message_id,
         state,

@@ -66,6 +66,7 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "find_by_wamid": lambda store: store.find_by_wamid(["wamid"]),
     "rows_in_state": lambda store: store.rows_in_state(LANE, State.QUEUED, 0, 10),
     "task_rows": lambda store: store.task_rows("task", -1, 10),
+    "list_tasks": lambda store: store.list_tasks(10, kind="text"),
     "find_task": lambda store: store.find_task("task"),
     "finished_tasks": lambda store: store.finished_tasks(["task"]),
     "complete_tasks": lambda store: store.complete_tasks(["task"], 1),
@@ -73,6 +74,10 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "acquire_lease": lambda store: store.acquire_lease("lane:100", "me", 60_000),
     "release_lease": lambda store: store.release_lease(LEASE),
     "claim_once": lambda store: store.claim_once("key", "token", 1, 1),
+    "claim_answer": lambda store: store.claim_answer("key", "digest", "me", 1, hold_ms=1, keep_ms=1),
+    "keep_answer": lambda store: store.keep_answer("key", 200, b"{}"),
+    "release_answer": lambda store: store.release_answer("key", "me"),
+    "sweep_answers": lambda store: store.sweep_answers(1),
 }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from store import sqlite
+from store import sqlite, sqlite_schema
 from store.errors import StoreError
 from store.sqlite import SqliteStore
 from store.sqlite_schema import migrate
@@ -60,3 +60,34 @@ async def test_other_writes_get_in_between_the_portions_of_a_sweep(
     assert await sweeping == 1
     assert len(set(left)) >= 3
     await store.close()
+
+
+async def test_a_file_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    connection = sqlite3.connect(path, isolation_level=None)
+    for statement in sqlite_schema._MIGRATIONS[0]:
+        connection.execute(statement)
+    connection.execute("PRAGMA user_version = 1")
+    connection.execute(
+        "INSERT INTO tasks (id, kind, source, total, created_at, ready, open_rows)"
+        " VALUES ('task', 'text', 'api', 1, 1000, 1, 1)"
+    )
+    connection.execute(
+        "INSERT INTO rows (task_id, n, lane, contact, priority, due, payload, state, expires_at,"
+        " callback_data, created_at) VALUES ('task', 0, '100', 'c', 1, 1000, x'7b7d', 'queued', 0, '', 1000)"
+    )
+    connection.close()
+    store = SqliteStore(path)
+    await store.open()
+    assert await store.list_tasks(10) == [new_task()]
+    (found,) = await store.task_rows("task", -1, 10)
+    assert (found.row.state, found.row.retried) == ("queued", 0)
+    await store.close()
+
+
+async def test_who_worked_on_an_answer_is_gone_when_the_file_is_opened(tmp_path: Path) -> None:
+    for holder in ("first", "second"):
+        store = SqliteStore(tmp_path / "a.db")
+        await store.open()
+        assert (await store.claim_answer("k", "d", holder, 1, hold_ms=1000, keep_ms=1000)).holder == holder
+        await store.close()

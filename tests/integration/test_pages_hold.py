@@ -57,14 +57,6 @@ async def test_what_the_readme_says_is_not_there_is_not_there(tmp_path: Path) ->
         told = [warning.partition(";")[0] for warning in answer.ok["warnings"]]
         assert told == [f"{name}: unknown field, ignored" for name in ignored]
 
-        first = await gateway.post("/api/send-message", body, **{"Idempotency-Key": "k"})
-        again = await gateway.post("/api/send-message", body, **{"Idempotency-Key": "k"})
-        assert first.ok["task_id"] != again.ok["task_id"] and "warnings" not in again.ok
-
-        task = (await gateway.bulk([body, {"phone": "12"}], use_queue=True, on_invalid="skip")).ok
-        assert any("recipients[1]" in warning for warning in task["warnings"])
-        assert (await gateway.task(task["task_id"]))["result"]["total"] == 1
-
         assert (await gateway.get("/ws?subscriber=x")).status == 400
         async with gateway.http.ws_connect(f"{gateway.url}/ws") as socket:
             assert (await socket.receive_json())["type"] == "hello"

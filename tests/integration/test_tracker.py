@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,10 @@ from tests.support.webhooks import OUR_ID, PHONE, body, entry, message_value
 from whatsapp.contacts import Contacts
 from whatsapp.errors import GraphError, classify
 from whatsapp.intake import Intake
-from whatsapp.outcome import expired, resolve_unknown, taken, unanswered
+from whatsapp.outcome import cancelled, expired, requeued, resolve_unknown, taken, unanswered
 from whatsapp.outcome import refused as refusal
 from whatsapp.retry import RetryPolicy
+from whatsapp.task_control import Retried, TaskControl
 from whatsapp.tracker import StatusEvent, Tracker, change_of_status
 
 S = State
@@ -603,3 +605,105 @@ async def test_a_failure_after_the_grace_is_carried_to_a_row_that_is_unknown_sti
     assert len(await loose.told("task.completed")) == 1
     await loose.settle(gone)
     assert len(await loose.told("message.failed")) == 1
+
+
+# -- what a person does ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", [cancelled, expired])
+async def test_an_end_before_it_left_that_only_the_log_has_is_carried_to_its_row(
+    loose: Rig, end: Callable[[Row, int], Change]
+) -> None:
+    await loose.add_rows()
+    change, event = told(end((await loose.view()).row, NOW))
+    await loose.log.append([event])
+    await loose.track()
+    assert await loose.state() is change.to
+    assert len(await loose.told("task.completed")) == 1
+
+
+async def test_a_cancellation_does_not_end_a_row_that_left_before_it(loose: Rig) -> None:
+    await loose.add_rows()
+    event = told(cancelled((await loose.view()).row, NOW))[1]
+    await loose.bring(S.SENDING)
+    await loose.log.append([event])
+    await loose.track()
+    assert await loose.state() is S.SENDING
+
+
+async def test_a_retry_between_the_end_and_its_telling_is_no_end(rig: Rig) -> None:
+    await rig.add_rows()
+    await rig.settle(*final_refusal(await rig.bring(S.SENDING)))
+    rig.store.hold("find_task")
+    tracking = asyncio.ensure_future(rig.track())
+    await rig.store.arrived("find_task")
+    await rig.settle(requeued((await rig.view()).row, NOW))
+    rig.store.heal()
+    await tracking
+    assert await rig.told("task.completed") == []
+    await rig.settle(*final_refusal(await rig.bring(S.SENDING)))
+    await rig.track()
+    assert len(await rig.told("task.completed")) == 1
+
+
+async def test_a_retry_between_the_telling_of_the_end_and_its_marking_is_told_an_end_of_its_own(
+    rig: Rig,
+) -> None:
+    await rig.add_rows()
+    await rig.settle(*final_refusal(await rig.bring(S.SENDING)))
+    rig.store.hold("complete_tasks")
+    tracking = asyncio.ensure_future(rig.track())
+    await rig.store.arrived("complete_tasks")
+    await rig.settle(requeued((await rig.view()).row, NOW))
+    rig.store.heal()
+    await tracking
+    assert len(await rig.told("task.completed")) == 1
+    await rig.settle(*final_refusal(await rig.bring(S.SENDING)))
+    await rig.track()
+    assert len(await rig.told("task.completed")) == 2
+
+
+async def test_what_was_taken_and_failed_and_is_sent_anew_is_no_double_and_is_told_as_sent(rig: Rig) -> None:
+    await rig.add_rows()
+    await rig.settle(*answered(await rig.bring(S.SENDING)))
+    await rig.hear(status("failed"))
+    await rig.settle(requeued((await rig.view()).row, NOW))
+    await rig.bring(S.UNKNOWN)
+    await rig.hear(status("delivered", "wamid.B", attempt=2))
+    assert await rig.state() is S.DELIVERED
+    assert len(await rig.told("message.sent")) == 2
+    assert await rig.told("message.doubled") == []
+    await rig.hear(status("delivered", "wamid.C", attempt=2))
+    assert len(await rig.told("message.doubled")) == 1
+
+
+async def test_a_retry_by_a_person_that_only_the_log_has_is_carried_to_its_row(loose: Rig) -> None:
+    await loose.add_rows()
+    await loose.settle(*final_refusal(await loose.bring(S.SENDING)))
+    await loose.track()
+    again = told(requeued((await loose.view()).row, NOW))
+    await loose.log.append([again[1]])
+    await loose.track()
+    seen = await loose.view()
+    assert (seen.row.state, seen.row.failures, seen.row.retried, seen.row.due) == (S.QUEUED, 0, 1, NOW)
+    await loose.settle(*final_refusal(await loose.bring(S.SENDING)))
+    await loose.handle(await loose.log.read(0, 1000))
+    seen = await loose.view()
+    assert (seen.row.state, seen.row.retried) == (S.FAILED, 1)
+    assert len(await loose.told("task.completed")) == 2
+
+
+async def test_a_row_that_the_tracker_has_queued_first_counts_as_retried(loose: Rig) -> None:
+    # As where the tracker of another process reads the event before the row is moved.
+    await loose.add_rows(2)
+    for n in range(2):
+        await loose.settle(*final_refusal(await loose.bring(S.SENDING, f"{TASK}-{n}")))
+    loose.store.hold("apply")
+    control = TaskControl(loose.store.as_store(), now_ms=lambda: NOW)
+    retrying = asyncio.ensure_future(control.retry(TASK, None))
+    await loose.store.arrived("apply")
+    real = loose.store._real
+    await real.apply([requeued((await loose.view()).row, NOW)])
+    loose.store.heal()
+    assert await retrying == Retried(2, 0)
+    assert await loose.told("task.retried") == [{"task_id": TASK, "count": 2}]

@@ -18,6 +18,7 @@ from whatsapp.errors import GraphError, Verdict, classify
 from whatsapp.outcome import (
     Answer,
     Taken,
+    cancelled,
     doubled,
     expired,
     lost,
@@ -25,6 +26,7 @@ from whatsapp.outcome import (
     outcome_data,
     read_answer,
     refused,
+    requeued,
     resolve_unknown,
     sent_key,
     taken,
@@ -187,7 +189,7 @@ def test_a_taken_row_is_sent_whatever_it_was() -> None:
 
 def test_a_taken_row_is_told_with_metas_own_answer() -> None:
     _, event = taken(ROW, "wamid.A", ACCEPTED, NOW)
-    assert (event.type, event.key) == ("message.sent", sent_key(ROW.id))
+    assert (event.type, event.key) == ("message.sent", sent_key(ROW))
     assert_about_row(event)
     assert data_of(event) == {**ABOUT_ROW, "wamid": "wamid.A", "answer": json.loads(ACCEPTED)}
 
@@ -376,3 +378,30 @@ def test_each_attempt_has_keys_of_its_own() -> None:
     rows = [make_row(n, attempt=attempt) for n in (0, 1) for attempt in (1, 2)]
     keys = {refused(row, TERM, error, verdict, POLICY, half, NOW).event.key for row in rows}
     assert len(keys) == 4
+
+
+# -- what a person does --------------------------------------------------------------------------------
+
+
+def test_a_row_is_cancelled_from_the_queue_alone() -> None:
+    row = make_row(2, attempt=1, callback_data="order-7")
+    change = cancelled(row, NOW)
+    assert (change.to, change.only_from, change.at) == (State.CANCELLED, (State.QUEUED,), NOW)
+    assert change.event is not None and change.event.type == "message.cancelled"
+    assert json.loads(change.event.body)["data"] == {**ABOUT_ROW, "wamid": None, "attempt": 1}
+
+
+def test_a_row_that_failed_is_queued_afresh() -> None:
+    row = make_row(2, state=State.FAILED, attempt=2, failures=2)
+    change = requeued(row, NOW)
+    assert (change.to, change.only_from, change.attempt) == (State.QUEUED, (State.FAILED,), 2)
+    assert (change.due, change.fresh, change.burn) == (NOW, True, False)
+    assert change.event is not None and change.event.type == "message.retrying"
+    assert json.loads(change.event.body)["data"]["retry_in_ms"] == 0
+
+
+def test_each_time_that_a_row_is_queued_afresh_has_events_of_its_own() -> None:
+    again = [requeued(make_row(2, attempt=2, retried=n), NOW).event for n in range(3)]
+    assert len({event.key for event in again if event}) == 3
+    assert len({sent_key(make_row(2, retried=n)) for n in range(3)}) == 3
+    assert sent_key(ROW) == f"row:{TASK}-2:sent"

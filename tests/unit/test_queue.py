@@ -513,3 +513,39 @@ def test_an_empty_queue_gives_nothing() -> None:
     assert (lane.take(0.0), lane.next_at(), lane.wanted(), lane.recalled(inf, 10)) == (None, inf, [], [])
     assert (len(lane), lane.in_flight) == (0, 0)
     assert list(lane.blocking) == []
+
+
+# -- rows that a person takes back -------------------------------------------------------------------------
+
+
+def test_a_row_that_was_withdrawn_does_not_leave_and_the_next_one_does() -> None:
+    lane = queue()
+    first, second, other = rows(ANA, ANA, BEN)
+    lane.offer([first, second, other])
+    lane.withdraw(first.id)
+    lane.withdraw("unknown")
+    assert len(lane) == 2
+    assert {row.id for row in send_all(lane)} == {second.id, other.id}
+    assert len(lane) == 0
+
+
+def test_a_row_in_flight_is_not_withdrawn() -> None:
+    lane = queue()
+    (row,) = rows(ANA)
+    lane.offer([row])
+    assert lane.take(0.0) is row
+    lane.withdraw(row.id)
+    assert (len(lane), lane.in_flight) == (1, 1)
+    lane.ended(row)
+    assert len(lane) == 0
+
+
+def test_the_room_of_rows_that_were_withdrawn_is_for_others() -> None:
+    lane = queue(per_stream=2)
+    stream = rows(ANA, ANA, ANA)
+    assert lane.offer(stream) == 2
+    for row in stream[:2]:
+        lane.withdraw(row.id)
+    assert lane.wanted() == [Stream(ANA, NORMAL)]
+    lane.offer_stream(Stream(ANA, NORMAL), stream[2:], complete=True)
+    assert [row.id for row in send_all(lane)] == [stream[2].id]

@@ -179,7 +179,10 @@ class LaneMachine(RuleBasedStateMachine):
         found = [e for e in self.outbox.entries if e.ready and e.state in (State.QUEUED, State.UNKNOWN)]
         if found:
             entry = data.draw(st.sampled_from(found))
-            entry.state = State.DELIVERED if entry.attempt else State.CANCELLED
+            proved = bool(entry.attempt) and data.draw(st.booleans())
+            entry.state = State.DELIVERED if proved or entry.state is State.UNKNOWN else State.CANCELLED
+            if entry.state is State.CANCELLED:
+                self.queue.withdraw(entry.as_row().id)
             self.queue.unblock(entry.as_row().id)
 
     @rule(data=st.data())

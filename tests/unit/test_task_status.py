@@ -161,3 +161,12 @@ def test_errors_without_a_code_are_told_apart_by_their_title() -> None:
 
 def test_an_error_without_its_parts_is_told_too() -> None:
     assert task_status(make_task({S.FAILED: 1}, errors=(b"{}",)), 0)["errors"] == [{"count": 1}]
+
+
+def test_recipients_that_were_skipped_count_in_the_result_alone() -> None:
+    task = make_task({S.SENT: 3, S.FAILED: 1, S.QUEUED: 4}, taken=3)
+    skipped = msgspec.structs.replace(task, task=msgspec.structs.replace(task.task, skipped=2))
+    plain, told = task_status(task, 0), task_status(skipped, 0)
+    assert told.pop("result") == {"total": 10, "sent": 3, "failed": 3}
+    assert plain.pop("result") == {"total": 8, "sent": 3, "failed": 1}
+    assert told == plain
