@@ -345,6 +345,7 @@ class Gateway:
             sandbox=self._sandbox,
             idempotency=self._idempotency,
             now_ms=_now_ms,
+            version=__version__,
         )
         self._parts.push_async_callback(self._close_server, server)
         server.add_sockets(sockets)

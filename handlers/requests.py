@@ -1,4 +1,4 @@
-"""The bodies of the sending paths (API.md, Messages): their fields, types and defaults.
+"""The bodies of POSTs (API.md, Messages and Tasks): their fields, types and defaults.
 
 Pure. Types only: limits, and what has to go with what, are told by the composers and the payload types
 (``whatsapp/compose*.py``, ``whatsapp/payloads*.py``), so that all faults of a request are told at once. An
@@ -8,9 +8,9 @@ empty text is an absent one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import field
+from msgspec import Meta, field
 
 from handlers.options import Items, ManyRequest, OneRequest, Phone
 from whatsapp.compose_interactive import Button, ListSection
@@ -35,6 +35,7 @@ __all__ = [
     "MediaRequest",
     "PersonalizedBroadcast",
     "Recipient",
+    "RetryRequest",
     "TemplateRecipient",
     "TemplateRequest",
     "TextRecipient",
@@ -252,3 +253,12 @@ class TemplateRecipient(Recipient, frozen=True, kw_only=True):
     language: str = ""
     parameters: Parameters = field(default_factory=list)
     components: list[Any] = field(default_factory=list)
+
+
+# -- tasks -------------------------------------------------------------------------------------------------
+
+
+class RetryRequest(Checked, frozen=True):
+    """Body of ``POST /api/tasks/<id>/retry``."""
+
+    message_ids: Annotated[list[str], Meta(min_length=1, max_length=10_000)] | None = None

@@ -14,9 +14,12 @@ from tornado.web import Application, RequestHandler
 
 from handlers.access import Access
 from handlers.base import NothingHere
+from handlers.docs import DocsAsset, DocsPage, OpenApi, encode_document
 from handlers.front import Front
 from handlers.idempotency import Idempotency
 from handlers.media import MediaDownload, MediaResource, MediaUpload
+from handlers.openapi import describe
+from handlers.operations import operations
 from handlers.sandbox import SandboxFaults, SandboxInbound
 from handlers.sends import MANY, ONE
 from handlers.sends_many import SendMany
@@ -64,6 +67,7 @@ def make_server(
     sandbox: Sandbox | None,
     idempotency: Idempotency,
     now_ms: Callable[[], int],
+    version: str,
 ) -> HTTPServer:
     """The HTTP server, not listening yet. ``numbers``: those that send, the default first; ``sandbox``: None
     in earnest."""
@@ -78,6 +82,7 @@ def make_server(
         "direct_timeout_s": direct_timeout_s,
         "now_ms": now_ms,
     }
+    document = encode_document(describe(operations(), version))
     routes: list[Any] = [
         (r"/webhook", WebhookCheck, {**shared, "verify_token": verify_token}),
         *((path, SendOne, {**sends, "send": send}) for path, send in ONE.items()),
@@ -92,6 +97,9 @@ def make_server(
         (r"/api/media/([^/]+)", MediaResource, {**shared, "media": media}),
         (r"/api/media/([^/]+)/download", MediaDownload, {**shared, "media": media}),
         (r"/api/templates", TemplateList, {**shared, "templates": templates}),
+        (r"/api/openapi\.json", OpenApi, {**shared, "document": document}),
+        (r"/docs", DocsPage, shared),
+        (r"/docs/([^/]+)", DocsAsset, shared),
         (r"/api/health", Health, shared),
         (r"/api/ready", Ready, {**shared, "overview": overview}),
         (r"/api/status", StatusPage, {**shared, "overview": overview}),

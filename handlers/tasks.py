@@ -13,6 +13,7 @@ from tornado.iostream import StreamClosedError
 
 from handlers.base import BaseHandler, NotFound
 from handlers.fields import convert, refusal
+from handlers.requests import RetryRequest
 from store.base import Store
 from store.errors import StoreError
 from store.records import RowView, TaskPlace, TaskView
@@ -64,12 +65,6 @@ class MessagesQuery(Checked, frozen=True):
     limit: Annotated[int, Meta(ge=1, le=500)] | None = None
     state: StateName | None = None
     format: Literal["json", "ndjson", "csv"] | None = None
-
-
-class RetryRequest(Checked, frozen=True):
-    """Body of ``POST /api/tasks/<id>/retry``."""
-
-    message_ids: Annotated[list[str], Meta(min_length=1, max_length=10_000)] | None = None
 
 
 class TaskHandler(BaseHandler):

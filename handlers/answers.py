@@ -1,0 +1,206 @@
+"""The shapes of answers (API.md, Answers), as the API's description tells them.
+
+Pure. Handlers build their answers as they go; a test holds them against these types.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+__all__ = [
+    "Alive",
+    "Cancelled",
+    "Done",
+    "Fault",
+    "MediaInfo",
+    "MessagePage",
+    "MetaError",
+    "Queued",
+    "Refusal",
+    "Retried",
+    "SentMany",
+    "SentOne",
+    "SentResult",
+    "Status",
+    "TaskPage",
+    "TaskResult",
+    "TaskState",
+    "TemplatePage",
+    "Uploaded",
+]
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """Something wrong in a request."""
+
+    path: str
+    problem: str
+
+
+class MetaError(msgspec.Struct, frozen=True):
+    """What Meta refused with."""
+
+    code: int | None
+    subcode: int | None
+    title: str | None
+    details: str | None
+    fbtrace_id: str | None
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Why nothing was done."""
+
+    success: Literal[False]
+    error: str
+    """One sentence that names the field or the cause."""
+    code: str
+    """A stable word for programs."""
+    details: list[Fault] | UnsetType = UNSET
+    """At most 100."""
+    meta: MetaError | UnsetType = UNSET
+    task_id: str | UnsetType = UNSET
+
+
+class Queued(msgspec.Struct, frozen=True):
+    """It is stored, and goes its way."""
+
+    success: Literal[True]
+    message: str
+    task_id: str
+    warnings: list[str] | UnsetType = UNSET
+
+
+class SentOne(msgspec.Struct, frozen=True):
+    """Queued, or sent with Meta's own answer in ``data``."""
+
+    success: Literal[True]
+    message: str
+    task_id: str
+    data: dict[str, Any] | UnsetType = UNSET
+    warnings: list[str] | UnsetType = UNSET
+
+
+class SentResult(msgspec.Struct, frozen=True):
+    """What became of many."""
+
+    total: int
+    successful: int
+    failed: int
+    errors: list[str]
+
+
+class SentMany(msgspec.Struct, frozen=True):
+    """Queued, or sent with the ``result``."""
+
+    success: Literal[True]
+    message: str
+    task_id: str
+    result: SentResult | UnsetType = UNSET
+    warnings: list[str] | UnsetType = UNSET
+
+
+class TaskResult(msgspec.Struct, frozen=True):
+    """Counts that callers of the earlier service read."""
+
+    total: int
+    sent: int
+    failed: int
+
+
+class TaskState(msgspec.Struct, frozen=True):
+    """How a task stands."""
+
+    task_id: str
+    status: Literal["PENDING", "STARTED", "RETRY", "SUCCESS", "FAILURE", "REVOKED"]
+    result: TaskResult
+    created_at: str
+    completed_at: str | None
+    kind: str
+    source: str
+    counts: dict[str, int]
+    progress: float
+    eta_seconds: float | None
+    errors: list[dict[str, Any]]
+
+
+class TaskPage(msgspec.Struct, frozen=True):
+    """Tasks, the newest first."""
+
+    tasks: list[TaskState]
+    next: str | None
+
+
+class MessagePage(msgspec.Struct, frozen=True):
+    """What became of the recipients of a task."""
+
+    task_id: str
+    messages: list[dict[str, Any]]
+    next: int | None
+
+
+class Cancelled(msgspec.Struct, frozen=True):
+    """What was taken back."""
+
+    success: Literal[True]
+    message: str
+    task_id: str
+    cancelled: int
+    too_late: int
+
+
+class Retried(msgspec.Struct, frozen=True):
+    """What is sent anew."""
+
+    success: Literal[True]
+    message: str
+    task_id: str
+    retried: int
+    not_failed: int
+
+
+class MediaInfo(msgspec.Struct, frozen=True):
+    """What Meta knows of a file."""
+
+    success: Literal[True]
+    media_url: str
+    mime_type: str | None
+    sha256: str | None
+    file_size: int | None
+
+
+class Uploaded(msgspec.Struct, frozen=True):
+    """The id of a file."""
+
+    success: Literal[True]
+    media_id: str
+    reused: bool
+
+
+class Done(msgspec.Struct, frozen=True):
+    """It is done."""
+
+    success: Literal[True]
+
+
+class TemplatePage(msgspec.Struct, frozen=True):
+    """The account's templates."""
+
+    success: Literal[True]
+    templates: list[dict[str, Any]]
+    fetched_at: str
+
+
+class Alive(msgspec.Struct, frozen=True):
+    """A word."""
+
+    status: str
+
+
+class Status(msgspec.Struct, frozen=True):
+    """All that there is to see; docs/operations.md has it field by field."""
+
+    status: Literal["healthy", "degraded"]
+    services: dict[str, bool]

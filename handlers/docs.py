@@ -1,0 +1,104 @@
+"""``/api/openapi.json`` and ``/docs``: the description of the API, and a page that shows it without the
+internet.
+
+The page is Swagger UI, whose files come with the package ``swagger-ui-py``. Where a key is needed, a browser
+gives it as ``/docs?token=...``; the page hands it on with each call that is tried from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.resources import files
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from handlers.base import BaseHandler, NotFound
+
+__all__ = ["DocsAsset", "DocsPage", "OpenApi", "encode_document"]
+
+_TYPES = {
+    "swagger-ui.css": "text/css",
+    "swagger-ui-bundle.js": "text/javascript",
+    "start.js": "text/javascript",
+}
+_START = b"""const token = new URLSearchParams(location.search).get("token");
+SwaggerUIBundle({
+  url: "/api/openapi.json",
+  dom_id: "#swagger-ui",
+  deepLinking: true,
+  requestInterceptor: (request) => {
+    if (token && new URL(request.url, location.href).origin === location.origin) {
+      request.headers["X-API-Key"] = token;
+    }
+    return request;
+  },
+});
+"""
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>WhatsApp gateway: API</title>
+<link rel="stylesheet" href="/docs/swagger-ui.css{query}">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="/docs/swagger-ui-bundle.js{query}"></script>
+<script src="/docs/start.js{query}"></script>
+</body>
+</html>
+"""
+_POLICY = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
+
+
+def encode_document(document: dict[str, Any]) -> bytes:
+    """The document as it is answered."""
+    return msgspec.json.format(msgspec.json.encode(document), indent=1)
+
+
+class OpenApi(BaseHandler):
+    """``GET /api/openapi.json``."""
+
+    document: bytes
+
+    def get(self) -> None:
+        """200 with the document."""
+        self.finish(self.document)
+
+
+class _Browsed(BaseHandler):
+    """What a browser opens, which can send a key in the address only."""
+
+    def prepare(self) -> None:
+        """Let in who may come in."""
+        self._access.check(self.request, self.get_query_argument("token", ""))
+        self.set_header("Referrer-Policy", "no-referrer")
+
+
+class DocsPage(_Browsed):
+    """``GET /docs``."""
+
+    def get(self) -> None:
+        """200 with the page."""
+        token = self.get_query_argument("token", "")
+        self.set_header("Content-Type", "text/html; charset=utf-8")
+        self.set_header("Content-Security-Policy", _POLICY)
+        self.finish(_PAGE.format(query=f"?token={quote(token, safe='')}" if token else ""))
+
+
+class DocsAsset(_Browsed):
+    """``GET /docs/<name>``: what the page is made of."""
+
+    async def get(self, name: str) -> None:
+        """200 with the file; 404 where the page has none of this name."""
+        kind = _TYPES.get(name)
+        if kind is None:
+            raise NotFound(f"there is nothing at {self.request.path[:200]}")
+        content = _START
+        if name != "start.js":
+            content = await asyncio.to_thread((files("swagger_ui") / "static" / name).read_bytes)
+        self.set_header("Content-Type", f"{kind}; charset=utf-8")
+        self.set_header("Cache-Control", "private, max-age=86400")
+        self.finish(content)
