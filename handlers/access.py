@@ -16,7 +16,7 @@ from tornado.httputil import HTTPServerRequest
 
 from store.errors import GatewayError
 
-__all__ = ["Access", "AccessDenied", "KeyRequired"]
+__all__ = ["Access", "AccessDenied", "KeyRequired", "check_same_site"]
 
 _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Via")
 _LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
@@ -31,7 +31,7 @@ class KeyRequired(GatewayError):
 
 
 class AccessDenied(GatewayError):
-    """No key is configured, and the caller is not one that may do without."""
+    """No key is configured, and the caller is not one that may do without; or a page of another site asks."""
 
     code = "forbidden"
 
@@ -82,6 +82,14 @@ class Access:
         address = _address(request.remote_ip)
         if address is not None and not address.is_loopback:
             raise AccessDenied("without an API key only this machine may call: set API_KEY")
+
+
+def check_same_site(request: HTTPServerRequest) -> None:
+    """Return unless a page of another site sends this. Raises AccessDenied."""
+    # A form is what any page may send to any address without asking, on behalf of whoever looks at it.
+    origin = request.headers.get("Origin", "").lower()
+    if origin and origin.partition("://")[2] != request.host.lower():
+        raise AccessDenied("a page of another site may not send forms here")
 
 
 def _hash(token: str) -> bytes:

@@ -12,6 +12,7 @@ from msgspec import UNSET, UnsetType
 
 __all__ = [
     "Alive",
+    "Broadcast",
     "Cancelled",
     "Done",
     "Fault",
@@ -99,6 +100,20 @@ class SentMany(msgspec.Struct, frozen=True):
     message: str
     task_id: str
     result: SentResult | UnsetType = UNSET
+    warnings: list[str] | UnsetType = UNSET
+
+
+class Broadcast(msgspec.Struct, frozen=True):
+    """A file of people, stored to be sent, or looked at."""
+
+    success: Literal[True]
+    total: int
+    task_id: str | UnsetType = UNSET
+    message: str | UnsetType = UNSET
+    dry_run: Literal[True] | UnsetType = UNSET
+    valid: int | UnsetType = UNSET
+    invalid: int | UnsetType = UNSET
+    preview: list[dict[str, Any]] | UnsetType = UNSET
     warnings: list[str] | UnsetType = UNSET
 
 

@@ -186,8 +186,12 @@ class BaseHandler(RequestHandler):
         if not self.public:
             self._access.check(self.request)
 
+    def sameness(self) -> bytes:
+        """What two requests with the same key must have in common."""
+        return self.request.body
+
     async def _begin(self, key: str, idempotency: Idempotency) -> None:
-        found = await idempotency.begin(self.request.path, key, self.request.body)
+        found = await idempotency.begin(self.request.path, key, self.sameness())
         if isinstance(found, Work):
             self._work, self.task_id = found, found.task_id
             return

@@ -13,7 +13,7 @@ from typing import Any
 from tornado.iostream import StreamClosedError
 from tornado.web import stream_request_body
 
-from handlers.access import AccessDenied
+from handlers.access import check_same_site
 from handlers.base import BaseHandler
 from handlers.upload_form import UploadDesk, UploadForm
 from store.errors import GatewayError
@@ -126,10 +126,7 @@ class MediaUpload(BaseHandler):
 
     def _check(self) -> None:
         self.admit()
-        # A form is what any page may send to any address without asking, on behalf of whoever looks at it.
-        origin = self.request.headers.get("Origin", "").lower()
-        if origin and origin.partition("://")[2] != self.request.host.lower():
-            raise AccessDenied("a page of another site may not upload files")
+        check_same_site(self.request)
 
     async def data_received(self, chunk: bytes) -> None:
         """What comes after a fault is thrown away, so that the caller gets to read the answer."""

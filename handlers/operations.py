@@ -11,7 +11,7 @@ from typing import Any
 
 from handlers import answers
 from handlers.openapi import Operation, Query
-from handlers.options import Phone
+from handlers.options import ManyRequest, Phone
 from handlers.requests import RetryRequest
 from handlers.sends import MANY, ONE
 
@@ -86,6 +86,15 @@ _SENT = {
     422: ("The Idempotency-Key was used with another body.", answers.Refusal),
 }
 _SENT_TO_MANY = {**_SENT, 200: ("Stored to be sent, or sent.", answers.SentMany)}
+_FORM_FIELDS = (
+    "message",
+    "template_name",
+    "language",
+    "parameters",
+    "components",
+    "phone_column",
+    "dry_run",
+)
 _NO_TASK = (("No task has this id.", answers.Refusal),)
 _TEMPLATES_AWAY = "Meta cannot be asked, and nothing is known."
 
@@ -116,6 +125,7 @@ def operations() -> Iterator[Operation]:
             example=EXAMPLES[path],
             lenient=True,
         )
+    yield _broadcasts()
     yield from _tasks()
     yield from _media()
     yield Operation(
@@ -130,6 +140,24 @@ def operations() -> Iterator[Operation]:
         query=[Query(name, _TEXT, f"Only those of this {name}.") for name in ("name", "status", "language")],
     )
     yield from _status()
+
+
+def _broadcasts() -> Operation:
+    texts = dict.fromkeys((*_FORM_FIELDS, *ManyRequest.__struct_fields__), _TEXT)
+    del texts["use_queue"]
+    return Operation(
+        "POST",
+        "/api/broadcasts",
+        "messages",
+        "Send a text or a template to everybody in a CSV file",
+        {200: ("Stored to be sent, or looked at in a dry run.", answers.Broadcast), 422: _SENT[422]},
+        content="multipart/form-data",
+        schema={
+            "type": "object",
+            "required": ["file"],
+            "properties": {"file": {"type": "string", "format": "binary"}, **texts},
+        },
+    )
 
 
 def _tasks() -> Iterator[Operation]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -34,8 +34,13 @@ _ENOUGH = 1000
 class Recipients:
     """The drafts of a request to many, and what became of those who have none.
 
-    ``common``: the request's own fields; ``findings`` take the faults of all.
+    ``common``: the request's own fields; ``findings`` take the faults of all. A subclass may take them from
+    elsewhere: it says how they are called, counted and read.
     """
+
+    list_name = ""
+    """Of what they are in; empty for that of the request's own list."""
+    phone_name = "phone"
 
     def __init__(
         self,
@@ -51,20 +56,22 @@ class Recipients:
         """Of each draft, where its recipient stands in the request."""
         self.dropped: list[Problem] = []
         """The first who were named before."""
+        self.total = 0
+        self.repeated = 0
         self.check = ContentCheck(findings, templates)
         self._send = send
         self._common = common
         self._findings = findings
         self._seen: dict[Address, int] | None = {} if drop_repeated else None
-        self._name = "phones" if send.recipient is None else "recipients"
+        self._name = self.list_name or ("phones" if send.recipient is None else "recipients")
         self._own = frozenset(send.recipient.__struct_fields__ if send.recipient else ())
         self._shared = frozenset(send.request.__struct_fields__)
         self._content: bytes | None = None
         self._place = 0
         self._each: Read = common
 
-    async def read(self, items: Sequence[msgspec.Raw], *, to_the_end: bool, keep: int) -> None:
-        """Take these in. Raises NotJson where one cannot be decoded.
+    async def read(self, items: Iterable[Any | None], *, to_the_end: bool, keep: int) -> None:
+        """Take these in; None is nobody. Raises NotJson where one cannot be decoded.
 
         ``to_the_end``: also where single recipients are at fault, more than are told. ``keep``: how many of
         the dropped are remembered.
@@ -72,18 +79,24 @@ class Recipients:
         if self._send.recipient is None:
             composed = self._send.compose(self._common.fields, None)
             self._content = self.check.content(composed, lambda path: within(path, self._common.faulty))
-        for place, item in enumerate(items):
-            if place % _STEP == 0:
+        for n, item in enumerate(items):
+            if n % _STEP == 0:
                 await asyncio.sleep(0)
-                if place >= _ENOUGH and self._findings.problems and (not to_the_end or self.fault_for_all):
+                if n >= _ENOUGH and self._findings.problems and (not to_the_end or self.fault_for_all):
                     return
+            if item is None:
+                continue
+            self.total += 1
+            place = self._number(n, item)
             draft = self._draft(place, item)
             if draft is None:
                 continue
             if (first := self._named_before(draft.address, place)) is None:
                 self.drafts.append(draft)
                 self.places.append(place)
-            elif len(self.dropped) < keep:
+                continue
+            self.repeated += 1
+            if len(self.dropped) < keep:
                 path = f"{self._name}[{place}]"
                 self.dropped.append((path, f"the same recipient as {self._name}[{first}], skipped"))
 
@@ -96,10 +109,18 @@ class Recipients:
         """Where the recipient of a draft stands in the request."""
         return f"{self._name}[{self.places[n]}]"
 
-    def _draft(self, place: int, item: msgspec.Raw) -> Draft | None:
+    def _number(self, index: int, item: Any) -> int:
+        """The number of an item where its path is told."""
+        return index
+
+    def _value(self, item: Any) -> Any:
+        """An item as JSON."""
+        return msgspec.json.decode(item)
+
+    def _draft(self, place: int, item: Any) -> Draft | None:
         path = f"{self._name}[{place}]"
         try:
-            value = msgspec.json.decode(item)
+            value = self._value(item)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise NotJson(f"the body is not valid JSON: {path}: {error}") from error
         if self._send.recipient is None:
@@ -111,7 +132,7 @@ class Recipients:
                 return None
             address = None
             if "phone" not in each.faulty:
-                address = address_of(each.fields.phone, self._findings, f"{path}.phone")
+                address = address_of(each.fields.phone, self._findings, f"{path}.{self.phone_name}")
             self._place, self._each = place, each
             content = self.check.content(self._send.compose(self._common.fields, each.fields), self._where)
             if each.faulty:

@@ -14,6 +14,7 @@ from tornado.web import Application, RequestHandler
 
 from handlers.access import Access
 from handlers.base import NothingHere
+from handlers.broadcasts import Broadcasts
 from handlers.docs import DocsAsset, DocsPage, OpenApi, encode_document
 from handlers.front import Front
 from handlers.idempotency import Idempotency
@@ -87,6 +88,7 @@ def make_server(
         (r"/webhook", WebhookCheck, {**shared, "verify_token": verify_token}),
         *((path, SendOne, {**sends, "send": send}) for path, send in ONE.items()),
         *((path, SendMany, {**sends, "send": send}) for path, send in MANY.items()),
+        (r"/api/broadcasts", Broadcasts, sends),
         (r"/api/task-status/([^/]+)", TaskStatus, tasks),
         (r"/api/tasks", TaskList, tasks),
         (r"/api/tasks/([^/]+)", TaskStatus, tasks),
