@@ -54,6 +54,7 @@ from whatsapp.media import Media
 from whatsapp.media_folder import MediaFolder
 from whatsapp.media_keeper import MediaKeeper
 from whatsapp.outbox import Outbox
+from whatsapp.read_marks import ReadMarks
 from whatsapp.retry import RetryPolicy
 from whatsapp.sandbox import Sandbox, SandboxSettings
 from whatsapp.template_list import Templates
@@ -135,6 +136,7 @@ class Gateway:
         self._media = Media(graph, self._store, next(iter(self._rates)), folder=folder, now_ms=_now_ms)
         self._templates = self._make_templates(graph)
         self._log.subscribe(self._templates.notice)
+        self._read_marks = ReadMarks(graph, now_ms=_now_ms)
         self._lanes = Lanes(
             list(self._rates),
             self._lane_builder(graph).build,
@@ -341,6 +343,7 @@ class Gateway:
             media=self._media,
             uploads=self._uploads,
             templates=self._templates,
+            read_marks=self._read_marks,
             overview=self._overview(),
             sandbox=self._sandbox,
             idempotency=self._idempotency,

@@ -19,6 +19,7 @@ __all__ = [
     "MediaInfo",
     "MessagePage",
     "MetaError",
+    "OwnSent",
     "Queued",
     "Refusal",
     "Retried",
@@ -114,6 +115,17 @@ class Broadcast(msgspec.Struct, frozen=True):
     valid: int | UnsetType = UNSET
     invalid: int | UnsetType = UNSET
     preview: list[dict[str, Any]] | UnsetType = UNSET
+    warnings: list[str] | UnsetType = UNSET
+
+
+class OwnSent(msgspec.Struct, frozen=True):
+    """Of a message of Meta's form, or of a mark, which has no task."""
+
+    success: Literal[True]
+    message: str | UnsetType = UNSET
+    task_id: str | UnsetType = UNSET
+    data: dict[str, Any] | UnsetType = UNSET
+    result: SentResult | UnsetType = UNSET
     warnings: list[str] | UnsetType = UNSET
 
 

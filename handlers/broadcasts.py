@@ -77,7 +77,7 @@ class Broadcasts(SendHandler):
             findings.fault("file", "has no row below its header")
         if refuses or rows.fault_for_all or not (rows.drafts or request.dry_run):
             refuse_if(findings.problems)
-        notes = [*sheet.notes, *rows.check.warnings, *_told(rows.dropped)]
+        notes = [*sheet.notes, *rows.warnings, *_told(rows.dropped)]
         if request.dry_run:
             self._preview(rows, findings.problems, notes)
         else:
@@ -189,11 +189,12 @@ class _Rows(Recipients):
     def _value(self, item: Row) -> Any:
         return self._make(item)
 
-    def _draft(self, place: int, item: Row) -> Draft | None:
+    def _take(self, place: int, item: Row, keep: int) -> None:
         if item.problem:
+            self.total += 1
             self._told_to.fault(f"{self.list_name}[{place}]", item.problem)
-            return None
-        return super()._draft(place, item)
+        else:
+            super()._take(place, item, keep)
 
 
 def _told(problems: Iterable[Problem]) -> list[str]:

@@ -19,7 +19,16 @@ from whatsapp.payloads import Content
 from whatsapp.templates import Template, template_problems
 from whatsapp.validate import MAX_UNKNOWN, Checked, Findings, join, validate
 
-__all__ = ["ContentCheck", "Read", "address_of", "read_fields", "read_request", "top_of", "within"]
+__all__ = [
+    "ContentCheck",
+    "Read",
+    "address_of",
+    "given_address",
+    "read_fields",
+    "read_request",
+    "top_of",
+    "within",
+]
 
 T = TypeVar("T", bound=Checked)
 _TOLD_KEPT = 2000
@@ -66,6 +75,14 @@ def address_of(phone: str | int, findings: Findings, path: str) -> Address | Non
     if address is None:
         findings.fault(path, _NO_ADDRESS)
     return address
+
+
+def given_address(value: Any, findings: Findings, path: str) -> Address | None:
+    """As :func:`address_of`, of whatever stands there."""
+    if isinstance(value, (str, int)) and not isinstance(value, bool):
+        return address_of(value, findings, path)
+    findings.fault(path, "is required" if value is None else "must be text or a number")
+    return None
 
 
 def top_of(path: str) -> str:

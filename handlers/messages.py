@@ -16,9 +16,8 @@ from handlers.options import PRIORITIES
 from store.errors import GatewayError
 from store.records import Event, RowView
 from store.states import ENDED, TAKEN, State
-from whatsapp.drafts import Draft, Terms
+from whatsapp.drafts import GROUP_KEY, Draft, Terms
 from whatsapp.events import EventType
-from whatsapp.identity import Address
 from whatsapp.outbox import Outbox
 from whatsapp.template_list import Templates
 
@@ -56,9 +55,9 @@ class SendHandler(BaseHandler):
             kind, draft, lane=lane, timeout_s=self.direct_timeout_s, terms=terms, task_id=self.task_id
         )
         if isinstance(outcome, Event):
-            self._answer_event(task_id, outcome, draft.address, warnings)
+            self._answer_event(task_id, outcome, draft, warnings)
         else:
-            self._answer_row(task_id, outcome, draft.address, warnings)
+            self._answer_row(task_id, outcome, draft, warnings)
 
     def accept(
         self, task_id: str, message: str, warnings: list[str], status: int = 200, **more: object
@@ -69,18 +68,18 @@ class SendHandler(BaseHandler):
             answer["warnings"] = warnings
         self.answer(answer, status)
 
-    def _answer_event(self, task_id: str, event: Event, to: Address, warnings: list[str]) -> None:
+    def _answer_event(self, task_id: str, event: Event, draft: Draft, warnings: list[str]) -> None:
         data = _data_of(event)
         if event.type == EventType.MESSAGE_SENT:
-            self._answer_sent(task_id, to, data.get("answer"), data.get("wamid"), warnings)
+            self._answer_sent(task_id, draft, data.get("answer"), data.get("wamid"), warnings)
         else:
             self._answer_failed(task_id, data.get("error") or {}, event.type)
 
-    def _answer_row(self, task_id: str, row: RowView | None, to: Address, warnings: list[str]) -> None:
+    def _answer_row(self, task_id: str, row: RowView | None, draft: Draft, warnings: list[str]) -> None:
         """Time ran out; yet a status may have settled the row unheard, by an id or a failure of Meta's."""
         state = row.row.state if row else State.QUEUED
         if row and row.wamids and state in TAKEN:
-            self._answer_sent(task_id, to, None, row.wamids[0], warnings)
+            self._answer_sent(task_id, draft, None, row.wamids[0], warnings)
         elif row and state in ENDED:
             self._answer_failed(task_id, _error_of(row.error), state)
         else:
@@ -88,9 +87,11 @@ class SendHandler(BaseHandler):
             self.accept(task_id, f"no outcome yet, the message is {state}{why}", warnings, status=202)
 
     def _answer_sent(
-        self, task_id: str, to: Address, answer: object, wamid: str | None, warnings: list[str]
+        self, task_id: str, draft: Draft, answer: object, wamid: str | None, warnings: list[str]
     ) -> None:
-        self.accept(task_id, "the message was sent", warnings, data=answer or _answer_like_metas(to, wamid))
+        self.accept(
+            task_id, "the message was sent", warnings, data=answer or _answer_like_metas(draft, wamid)
+        )
 
     def _answer_failed(self, task_id: str, error: dict[str, Any], end: str) -> None:
         meta = {key: error.get(key) for key in ("code", "subcode", "title", "details", "fbtrace_id")}
@@ -126,11 +127,13 @@ def _data_of(event: Event) -> dict[str, Any]:
     return data
 
 
-def _answer_like_metas(to: Address, wamid: str | None) -> dict[str, Any]:
+def _answer_like_metas(draft: Draft, wamid: str | None) -> dict[str, Any]:
     """Meta's answer as it would have been, where a status was the first proof that the message was taken."""
-    contact = (
-        {"input": f"+{to.phone}", "wa_id": to.phone}
-        if to.phone
-        else {"input": to.user_id, "user_id": to.user_id}
-    )
+    to = draft.address
+    if draft.contact:
+        contact = {"input": draft.contact.removeprefix(GROUP_KEY)}
+    elif to.phone:
+        contact = {"input": f"+{to.phone}", "wa_id": to.phone}
+    else:
+        contact = {"input": to.user_id, "user_id": to.user_id}
     return {"messaging_product": "whatsapp", "contacts": [contact], "messages": [{"id": wamid}]}

@@ -126,6 +126,7 @@ def operations() -> Iterator[Operation]:
             lenient=True,
         )
     yield _broadcasts()
+    yield _own_messages()
     yield from _tasks()
     yield from _media()
     yield Operation(
@@ -157,6 +158,22 @@ def _broadcasts() -> Operation:
             "required": ["file"],
             "properties": {"file": {"type": "string", "format": "binary"}, **texts},
         },
+    )
+
+
+def _own_messages() -> Operation:
+    one_or_many = {"oneOf": [_TEXT, {"type": "integer"}, {"type": "array", "items": {}}]}
+    return Operation(
+        "POST",
+        "/api/messages",
+        "messages",
+        "Send Meta's own message object to one or many, or mark a message as read",
+        {**_SENT, 200: ("Sent, stored to be sent, or marked.", answers.OwnSent)},
+        schema={
+            "type": "object",
+            "properties": {"to": one_or_many, "recipient": one_or_many, "type": _TEXT},
+        },
+        example={"to": _PHONE, "type": "text", "text": {"body": "Hello"}},
     )
 
 

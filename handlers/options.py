@@ -20,6 +20,7 @@ __all__ = [
     "MAX_RECIPIENTS",
     "PRIORITIES",
     "ManyRequest",
+    "OneOptions",
     "OneRequest",
     "Options",
     "Phone",
@@ -55,12 +56,17 @@ class Options(Checked, frozen=True, kw_only=True):
     """Which of our numbers sends; the default one unless it is named."""
 
 
-class OneRequest(Options, frozen=True, kw_only=True):
+class OneOptions(Options, frozen=True, kw_only=True):
+    """Fields of every send to one recipient, but for that one."""
+
+    use_queue: bool = False
+    priority: PriorityName = "high"
+
+
+class OneRequest(OneOptions, frozen=True, kw_only=True):
     """Fields of every send to one recipient."""
 
     phone: Phone
-    use_queue: bool = False
-    priority: PriorityName = "high"
 
 
 class ManyRequest(Options, frozen=True, kw_only=True):

@@ -7,14 +7,16 @@ decoded, composed and checked in its turn, and only its finished message is kept
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
 
 from handlers.base import NotJson
-from handlers.drafting import ContentCheck, Read, address_of, read_fields, top_of, within
+from handlers.drafting import ContentCheck, Read, address_of, given_address, read_fields, top_of, within
+from handlers.fields import warnings_of
 from handlers.sends import ManySend
 from store.errors import Problem
 from whatsapp.compose import addressed
@@ -23,7 +25,7 @@ from whatsapp.identity import Address
 from whatsapp.templates import Template
 from whatsapp.validate import Findings, join
 
-__all__ = ["Recipients"]
+__all__ = ["Drafts", "Recipients", "SameForAll"]
 
 _STEP = 50
 """Recipients until the loop is let go: some milliseconds."""
@@ -31,26 +33,14 @@ _ENOUGH = 1000
 """Faults after which no more are looked for, if any refuses the whole."""
 
 
-class Recipients:
-    """The drafts of a request to many, and what became of those who have none.
+class Drafts(ABC):
+    """The drafts of a request to many, and what became of recipients who have none.
 
-    ``common``: the request's own fields; ``findings`` take the faults of all. A subclass may take them from
-    elsewhere: it says how they are called, counted and read.
+    ``name``: the field that they stand in; ``findings`` take the faults of all. A subclass may take them from
+    elsewhere: it says how they are counted and read.
     """
 
-    list_name = ""
-    """Of what they are in; empty for that of the request's own list."""
-    phone_name = "phone"
-
-    def __init__(
-        self,
-        send: ManySend,
-        common: Read,
-        findings: Findings,
-        *,
-        drop_repeated: bool,
-        templates: Sequence[Template] | None = None,
-    ) -> None:
+    def __init__(self, name: str, findings: Findings, *, drop_repeated: bool) -> None:
         self.drafts: list[Draft] = []
         self.places = array("I")
         """Of each draft, where its recipient stands in the request."""
@@ -58,17 +48,18 @@ class Recipients:
         """The first who were named before."""
         self.total = 0
         self.repeated = 0
-        self.check = ContentCheck(findings, templates)
-        self._send = send
-        self._common = common
+        self._name = name
         self._findings = findings
-        self._seen: dict[Address, int] | None = {} if drop_repeated else None
-        self._name = self.list_name or ("phones" if send.recipient is None else "recipients")
-        self._own = frozenset(send.recipient.__struct_fields__ if send.recipient else ())
-        self._shared = frozenset(send.request.__struct_fields__)
-        self._content: bytes | None = None
-        self._place = 0
-        self._each: Read = common
+        self._seen: dict[tuple[str, Address], int] | None = {} if drop_repeated else None
+
+    @property
+    @abstractmethod
+    def warnings(self) -> list[str]:
+        """What we do not know of the request."""
+
+    @abstractmethod
+    def _draft(self, path: str, place: int, value: Any) -> Draft | None:
+        """Of one recipient; None where it is at fault, which is told."""
 
     async def read(self, items: Iterable[Any | None], *, to_the_end: bool, keep: int) -> None:
         """Take these in; None is nobody. Raises NotJson where one cannot be decoded.
@@ -76,29 +67,31 @@ class Recipients:
         ``to_the_end``: also where single recipients are at fault, more than are told. ``keep``: how many of
         the dropped are remembered.
         """
-        if self._send.recipient is None:
-            composed = self._send.compose(self._common.fields, None)
-            self._content = self.check.content(composed, lambda path: within(path, self._common.faulty))
         for n, item in enumerate(items):
             if n % _STEP == 0:
                 await asyncio.sleep(0)
                 if n >= _ENOUGH and self._findings.problems and (not to_the_end or self.fault_for_all):
                     return
-            if item is None:
-                continue
-            self.total += 1
-            place = self._number(n, item)
-            draft = self._draft(place, item)
-            if draft is None:
-                continue
-            if (first := self._named_before(draft.address, place)) is None:
-                self.drafts.append(draft)
-                self.places.append(place)
-                continue
-            self.repeated += 1
-            if len(self.dropped) < keep:
-                path = f"{self._name}[{place}]"
-                self.dropped.append((path, f"the same recipient as {self._name}[{first}], skipped"))
+            if item is not None:
+                self._take(self._number(n, item), item, keep)
+
+    def _take(self, place: int, item: Any, keep: int) -> None:
+        self.total += 1
+        path = f"{self._name}[{place}]"
+        try:
+            value = self._value(item)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise NotJson(f"the body is not valid JSON: {path}: {error}") from error
+        draft = self._draft(path, place, value)
+        if draft is None:
+            return
+        if (first := self._named_before(draft, place)) is None:
+            self.drafts.append(draft)
+            self.places.append(place)
+            return
+        self.repeated += 1
+        if len(self.dropped) < keep:
+            self.dropped.append((path, f"the same recipient as {self._name}[{first}], skipped"))
 
     @property
     def fault_for_all(self) -> bool:
@@ -117,14 +110,79 @@ class Recipients:
         """An item as JSON."""
         return msgspec.json.decode(item)
 
-    def _draft(self, place: int, item: Any) -> Draft | None:
-        path = f"{self._name}[{place}]"
-        try:
-            value = self._value(item)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise NotJson(f"the body is not valid JSON: {path}: {error}") from error
+    def _named_before(self, draft: Draft, place: int) -> int | None:
+        if self._seen is None:
+            return None
+        first = self._seen.setdefault((draft.contact, draft.address), place)
+        return None if first == place else first
+
+
+class SameForAll(Drafts):
+    """Of one message. ``draft_to`` makes a draft of the value that names a recipient, and its path; None
+    where that is at fault, which it tells."""
+
+    def __init__(
+        self,
+        name: str,
+        draft_to: Callable[[Any, str], Draft | None],
+        findings: Findings,
+        *,
+        drop_repeated: bool,
+    ) -> None:
+        super().__init__(name, findings, drop_repeated=drop_repeated)
+        self._draft_to = draft_to
+
+    @property
+    def warnings(self) -> list[str]:
+        """As the findings have them."""
+        return warnings_of(self._findings)
+
+    def _draft(self, path: str, place: int, value: Any) -> Draft | None:
+        return self._draft_to(value, path)
+
+
+class Recipients(Drafts):
+    """Of the paths that send to many. ``common``: the request's own fields."""
+
+    list_name = ""
+    """Of what they are in; empty for that of the request's own list."""
+    phone_name = "phone"
+
+    def __init__(
+        self,
+        send: ManySend,
+        common: Read,
+        findings: Findings,
+        *,
+        drop_repeated: bool,
+        templates: Sequence[Template] | None = None,
+    ) -> None:
+        name = self.list_name or ("phones" if send.recipient is None else "recipients")
+        super().__init__(name, findings, drop_repeated=drop_repeated)
+        self._check = ContentCheck(findings, templates)
+        self._send = send
+        self._common = common
+        self._own = frozenset(send.recipient.__struct_fields__ if send.recipient else ())
+        self._shared = frozenset(send.request.__struct_fields__)
+        self._content: bytes | None = None
+        self._place = 0
+        self._each: Read = common
+
+    @property
+    def warnings(self) -> list[str]:
+        """As :class:`~handlers.drafting.ContentCheck` has them."""
+        return self._check.warnings
+
+    async def read(self, items: Iterable[Any | None], *, to_the_end: bool, keep: int) -> None:
+        """What is the same for all is composed once."""
         if self._send.recipient is None:
-            address = self._phone(value, path)
+            composed = self._send.compose(self._common.fields, None)
+            self._content = self._check.content(composed, lambda path: within(path, self._common.faulty))
+        await super().read(items, to_the_end=to_the_end, keep=keep)
+
+    def _draft(self, path: str, place: int, value: Any) -> Draft | None:
+        if self._send.recipient is None:
+            address = given_address(value, self._findings, path)
             content = self._content
         else:
             each = read_fields(value, self._send.recipient, self._findings, path)
@@ -134,16 +192,10 @@ class Recipients:
             if "phone" not in each.faulty:
                 address = address_of(each.fields.phone, self._findings, f"{path}.{self.phone_name}")
             self._place, self._each = place, each
-            content = self.check.content(self._send.compose(self._common.fields, each.fields), self._where)
+            content = self._check.content(self._send.compose(self._common.fields, each.fields), self._where)
             if each.faulty:
                 return None
         return None if address is None or content is None else Draft(address, addressed(address, content))
-
-    def _phone(self, value: Any, path: str) -> Address | None:
-        if isinstance(value, (str, int)) and not isinstance(value, bool):
-            return address_of(value, self._findings, path)
-        self._findings.fault(path, "is required" if value is None else "must be text or a number")
-        return None
 
     def _where(self, path: str) -> str | None:
         """Where a field stands: with the recipient who gave it, or should have; else with those for all."""
@@ -153,9 +205,3 @@ class Recipients:
         if top in self._shared:
             return within(path, self._common.faulty)
         return join(f"{self._name}[{self._place}]", path)
-
-    def _named_before(self, address: Address, place: int) -> int | None:
-        if self._seen is None:
-            return None
-        first = self._seen.setdefault(address, place)
-        return None if first == place else first

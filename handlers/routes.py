@@ -21,6 +21,7 @@ from handlers.idempotency import Idempotency
 from handlers.media import MediaDownload, MediaResource, MediaUpload
 from handlers.openapi import describe
 from handlers.operations import operations
+from handlers.own_messages import OwnMessages
 from handlers.sandbox import SandboxFaults, SandboxInbound
 from handlers.sends import MANY, ONE
 from handlers.sends_many import SendMany
@@ -37,6 +38,7 @@ from store.log import Log
 from whatsapp.contacts import Contacts
 from whatsapp.media import Media
 from whatsapp.outbox import Outbox
+from whatsapp.read_marks import ReadMarks
 from whatsapp.sandbox import Sandbox
 from whatsapp.task_control import TaskControl
 from whatsapp.template_list import Templates
@@ -64,6 +66,7 @@ def make_server(
     media: Media,
     uploads: UploadDesk,
     templates: Templates,
+    read_marks: ReadMarks,
     overview: Overview,
     sandbox: Sandbox | None,
     idempotency: Idempotency,
@@ -89,6 +92,7 @@ def make_server(
         *((path, SendOne, {**sends, "send": send}) for path, send in ONE.items()),
         *((path, SendMany, {**sends, "send": send}) for path, send in MANY.items()),
         (r"/api/broadcasts", Broadcasts, sends),
+        (r"/api/messages", OwnMessages, {**sends, "read_marks": read_marks}),
         (r"/api/task-status/([^/]+)", TaskStatus, tasks),
         (r"/api/tasks", TaskList, tasks),
         (r"/api/tasks/([^/]+)", TaskStatus, tasks),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -11,65 +12,46 @@ from handlers.drafting import Read, read_request
 from handlers.fields import refuse_if
 from handlers.messages import SendHandler, problem_of
 from handlers.options import MAX_RECIPIENTS, PRIORITIES, ManyRequest, lane_of, terms_of
-from handlers.recipients import Recipients
+from handlers.recipients import Drafts, Recipients
 from handlers.sends import ManySend
 from store.errors import Problem
 from whatsapp.drafts import HIGH, Terms
 from whatsapp.validate import Findings
 
-__all__ = ["SendMany"]
+__all__ = ["ManyHandler", "SendMany", "items_of"]
 
 
-class SendMany(SendHandler):
-    """``POST`` of a message to each of many; ``send`` says which."""
+class ManyHandler(SendHandler):
+    """What the paths share that send to many."""
 
-    send: ManySend
-
-    async def post(self) -> None:
-        """200 with a task id, or with the result if it was waited for; 400 naming each recipient at fault;
-        202 where time ran out."""
-        findings = Findings()
-        read, items = self._read(findings)
-        request: ManyRequest = read.fields
-        terms = terms_of(request, self.now_ms(), findings)
-        lane = lane_of(request, self.numbers, findings)
+    async def send_each(
+        self,
+        kind: str,
+        request: ManyRequest,
+        recipients: Drafts,
+        items: Sequence[msgspec.Raw],
+        findings: Findings,
+        terms: Terms,
+        lane: str,
+    ) -> None:
+        """Take in the recipients, and queue or send what they get. Raises InvalidRequest for what refuses the
+        whole; ``findings`` have what was found so far."""
         refuses = request.on_invalid == "refuse"
-        recipients = Recipients(
-            self.send,
-            read,
-            findings,
-            drop_repeated=request.duplicates == "drop",
-            templates=await self.templates.known() if self.send.kind == "template" else None,
-        )
         await recipients.read(items, to_the_end=not refuses, keep=MAX_DETAILS)
         # Faults of the fields for all refuse the whole, whatever is to become of single recipients.
         if refuses or recipients.fault_for_all or not recipients.drafts:
             refuse_if(findings.problems)
-        warnings = [*recipients.check.warnings, *(f"{path}: {why}" for path, why in recipients.dropped)]
+        warnings = [*recipients.warnings, *(f"{path}: {why}" for path, why in recipients.dropped)]
         if request.use_queue or terms.due:
-            await self._queue(request, recipients, len(items), findings.problems, warnings, terms, lane)
+            await self._queue(kind, request, recipients, len(items), findings.problems, warnings, terms, lane)
         else:
-            await self._send_and_wait(recipients, len(items), findings.problems, warnings, terms, lane)
-
-    def _read(self, findings: Findings) -> tuple[Read, list[msgspec.Raw]]:
-        """The request, and its recipients undecoded."""
-        body: dict[str, Any] = {}
-        items: list[msgspec.Raw] = []
-        name = "phones" if self.send.recipient is None else "recipients"
-        for field, raw in self.read_raw().items():
-            if field == name and (given := _items(raw)) is not None:
-                fits = len(given) <= MAX_RECIPIENTS
-                items = given if fits else []
-                # The first stands for all, where their number is right.
-                body[field] = given[:1] if fits else given
-            else:
-                body[field] = self.decode(raw)
-        return read_request(body, self.send.request, findings), items
+            await self._send_and_wait(kind, recipients, len(items), findings.problems, warnings, terms, lane)
 
     async def _queue(
         self,
+        kind: str,
         request: ManyRequest,
-        recipients: Recipients,
+        recipients: Drafts,
         total: int,
         problems: list[Problem],
         warnings: list[str],
@@ -77,7 +59,7 @@ class SendMany(SendHandler):
         lane: str,
     ) -> None:
         task_id = await self.outbox.submit(
-            self.send.kind,
+            kind,
             recipients.drafts,
             lane=lane,
             priority=PRIORITIES[request.priority],
@@ -90,7 +72,8 @@ class SendMany(SendHandler):
 
     async def _send_and_wait(
         self,
-        recipients: Recipients,
+        kind: str,
+        recipients: Drafts,
         total: int,
         problems: list[Problem],
         warnings: list[str],
@@ -98,7 +81,7 @@ class SendMany(SendHandler):
         lane: str,
     ) -> None:
         task_id, taken = await self.outbox.submit_and_complete(
-            self.send.kind,
+            kind,
             recipients.drafts,
             lane=lane,
             priority=HIGH,
@@ -122,7 +105,45 @@ class SendMany(SendHandler):
         self.accept(task_id, f"{taken} of {total} messages were sent", warnings, result=result)
 
 
-def _items(raw: msgspec.Raw) -> list[msgspec.Raw] | None:
+class SendMany(ManyHandler):
+    """``POST`` of a message to each of many; ``send`` says which."""
+
+    send: ManySend
+
+    async def post(self) -> None:
+        """200 with a task id, or with the result if it was waited for; 400 naming each recipient at fault;
+        202 where time ran out."""
+        findings = Findings()
+        read, items = self._read(findings)
+        request: ManyRequest = read.fields
+        terms = terms_of(request, self.now_ms(), findings)
+        lane = lane_of(request, self.numbers, findings)
+        recipients = Recipients(
+            self.send,
+            read,
+            findings,
+            drop_repeated=request.duplicates == "drop",
+            templates=await self.templates.known() if self.send.kind == "template" else None,
+        )
+        await self.send_each(self.send.kind, request, recipients, items, findings, terms, lane)
+
+    def _read(self, findings: Findings) -> tuple[Read, list[msgspec.Raw]]:
+        """The request, and its recipients undecoded."""
+        body: dict[str, Any] = {}
+        items: list[msgspec.Raw] = []
+        name = "phones" if self.send.recipient is None else "recipients"
+        for field, raw in self.read_raw().items():
+            if field == name and (given := items_of(raw)) is not None:
+                fits = len(given) <= MAX_RECIPIENTS
+                items = given if fits else []
+                # The first stands for all, where their number is right.
+                body[field] = given[:1] if fits else given
+            else:
+                body[field] = self.decode(raw)
+        return read_request(body, self.send.request, findings), items
+
+
+def items_of(raw: msgspec.Raw) -> list[msgspec.Raw] | None:
     """The items of a list; None where it is none."""
     try:
         return msgspec.json.decode(raw, type=list[msgspec.Raw])

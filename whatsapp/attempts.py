@@ -21,6 +21,7 @@ from store.states import OPEN, State
 from whatsapp.brakes import Brakes
 from whatsapp.clock import Clock
 from whatsapp.contacts import Contacts
+from whatsapp.drafts import GROUP_KEY
 from whatsapp.error_policy import Scope
 from whatsapp.errors import GraphError, Verdict, classify
 from whatsapp.failures import NoAnswer, NotSent
@@ -158,7 +159,7 @@ class Attempts:
         self._brakes.accepted(row)
         self._pairs.accepted(row.contact)
         await self._settle(row, *taken(row, result.wamid, body, self._clock.now_ms()))
-        reached = result.contacts[0] if result.contacts else None
+        reached = result.contacts[0] if result.contacts and not row.contact.startswith(GROUP_KEY) else None
         if reached is not None and (address := Address(reached.wa_id, reached.user_id)):
             await self._learn(row, address)
         if row.doubt:

@@ -19,11 +19,15 @@ from store.errors import Problem
 from whatsapp.identity import Address
 
 __all__ = [
+    "MARKETING_FIELDS",
     "MEDIA_KINDS",
     "Composed",
     "Names",
     "addressed",
+    "addressed_to_group",
+    "as_marketing",
     "encode",
+    "is_marketing",
     "location_request",
     "media",
     "media_source",
@@ -35,6 +39,9 @@ __all__ = [
 
 MEDIA_KINDS = ("image", "video", "audio", "document", "sticker")
 _CAPTIONED = ("image", "video", "document")
+MARKETING_FIELDS = ("product_policy", "message_activity_sharing")
+"""One of them makes a template a marketing message, which has a path of its own (CLOUD_API_2026.md 6.1)."""
+_MARKETING = tuple(f'{{"{name}":'.encode() for name in MARKETING_FIELDS)
 
 Names = Sequence[tuple[str, str]]
 """Paths of Meta's object and the caller's for them, the more exact first. ``[]`` stands for any index, which
@@ -144,6 +151,24 @@ def addressed(to: Address, content: bytes) -> bytes:
     # phone nor a user id has anything to escape.
     who = f'"to":"+{to.phone}",' if to.phone else f'"recipient":"{to.user_id}",'
     return b'{"messaging_product":"whatsapp","recipient_type":"individual",' + who.encode() + content[1:]
+
+
+def addressed_to_group(group: str, content: bytes) -> bytes:
+    """As :func:`addressed`, to a group by its id (CLOUD_API_2026.md 2.5)."""
+    who = b'"to":%s,' % msgspec.json.encode(group)
+    return b'{"messaging_product":"whatsapp","recipient_type":"group",' + who + content[1:]
+
+
+def as_marketing(fields: Mapping[str, Any], message: bytes) -> bytes:
+    """A whole message object with these of :data:`MARKETING_FIELDS`, one at least. They come first, so that
+    what leaves says by its first bytes which path it takes."""
+    ordered = {name: fields[name] for name in MARKETING_FIELDS if name in fields}
+    return b"%s,%s" % (msgspec.json.encode(ordered)[:-1], message[1:])
+
+
+def is_marketing(message: bytes) -> bool:
+    """Whether a message object is one that :func:`as_marketing` made."""
+    return message.startswith(_MARKETING)
 
 
 def text_message(to: Address, body: str, context_message_id: str = "") -> bytes:

@@ -10,11 +10,14 @@ import msgspec
 from store.records import Priority
 from whatsapp.identity import Address
 
-__all__ = ["AT_ONCE", "HIGH", "LOW", "NORMAL", "Draft", "Terms"]
+__all__ = ["AT_ONCE", "GROUP_KEY", "HIGH", "LOW", "NORMAL", "Draft", "Terms"]
 
 HIGH: Priority = 0
 NORMAL: Priority = 1
 LOW: Priority = 2
+
+GROUP_KEY = "group:"
+"""Before the id of a group, where a contact's key stands else: a group is nobody with an address."""
 
 
 class Draft(msgspec.Struct, frozen=True, gc=False):
@@ -23,6 +26,8 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     address: Address
     payload: bytes
     """Meta's message object."""
+    contact: str = ""
+    """The key of whom it goes to, where that is no address: of a group."""
 
 
 class Terms(msgspec.Struct, frozen=True, gc=False):

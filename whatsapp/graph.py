@@ -14,6 +14,7 @@ from urllib.parse import urljoin
 
 import aiohttp
 
+from whatsapp.compose import is_marketing
 from whatsapp.failures import NoAnswer, NotSent
 from whatsapp.media_rules import trust_of
 from whatsapp.outcome import Answer
@@ -119,12 +120,18 @@ class Graph:
                 await session.close()
 
     async def send(self, phone_number_id: str, message: bytes, reference: str) -> Answer:
-        """POST a message object, with our reference in it, as from this number.
+        """POST a message object, with our reference in it, as from this number; a marketing message to the
+        path of those.
 
         Raises NotSent where Meta cannot have seen it, NoAnswer where it may have.
         """
-        url = f"{self._root}/{phone_number_id}/messages"
+        path = "marketing_messages" if is_marketing(message) else "messages"
+        url = f"{self._root}/{phone_number_id}/{path}"
         return await self._call("POST", url, phone_number_id, with_reference(message, reference))
+
+    async def mark_read(self, phone_number_id: str, mark: bytes) -> Answer:
+        """POST the object that marks a message as read (CLOUD_API.md 1.3). Raises as :meth:`send`."""
+        return await self._call("POST", f"{self._root}/{phone_number_id}/messages", phone_number_id, mark)
 
     async def number(self, phone_number_id: str) -> Answer:
         """What Graph knows of a number; also the probe of whether the token works (CLOUD_API.md 6).

@@ -180,12 +180,12 @@ class Outbox:
     async def _rows(
         self, drafts: Sequence[Draft], start: int, lane: str, priority: Priority, terms: Terms
     ) -> list[NewRow]:
-        keys = await self._contacts.resolve({draft.address for draft in drafts})
+        keys = await self._contacts.resolve({draft.address for draft in drafts if not draft.contact})
         return [
             NewRow(
                 n,
                 lane,
-                keys[draft.address],
+                draft.contact or keys[draft.address],
                 priority,
                 terms.due,
                 draft.payload,

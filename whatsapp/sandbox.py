@@ -8,9 +8,9 @@ Started in the gateway's process (:class:`Sandbox`), or as one of its own::
 
     python -m whatsapp.sandbox --port 0 --webhook http://127.0.0.1:5000/webhook --port-file sandbox.port
 
-Graph, with any version: ``POST /v26.0/{phone-number-id}/messages`` and ``.../media``, ``GET
-/v26.0/{phone-number-id}``, ``GET /v26.0/{waba-id}/phone_numbers`` and ``.../message_templates``, ``GET`` and
-``DELETE /v26.0/{media-id}``.
+Graph, with any version: ``POST /v26.0/{phone-number-id}/messages``, ``.../marketing_messages`` and
+``.../media``, ``GET /v26.0/{phone-number-id}``, ``GET /v26.0/{waba-id}/phone_numbers`` and
+``.../message_templates``, ``GET`` and ``DELETE /v26.0/{media-id}``.
 For who runs it, without a token:
 
 - ``POST /sandbox/inbound`` ``{"from", "text" | "message", "name"?, "phone_number_id"?}``: a customer writes.

@@ -113,11 +113,21 @@ class Account:
         if authorization != self._bearer or self.faults.now.bad_token:
             raise Refused(190, "The access token could not be verified.")
 
-    def messages(self, number: str, authorization: str | None, body: bytes, now: float, at: float) -> Answer:
-        """``POST /{phone-number-id}/messages``. ``now``: monotonic seconds; ``at``: seconds since 1970."""
+    def messages(
+        self,
+        number: str,
+        authorization: str | None,
+        body: bytes,
+        now: float,
+        at: float,
+        *,
+        marketing: bool = False,
+    ) -> Answer:
+        """``POST /{phone-number-id}/messages``, or ``.../marketing_messages``. ``now``: monotonic seconds;
+        ``at``: seconds since 1970."""
         try:
             self.check_token(authorization)
-            return self._messages(number, body, now, at)
+            return self._messages(number, body, now, at, marketing)
         except Refused as refusal:
             return Answer(refusal.http, self.refuse(refusal))
 
@@ -164,13 +174,13 @@ class Account:
         if number not in self._senders:
             raise Refused(33, f"Phone number id {number!r} does not exist, or this token may not use it.")
 
-    def _messages(self, number: str, body: bytes, now: float, at: float) -> Answer:
+    def _messages(self, number: str, body: bytes, now: float, at: float, marketing: bool) -> Answer:
         self.require_number(number)
         try:
             decoded = msgspec.json.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise Refused(100, "The body is not JSON.") from None
-        if isinstance(decoded, dict) and "status" in decoded:
+        if isinstance(decoded, dict) and "status" in decoded and not marketing:
             return self._mark_read(decoded)
         if status := self.faults.take_http():
             self._counts["http_5xx"] += 1
@@ -179,6 +189,8 @@ class Account:
             raise refusal
         self._check_throughput(number, now)
         send = check_send(decoded, self._senders[number])
+        if marketing and send.type != "template":
+            raise Refused(100, "Only templates are marketing messages.")
         later = self._check_recipient(number, send, now)
         return self._accept(number, send, at, later)
 

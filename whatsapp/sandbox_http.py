@@ -1,8 +1,9 @@
 """The sandbox's HTTP edge: Graph's paths as Meta has them, and ``/sandbox/...`` for who runs it.
 
 Owns how bytes on a connection become calls of the account, and answers. Any version is taken (CLOUD_API.md
-0.2). ``POST /{version}/{phone-number-id}/messages`` goes past Tornado's request handlers, which cost as much
-again as all the rest of a send (GOALS.md); every other path is an ordinary handler.
+0.2). ``POST /{version}/{phone-number-id}/messages`` and ``.../marketing_messages`` go past Tornado's request
+handlers, which cost as much again as all the rest of a send (GOALS.md); every other path is an ordinary
+handler.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ class _Exchange(HTTPMessageDelegate):
         self._connection = connection
         self._rest: HTTPMessageDelegate | None = None
         self._number = ""
+        self._marketing = False
         self._authorization: str | None = None
         self._body: list[bytes] = []
         self._closed = False
@@ -74,8 +76,9 @@ class _Exchange(HTTPMessageDelegate):
     ) -> Awaitable[None] | None:
         start = cast(RequestStartLine, start_line)
         parts = start.path.partition("?")[0].split("/")
-        if start.method == "POST" and len(parts) == 4 and parts[3] == "messages":
+        if start.method == "POST" and len(parts) == 4 and parts[3] in ("messages", "marketing_messages"):
             self._number = parts[2]
+            self._marketing = parts[3] != "messages"
             self._authorization = headers.get("Authorization")
             return None
         self._rest = self._server.rest.start_request(self._server_conn, self._connection)
@@ -94,7 +97,12 @@ class _Exchange(HTTPMessageDelegate):
         loop = asyncio.get_running_loop()
         account = self._server.account
         answer = account.messages(
-            self._number, self._authorization, b"".join(self._body), loop.time(), time.time()
+            self._number,
+            self._authorization,
+            b"".join(self._body),
+            loop.time(),
+            time.time(),
+            marketing=self._marketing,
         )
         if delay_ms := account.faults.now.delay_ms:
             cast(HTTP1Connection, self._connection).set_close_callback(self.on_connection_close)

@@ -84,6 +84,8 @@ class Call(NamedTuple):
     message: Json
     status: int
     """0 where the connection was closed instead of an answer."""
+    marketing: bool = False
+    """Whether it came by the path of marketing messages."""
 
     @property
     def to(self) -> str:
@@ -136,9 +138,11 @@ class Calls(_Growing):
         account = sandbox._account
         messages = account.messages
 
-        def noted(number: str, authorization: str | None, body: bytes, now: float, at: float) -> Any:
-            answer = messages(number, authorization, body, now, at)
-            self.all.append(Call(now, json.loads(body), answer.http))
+        def noted(
+            number: str, authorization: str | None, body: bytes, now: float, at: float, *, marketing: bool
+        ) -> Any:
+            answer = messages(number, authorization, body, now, at, marketing=marketing)
+            self.all.append(Call(now, json.loads(body), answer.http, marketing))
             self._grow()
             return answer
 

@@ -145,6 +145,18 @@ def test_a_group_is_answered_with_its_id() -> None:
     assert body["messages"][0]["group_id"] == "R3JvdXA"
 
 
+def test_only_templates_are_marketing_messages() -> None:
+    bench = Bench()
+    template = {"type": "template", "template": {"name": "t", "language": {"code": "es"}}}
+    common = {"messaging_product": "whatsapp", "to": "+16505551234"}
+    for body, status in ((common | template, 200), (common | {"type": "text", "text": {"body": "x"}}, 400)):
+        sent = json.dumps(body).encode()
+        answer = bench.account.messages(NUMBER, BEARER, sent, 0.0, 0.0, marketing=True)
+        assert answer.http == status
+    mark = json.dumps({"messaging_product": "whatsapp", "status": "read", "message_id": "w"}).encode()
+    assert bench.account.messages(NUMBER, BEARER, mark, 0.0, 0.0, marketing=True).http == 400
+
+
 @pytest.mark.parametrize("token", [None, "", "sandbox-token", "Bearer other", "Bearer sandbox-tokenx"])
 def test_another_token_is_refused(token: str | None) -> None:
     bench = Bench()
