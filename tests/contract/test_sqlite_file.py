@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,20 +46,24 @@ async def test_only_its_owner_reads_what_customers_wrote(tmp_path: Path) -> None
     await store.close()
 
 
-async def test_other_writes_get_in_between_the_portions_of_a_sweep(
+async def test_a_sweep_is_many_writes_between_which_others_get_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite, "_SWEEP", 2)
     store = SqliteStore(tmp_path / "a.db")
     await store.open()
     await store.create_task(new_task(created_at=100), [new_row(n) for n in range(6)], ready=False)
-    sweeping = asyncio.ensure_future(store.sweep_unready(200))
-    left = [6]
-    while left[-1]:
-        await store.ping()
-        left.append(len(await store.task_rows("task", -1, 10)))
-    assert await sweeping == 1
-    assert len(set(left)) >= 3
+    write, writes = store._write, 0
+
+    async def counted(operation: Callable[[Writes], Any], weight: int = 1) -> Any:
+        nonlocal writes
+        writes += 1
+        return await write(operation, weight)
+
+    monkeypatch.setattr(store, "_write", counted)
+    assert await store.sweep_unready(200) == 1
+    # Three portions of rows, one that finds none, and the task itself.
+    assert writes == 5
     await store.close()
 
 
