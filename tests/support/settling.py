@@ -29,7 +29,7 @@ async def settled(
             still = _tasks(follower, "task.created") - _tasks(follower, "task.completed")
             return not any([await _ended(session, task_id) for task_id in still])
 
-        await eventually(all_ended, "the end of everything", 2 * GUARD_S)
+        await eventually(all_ended, "the end of everything", 5 * GUARD_S)
 
 
 async def _is_idle(session: aiohttp.ClientSession, follower: Follower) -> bool:
@@ -51,7 +51,7 @@ async def _ended(session: aiohttp.ClientSession, task_id: str) -> bool:
         done = answer.status == 404 or (status["status"] == "SUCCESS" and status["completed_at"])
         return answer.status if done else 0
 
-    return await eventually(look, f"the end of the task {task_id}", 2 * GUARD_S) == 200
+    return await eventually(look, f"the end of the task {task_id}", 5 * GUARD_S) == 200
 
 
 def _tasks(follower: Follower, type: str) -> set[str]:
