@@ -16,13 +16,13 @@ from handlers.access import check_same_site
 from handlers.base import MAX_DETAILS, BadForm, UnsupportedMedia
 from handlers.drafting import Read, read_request
 from handlers.fields import refuse_if
-from handlers.messages import SendHandler
-from handlers.options import MAX_RECIPIENTS, PRIORITIES, lane_of, terms_of
+from handlers.options import MAX_RECIPIENTS, lane_of, terms_of
 from handlers.recipients import Recipients
 from handlers.requests import STAND_INS
+from handlers.sends_many import ManyHandler
 from handlers.sheet_request import SheetRequest, SheetSend, fields_of, sheet_problems
 from store.errors import Problem
-from whatsapp.drafts import Draft, Terms
+from whatsapp.drafts import Draft
 from whatsapp.spreadsheet import BadSheet, Row, Sheet, read_sheet
 from whatsapp.validate import Findings
 
@@ -34,7 +34,7 @@ _PREVIEW = 5
 _ENVELOPE = ("messaging_product", "recipient_type", "to", "recipient")
 
 
-class Broadcasts(SendHandler):
+class Broadcasts(ManyHandler):
     """``POST`` of a form with a file."""
 
     def admit(self) -> None:
@@ -82,7 +82,7 @@ class Broadcasts(SendHandler):
             self._preview(rows, findings.problems, notes)
         else:
             notes += _told((path, f"{problem}, skipped") for path, problem in findings.problems)
-            await self._queue(request, rows, notes, terms, lane)
+            await self.queue_each(rows.kind, request, rows, notes, terms, lane, total=rows.total)
 
     def _read(self, findings: Findings) -> tuple[SheetRequest, Sheet | None]:
         """The form. Raises InvalidRequest, BadForm, UnsupportedMedia."""
@@ -128,20 +128,6 @@ class Broadcasts(SendHandler):
         why = "must be one file" if files else "is required: a CSV file, as a part with a file name"
         findings.fault("file", why)
         return None
-
-    async def _queue(
-        self, request: SheetRequest, rows: _Rows, notes: list[str], terms: Terms, lane: str
-    ) -> None:
-        task_id = await self.outbox.submit(
-            rows.kind,
-            rows.drafts,
-            lane=lane,
-            priority=PRIORITIES[request.priority],
-            terms=terms,
-            task_id=self.task_id,
-            skipped=rows.total - len(rows.drafts),
-        )
-        self.accept(task_id, f"{len(rows.drafts)} messages are queued", notes, total=rows.total)
 
     def _preview(self, rows: _Rows, problems: list[Problem], notes: list[str]) -> None:
         shown = islice(zip(rows.places, rows.drafts, strict=True), _PREVIEW)

@@ -8,6 +8,8 @@ gives it as ``/docs?token=...``; the page hands it on with each call that is tri
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import cached_property
 from importlib.resources import files
 from typing import Any
 from urllib.parse import quote
@@ -16,7 +18,7 @@ import msgspec
 
 from handlers.base import BaseHandler, NotFound
 
-__all__ = ["DocsAsset", "DocsPage", "OpenApi", "encode_document"]
+__all__ = ["DocsAsset", "DocsPage", "Document", "OpenApi"]
 
 _TYPES = {
     "swagger-ui.css": "text/css",
@@ -53,19 +55,26 @@ _PAGE = """<!doctype html>
 _POLICY = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
 
 
-def encode_document(document: dict[str, Any]) -> bytes:
-    """The document as it is answered."""
-    return msgspec.json.format(msgspec.json.encode(document), indent=1)
+class Document:
+    """The description, made when it is first asked for: most starts never are."""
+
+    def __init__(self, describe: Callable[[], dict[str, Any]]) -> None:
+        self._describe = describe
+
+    @cached_property
+    def encoded(self) -> bytes:
+        """As it is answered."""
+        return msgspec.json.format(msgspec.json.encode(self._describe()), indent=1)
 
 
 class OpenApi(BaseHandler):
     """``GET /api/openapi.json``."""
 
-    document: bytes
+    document: Document
 
     def get(self) -> None:
         """200 with the document."""
-        self.finish(self.document)
+        self.finish(self.document.encoded)
 
 
 class _Browsed(BaseHandler):

@@ -8,8 +8,9 @@ known by ``whatsapp/payloads.py``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -38,7 +39,8 @@ _STAND_INS = {"to": "+10000000", "recipient": "US.1"}
 _GROUP_ID_LIMIT = 256
 
 
-class Envelope(NamedTuple):
+@dataclass(frozen=True)
+class Envelope:
     """A message without its recipient."""
 
     fields: Mapping[str, msgspec.Raw]
@@ -68,10 +70,16 @@ class Envelope(NamedTuple):
         return Draft(address, self._payload(addressed, address))
 
     def _payload(self, addressed: Any, who: Any) -> bytes:
-        content = {name: raw for name, raw in self.fields.items() if name not in _ENVELOPE}
-        message: bytes = addressed(who, msgspec.json.encode(content))
-        marketing = {name: self.fields[name] for name in MARKETING_FIELDS if name in self.fields}
-        return as_marketing(marketing, message) if marketing else message
+        message: bytes = addressed(who, self._content)
+        return as_marketing(self._marketing, message) if self._marketing else message
+
+    @cached_property
+    def _content(self) -> bytes:
+        return msgspec.json.encode({name: raw for name, raw in self.fields.items() if name not in _ENVELOPE})
+
+    @cached_property
+    def _marketing(self) -> Mapping[str, msgspec.Raw]:
+        return {name: self.fields[name] for name in MARKETING_FIELDS if name in self.fields}
 
 
 class OwnMessages(ManyHandler):

@@ -15,7 +15,7 @@ from tornado.web import Application, RequestHandler
 from handlers.access import Access
 from handlers.base import NothingHere
 from handlers.broadcasts import Broadcasts
-from handlers.docs import DocsAsset, DocsPage, OpenApi, encode_document
+from handlers.docs import DocsAsset, DocsPage, Document, OpenApi
 from handlers.front import Front
 from handlers.idempotency import Idempotency
 from handlers.media import MediaDownload, MediaResource, MediaUpload
@@ -86,7 +86,7 @@ def make_server(
         "direct_timeout_s": direct_timeout_s,
         "now_ms": now_ms,
     }
-    document = encode_document(describe(operations(), version))
+    document = Document(lambda: describe(operations(), version))
     routes: list[Any] = [
         (r"/webhook", WebhookCheck, {**shared, "verify_token": verify_token}),
         *((path, SendOne, {**sends, "send": send}) for path, send in ONE.items()),

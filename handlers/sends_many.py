@@ -43,43 +43,44 @@ class ManyHandler(SendHandler):
             refuse_if(findings.problems)
         warnings = [*recipients.warnings, *(f"{path}: {why}" for path, why in recipients.dropped)]
         if request.use_queue or terms.due:
-            await self._queue(kind, request, recipients, len(items), findings.problems, warnings, terms, lane)
+            warnings += [f"{path}: {problem}, skipped" for path, problem in findings.problems[:MAX_DETAILS]]
+            await self.queue_each(kind, request, recipients, warnings, terms, lane)
         else:
-            await self._send_and_wait(kind, recipients, len(items), findings.problems, warnings, terms, lane)
+            await self._send_and_wait(kind, recipients, findings.problems, warnings, terms, lane)
 
-    async def _queue(
+    async def queue_each(
         self,
         kind: str,
         request: ManyRequest,
         recipients: Drafts,
-        total: int,
-        problems: list[Problem],
         warnings: list[str],
         terms: Terms,
         lane: str,
+        **more: Any,
     ) -> None:
+        """Store a task for those who have a draft, and answer with it; ``more`` stands in the answer."""
+        drafts = recipients.drafts
         task_id = await self.outbox.submit(
             kind,
-            recipients.drafts,
+            drafts,
             lane=lane,
             priority=PRIORITIES[request.priority],
             terms=terms,
             task_id=self.task_id,
-            skipped=total - len(recipients.drafts),
+            skipped=recipients.total - len(drafts),
         )
-        warnings += [f"{path}: {problem}, skipped" for path, problem in problems[:MAX_DETAILS]]
-        self.accept(task_id, f"{len(recipients.drafts)} messages are queued", warnings)
+        self.accept(task_id, f"{len(drafts)} messages are queued", warnings, **more)
 
     async def _send_and_wait(
         self,
         kind: str,
         recipients: Drafts,
-        total: int,
         problems: list[Problem],
         warnings: list[str],
         terms: Terms,
         lane: str,
     ) -> None:
+        total = recipients.total
         task_id, taken = await self.outbox.submit_and_complete(
             kind,
             recipients.drafts,

@@ -18,8 +18,8 @@ from store.base import Store
 from store.errors import StoreError
 from store.records import RowView, TaskPlace, TaskView
 from store.states import State
-from whatsapp.events import task_of
-from whatsapp.task_control import TaskControl, place_of
+from whatsapp.events import place_of, task_of
+from whatsapp.task_control import TaskControl
 from whatsapp.task_messages import CSV_HEAD, csv_lines, message_of, ndjson_lines
 from whatsapp.task_status import task_status
 from whatsapp.validate import Checked
@@ -171,7 +171,7 @@ class TaskMessages(TaskHandler):
             {
                 "task_id": task_id,
                 "messages": [message_of(view) for view in page],
-                "next": place_of(page[-1]) if more else None,
+                "next": place_of(page[-1].row.id) if more else None,
             }
         )
 
@@ -202,7 +202,7 @@ class TaskMessages(TaskHandler):
     async def _next(self, task_id: str, views: Sequence[RowView], state: State | None) -> list[RowView]:
         if len(views) < _PORTION:
             return []
-        return await self.store.task_rows(task_id, place_of(views[-1]), _PORTION, state)
+        return await self.store.task_rows(task_id, place_of(views[-1].row.id), _PORTION, state)
 
 
 class CancelTask(TaskHandler):

@@ -105,6 +105,11 @@ def task_of(row_id: str) -> str:
     return row_id.rpartition("-")[0]
 
 
+def place_of(row_id: str) -> int:
+    """The ``n`` of a row in its task."""
+    return int(row_id.rpartition("-")[2])
+
+
 def task_key(task_id: str, what: str) -> str:
     """Key of an event about a task."""
     return f"task:{task_id}:{what}"

@@ -30,6 +30,7 @@ _REDIRECTS = 3
 _MOVED = frozenset({301, 302, 303, 307, 308})
 _TEMPLATE_FIELDS = "name,language,status,category,components,parameter_format"
 _TEMPLATES_A_PAGE = 100
+_JSON = {"Content-Type": "application/json"}
 
 # Raised before the first byte of a request is written; everything else may have reached Meta.
 _NEVER_LEFT = (
@@ -84,6 +85,8 @@ class Graph:
         self._root = f"{base_url.rstrip('/')}/{version}"
         self._token = _bearer(access_token)
         self._token_of = {number: _bearer(token) for number, token in (tokens or {}).items()}
+        self._headers = {**self._token, **_JSON}
+        self._headers_of = {number: {**token, **_JSON} for number, token in self._token_of.items()}
         self._connections = connections
         self._timeout = aiohttp.ClientTimeout(
             total=connect_timeout_s + answer_timeout_s,
@@ -242,7 +245,7 @@ class Graph:
         query: Mapping[str, str] | None = None,
     ) -> Answer:
         assert self._session is not None, "the Graph client is not open"
-        headers = {**self._token_of.get(phone_number_id, self._token), "Content-Type": "application/json"}
+        headers = self._headers_of.get(phone_number_id, self._headers)
         with _faults_named():
             async with self._session.request(
                 method, url, data=body, params=query, headers=headers, allow_redirects=False

@@ -19,7 +19,7 @@ from store.records import Event, NewEvent, NewRow, NewTask, Priority, RowView
 from store.states import ENDED, State
 from whatsapp.contacts import Contacts
 from whatsapp.drafts import AT_ONCE, HIGH, LOW, NORMAL, Draft, Terms
-from whatsapp.events import STATUS_KEY, EventType, build_event, task_key, task_of_key
+from whatsapp.events import STATUS_KEY, EventType, build_event, place_of, task_key, task_of_key
 from whatsapp.failures import Draining
 
 __all__ = ["AT_ONCE", "HIGH", "LOW", "NORMAL", "Draft", "Outbox", "Terms"]
@@ -160,13 +160,8 @@ class Outbox:
     async def failures(self, task_id: str, limit: int) -> list[tuple[int, bytes]]:
         """The first rows of a task that failed: their place in it, and their error as JSON. Raises
         StoreUnavailable."""
-        found: list[tuple[int, bytes]] = []
-        after = -1
-        while len(found) < limit and (views := await self._store.task_rows(task_id, after, _CHUNK)):
-            numbered = [(int(view.row.id.rpartition("-")[2]), view) for view in views]
-            found += [(n, view.error) for n, view in numbered if view.row.state is State.FAILED]
-            after = numbered[-1][0]
-        return found[:limit]
+        views = await self._store.task_rows(task_id, -1, limit, State.FAILED)
+        return [(place_of(view.row.id), view.error) for view in views]
 
     @contextmanager
     def _waiting_for(self, key: str) -> Iterator[asyncio.Future[Event | None]]:

@@ -13,12 +13,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import msgspec
 
 from store.base import Store
-from store.records import Row, RowView
+from store.records import Row
 from store.states import State
-from whatsapp.events import EventType, build_event, task_key
+from whatsapp.events import EventType, build_event, place_of, task_key
 from whatsapp.outcome import cancelled, requeued
 
-__all__ = ["Cancelled", "Retried", "TaskControl", "place_of"]
+__all__ = ["Cancelled", "Retried", "TaskControl"]
 
 _PORTION = 500
 """Rows moved at once: some ten milliseconds of the writer's time."""
@@ -107,7 +107,7 @@ class TaskControl:
     async def _in_state(self, task_id: str, state: State) -> AsyncIterator[list[Row]]:
         after = -1
         while views := await self._store.task_rows(task_id, after, _PORTION, state):
-            after = place_of(views[-1])
+            after = place_of(views[-1].row.id)
             yield [view.row for view in views]
 
     async def _these(self, wanted: Sequence[str]) -> AsyncIterator[list[Row]]:
@@ -115,8 +115,3 @@ class TaskControl:
             found = await self._store.find_rows(wanted[start : start + _PORTION])
             if rows := [view.row for view in found.values() if view.row.state is State.FAILED]:
                 yield rows
-
-
-def place_of(view: RowView) -> int:
-    """Its ``n``."""
-    return int(view.row.id.rpartition("-")[2])

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from store.records import RowView
-from whatsapp.events import rfc3339
+from whatsapp.events import place_of, rfc3339
 
 __all__ = ["CSV_HEAD", "csv_lines", "message_of", "ndjson_lines"]
 
@@ -49,7 +49,7 @@ def message_of(view: RowView) -> dict[str, Any]:
     """A row as callers see it. ``address``: as it was asked for; ``contact``: our permanent key of them."""
     row = view.row
     return {
-        "n": int(row.id.rpartition("-")[2]),
+        "n": place_of(row.id),
         "message_id": row.id,
         "to": {"contact": row.contact, "address": _address(row.payload)},
         "state": row.state.value,

@@ -138,7 +138,7 @@ def _places(text: object) -> tuple[str, ...]:
 # -- comparing ---------------------------------------------------------------------------------------------
 
 
-def template_problems(known: Iterable[Template], template: Mapping[str, Any]) -> list[Problem]:
+def template_problems(known: Sequence[Template], template: Mapping[str, Any]) -> list[Problem]:
     """What is wrong with the ``template`` object of a message: an unknown name or language, a status that is
     not ``APPROVED``, another count of parameters. Paths begin with ``template``.
 
@@ -147,10 +147,9 @@ def template_problems(known: Iterable[Template], template: Mapping[str, Any]) ->
     name, language = _text(template.get("name")), _language(template)
     if not name or not language:
         return []
-    templates = list(known)
-    same = [one for one in templates if one.name == name]
+    same = [one for one in known if one.name == name]
     if not same:
-        return [(f"{_PATH}.name", f"there is no template {name}{_near(name, (t.name for t in templates))}")]
+        return [(f"{_PATH}.name", f"there is no template {name}{_near(name, (t.name for t in known))}")]
     found = next((one for one in same if one.language == language), None)
     if found is None:
         there = ", ".join(sorted(one.language for one in same))
