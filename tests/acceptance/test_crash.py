@@ -146,6 +146,7 @@ class _Killer:
         await self._follower.until(lambda: self._follower.count(type) >= wanted, lambda: f"{times} {type}")
 
 
+@pytest.mark.timeout(900)
 async def test_kill_9_loses_nothing_that_was_acknowledged(
     installation: Installation, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

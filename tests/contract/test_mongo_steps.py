@@ -270,6 +270,7 @@ class Held:
     """Holds a store's own call of the server back: before its n-th call, or the follower's answer."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.reading = asyncio.Event()
         self.reached = asyncio.Event()
         self.go_on = asyncio.Event()
         self._monkeypatch = monkeypatch
@@ -292,10 +293,15 @@ class Held:
         self._monkeypatch.setattr(Connection, "call", call)
 
     def reads_of_the_follower(self) -> None:
-        """Have the answer to every other call wait until the follower has read something; then hold that."""
+        """Have the answer to every other call wait until the follower has read something; then hold that.
+
+        To be relied on from ``reading`` on: a read that was under way before is not held.
+        """
         original = self._call
 
         async def call(db: Connection, work: Callable[[], Awaitable[T]], **options: Any) -> T:
+            if _by_the_follower():
+                self.reading.set()
             answer = await original(db, work, **options)
             if not _by_the_follower():
                 await self.reached.wait()
@@ -306,13 +312,25 @@ class Held:
 
         self._monkeypatch.setattr(Connection, "call", call)
 
+    def let_go(self) -> None:
+        """Hold nothing any more, so that a store can be closed after a failure too."""
+        self.reached.set()
+        self.go_on.set()
+
+
+@pytest.fixture
+def held(shared: MongoStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
+    # After ``shared``, so that it lets go before that is closed.
+    holding = Held(monkeypatch)
+    yield holding
+    holding.let_go()
+
 
 async def test_a_cursor_is_not_saved_by_an_owner_that_was_held_up(
-    shared: MongoStore, mongo_url: str, monkeypatch: pytest.MonkeyPatch
+    shared: MongoStore, mongo_url: str, held: Held
 ) -> None:
     former = await lane_lease(shared, "former", "consumer:tracker")
     await shared.save_cursor(Cursor("tracker", 5), former)
-    held = Held(monkeypatch)
     # After it has asked for the newest term, and before it writes.
     held.before(1)
     late = asyncio.ensure_future(shared.save_cursor(Cursor("tracker", 6), former))
@@ -332,11 +350,11 @@ async def test_a_cursor_is_not_saved_by_an_owner_that_was_held_up(
 
 
 async def test_what_an_append_has_handed_on_is_not_handed_on_by_a_read_that_was_held_up(
-    shared: MongoStore, monkeypatch: pytest.MonkeyPatch
+    shared: MongoStore, held: Held
 ) -> None:
     listener = Listener(shared)
-    held = Held(monkeypatch)
     held.reads_of_the_follower()
+    await held.reading.wait()
     await shared.append_events([new_event("a")])
     assert listener.keys == ["a"]
     held.go_on.set()
