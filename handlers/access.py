@@ -1,4 +1,4 @@
-"""Who may call: the API key, and what is allowed without one (API.md, Keys; docs/design.md, Security).
+"""Who may call: the API key, and what is allowed without one (contract.md, Keys; docs/design.md, Security).
 
 Pure: decides from the request's headers and address. Without a key only callers on this machine are let in,
 and nothing that came through a proxy, since a tunnel to the webhook is the usual way to run the gateway and

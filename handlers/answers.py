@@ -1,4 +1,4 @@
-"""The shapes of answers (API.md, Answers), as the API's description tells them.
+"""The shapes of answers (contract.md, Answers), as the API's description tells them.
 
 Pure. Handlers build their answers as they go; a test holds them against these types.
 """

@@ -1,6 +1,7 @@
 """What all REST handlers share: authorisation, reading a body, and the one table from errors to HTTP answers.
 
-An answer that refuses has the shape of API.md: ``{"success": false, "error", "code", "details"?, "meta"?}``.
+An answer that refuses has the shape of contract.md, Answers:
+``{"success": false, "error", "code", "details"?, "meta"?}``.
 Errors that the gateway did not expect are logged with their trace and answered without it.
 """
 

@@ -1,4 +1,5 @@
-"""``POST /api/broadcasts``: a message to everybody in a CSV file (API.md, Broadcasts from a spreadsheet).
+"""``POST /api/broadcasts``: a message to everybody in a CSV file (contract.md, Broadcasts from a
+spreadsheet).
 
 What the form's fields mean is in ``sheet_request.py``, what a CSV file is in ``whatsapp/spreadsheet.py``;
 each row then goes the way of a recipient of any send to many.

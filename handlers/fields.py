@@ -1,8 +1,8 @@
 """From a JSON object to the typed request of a path, with every fault named at once.
 
 Pure. What is right and what is not is found in ``whatsapp/validate.py``; here it becomes what a caller hears.
-What callers of the earlier service send is taken as it is (API.md, Part 1): fields we do not know are ignored
-and named in warnings, with the field that was probably meant.
+What callers of the earlier service send is taken as it is (contract.md, Part 1): fields we do not know are
+ignored and named in warnings, with the field that was probably meant.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ T = TypeVar("T", bound=Checked)
 def convert(body: Mapping[str, Any], kind: type[T], *, strict: bool = False) -> tuple[T, list[str]]:
     """The request and its warnings. Raises InvalidRequest that names every field at fault.
 
-    ``strict``: fields we do not know are at fault too, but for those of Meta's own objects (API.md, Part 2).
+    ``strict``: fields we do not know are at fault too, but for those of Meta's own objects (contract.md,
+    Part 2).
     """
     findings = Findings()
     request = validate(body, kind, findings)

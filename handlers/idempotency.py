@@ -1,4 +1,4 @@
-"""``Idempotency-Key``: a POST below ``/api`` that is repeated has its effect once (API.md, Part 2).
+"""``Idempotency-Key``: a POST below ``/api`` that is repeated has its effect once (contract.md, Part 2).
 
 Owns who works out the answer to a key, what is kept of it, and the ids of tasks that follow from keys. It is
 wired in one place, :meth:`handlers.base.BaseHandler.prepare` and ``finish``; a handler that stores a task

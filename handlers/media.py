@@ -1,4 +1,4 @@
-"""Files of messages: ``/api/media`` and below (API.md, Messages).
+"""Files of messages: ``/api/media`` and below (contract.md, Messages).
 
 Owns how files come in and go out over HTTP, always in chunks. What Meta is asked and given is the business of
 ``whatsapp/media.py``.

@@ -1,7 +1,7 @@
 """What all sending paths share: one message through the outbox, and its answers.
 
-A send that waits for its outcome goes through the outbox like any other (API.md, Answers): same limits, same
-record, at the highest priority.
+A send that waits for its outcome goes through the outbox like any other (contract.md, Answers): same limits,
+same record, at the highest priority.
 """
 
 from __future__ import annotations

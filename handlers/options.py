@@ -1,5 +1,5 @@
 """What every send may say beside its message: when, until when, how urgent, and what to do with recipients
-that cannot be sent to (API.md, Part 2).
+that cannot be sent to (contract.md, Part 2).
 
 Pure. Owns the fields that the request types share, and what they mean to the outbox.
 """

@@ -1,5 +1,5 @@
 """``POST /api/messages``: Meta's own message object, for one recipient or many, and its mark of reading
-(API.md, Part 2).
+(contract.md, Part 2).
 
 Owns which of the fields are ours, and how the rest goes to Meta: byte by byte as it came. What Meta takes is
 known by ``whatsapp/payloads.py``.
@@ -32,7 +32,7 @@ T = TypeVar("T", bound=Options)
 
 _FOR_MANY = frozenset(ManyRequest.__struct_fields__) - frozenset(OneOptions.__struct_fields__)
 _OURS = frozenset(ManyRequest.__struct_fields__) | {"ordered", "fallback_template", "on_unknown"}
-"""Never Meta's, those too that API.md promises only."""
+"""Never Meta's, those too that contract.md promises only."""
 _ENVELOPE = frozenset({"messaging_product", "recipient_type", *MARKETING_FIELDS})
 _STAND_INS = {"to": "+10000000", "recipient": "US.1"}
 """For recipients, which are looked at one by one, where the message is."""

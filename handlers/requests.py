@@ -1,4 +1,4 @@
-"""The bodies of POSTs (API.md, Messages and Tasks): their fields, types and defaults.
+"""The bodies of POSTs (contract.md, Messages and Tasks): their fields, types and defaults.
 
 Pure. Types only: limits, and what has to go with what, are told by the composers and the payload types
 (``whatsapp/compose*.py``, ``whatsapp/payloads*.py``), so that all faults of a request are told at once. An

@@ -1,5 +1,5 @@
-"""``/sandbox/...``: play the customer and Meta's moods, only while the gateway runs on its sandbox (API.md,
-Sandbox)."""
+"""``/sandbox/...``: play the customer and Meta's moods, only while the gateway runs on its sandbox (see
+contract.md, Sandbox)."""
 
 from __future__ import annotations
 

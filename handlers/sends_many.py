@@ -1,4 +1,4 @@
-"""Every path that sends to many recipients (API.md, Messages)."""
+"""Every path that sends to many recipients (contract.md, Messages)."""
 
 from __future__ import annotations
 

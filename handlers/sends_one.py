@@ -1,4 +1,4 @@
-"""Every path that sends to one recipient (API.md, Messages)."""
+"""Every path that sends to one recipient (contract.md, Messages)."""
 
 from __future__ import annotations
 

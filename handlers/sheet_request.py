@@ -1,5 +1,5 @@
-"""The form of ``/api/broadcasts`` (API.md, Broadcasts from a spreadsheet): its fields, and what they make of
-a row.
+"""The form of ``/api/broadcasts`` (contract.md, Broadcasts from a spreadsheet): its fields, and what they
+make of a row.
 
 Pure. Fields of a form are texts; those of other types are read here, and then held to the same types and
 limits as the fields of a JSON body.

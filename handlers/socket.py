@@ -1,4 +1,4 @@
-"""``/ws``: the event log as a stream (API.md, Events).
+"""``/ws``: the event log as a stream (contract.md, Events).
 
 Owns one connection's conversation: who may come in, what the client's frames ask for, and when it is told to
 leave. What it is sent, in which order and from where, is the hub's.

@@ -1,4 +1,4 @@
-"""What clients may say on ``/ws``: JSON objects with an ``op`` (API.md, Events).
+"""What clients may say on ``/ws``: JSON objects with an ``op`` (contract.md, Events).
 
 Pure: text in, a request or :class:`BadFrame` out. What a request leads to is decided in ``socket.py``.
 """

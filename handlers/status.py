@@ -1,4 +1,4 @@
-"""How the gateway is: ``/api/health``, ``/api/ready``, ``/api/status`` (API.md, Status)."""
+"""How the gateway is: ``/api/health``, ``/api/ready``, ``/api/status`` (contract.md, Status)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks: what became of them, and what may be done to them (API.md, task-status and Tasks)."""
+"""Tasks: what became of them, and what may be done to them (contract.md, task-status and Tasks)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Message templates: ``GET /api/templates`` (API.md, Part 2)."""
+"""Message templates: ``GET /api/templates`` (contract.md, Part 2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``/webhook``: Meta's check of the address, and its updates (API.md, Webhook; CLOUD_API.md 4.1, 4.2).
+"""``/webhook``: Meta's check of the address, and its updates (contract.md, Webhook; CLOUD_API.md 4.1, 4.2).
 
 Owns what Meta is answered. A 200 means that every update of the body is durable; any other answer makes Meta
 send it again for days, which is right for a store that is away and harmless for the rest.

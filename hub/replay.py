@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 _MAX_OFFSET = (1 << 53) - 1
-"""JSON numbers are exact up to here everywhere (API.md, Events)."""
+"""JSON numbers are exact up to here everywhere (contract.md, Events)."""
 
 
 class BadPosition(GatewayError):

@@ -19,7 +19,7 @@ __all__ = ["KEEP_ANSWERS_MS", "StoreMonitor"]
 _log = logging.getLogger(__name__)
 
 KEEP_ANSWERS_MS = 24 * 3600 * 1000
-"""How long an answer is kept for the repetition of its request (API.md, Part 2)."""
+"""How long an answer is kept for the repetition of its request (contract.md, Part 2)."""
 
 _BEAT_S = 1.0
 _SWEEP_S = 3600.0

@@ -132,7 +132,7 @@ def parse_status_error(obj: object) -> GraphError:
 
 
 def meta_object(error: GraphError) -> dict[str, Any]:
-    """The ``meta`` object of answers, events and stored rows (API.md): ready to be encoded.
+    """The ``meta`` object of answers, events and stored rows (contract.md): ready to be encoded.
 
     ``{code, subcode, title, details, fbtrace_id}``: ``code`` is None for an error that is not Meta's,
     ``subcode`` where there is none; ``details`` falls back on the message.

@@ -1,6 +1,6 @@
 """The events of the log: their names, and how one is built.
 
-Owns the shape of an event's body, which is what subscribers get (API.md, Part 2)::
+Owns the shape of an event's body, which is what subscribers get (contract.md, Part 2)::
 
     {"event": "message.received", "at": "2026-11-24T08:07:08.123Z", "phone_number_id": "...", "contact":
     "...",

@@ -50,7 +50,7 @@ class NoSuchMedia(GatewayError):
 
 
 class MetaRefused(GatewayError):
-    """Meta's error to a call that is no send. ``meta``: its object, as answers show it (API.md)."""
+    """Meta's error to a call that is no send. ``meta``: its object, as answers show it (contract.md)."""
 
     code = "meta_refused"
 

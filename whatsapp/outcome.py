@@ -211,7 +211,7 @@ def sent_key(row: Row) -> str:
 
 
 def outcome_data(row: Row, *, wamid: str = "", **more: object) -> dict[str, Any]:
-    """``data`` of an event about a row of ours (API.md, Events)."""
+    """``data`` of an event about a row of ours (contract.md, Events)."""
     return {
         "task_id": row.task_id,
         "message_id": row.id,

@@ -1,4 +1,4 @@
-"""What callers are told of a task's messages, one per recipient (API.md, Tasks): as JSON, NDJSON, CSV.
+"""What callers are told of a task's messages, one per recipient (contract.md, Tasks): as JSON, NDJSON, CSV.
 
 Pure: from rows as the store has them to objects and lines.
 """

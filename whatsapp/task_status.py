@@ -1,4 +1,5 @@
-"""What callers are told of a task: the words they poll for, the counts, the errors (API.md, task-status).
+"""What callers are told of a task: the words they poll for, the counts, the errors (contract.md,
+task-status).
 
 Pure: from a task as the store has it to the answer.
 """

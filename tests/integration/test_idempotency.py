@@ -1,4 +1,4 @@
-"""``Idempotency-Key``: what is repeated has its effect once (API.md, Part 2)."""
+"""``Idempotency-Key``: what is repeated has its effect once (contract.md, Part 2)."""
 
 from __future__ import annotations
 

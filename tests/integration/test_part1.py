@@ -1,5 +1,5 @@
 """Every sending path of the contract's first part: what its body becomes, direct and queued, for one and for
-many, and what is refused (API.md, Part 1)."""
+many, and what is refused (contract.md, Part 1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What REST calls are refused, and how: one shape, a sentence that names the field, no effect (API.md)."""
+"""What REST calls are refused, and how: one shape, a sentence that names the field, no effect (contract.md,
+Answers)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Sends, from the REST call to what Meta got, and back by Meta's statuses (API.md, Messages and Answers)."""
+"""Sends, from the REST call to what Meta got, and back by Meta's statuses (contract.md, Messages and
+Answers)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``/ws`` over real sockets, with three real clients (API.md, Events)."""
+"""``/ws`` over real sockets, with three real clients (contract.md, Events)."""
 
 from __future__ import annotations
 

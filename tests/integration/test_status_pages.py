@@ -1,4 +1,4 @@
-"""``/api/health``, ``/api/ready`` and ``/api/status`` (API.md, Status)."""
+"""``/api/health``, ``/api/ready`` and ``/api/status`` (contract.md, Status)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks over HTTP: listed, looked into, cancelled and retried (API.md, Tasks)."""
+"""Tasks over HTTP: listed, looked into, cancelled and retried (contract.md, Tasks)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``/webhook`` over real sockets (API.md, Webhook): what is answered, and that a 200 means durable."""
+"""``/webhook`` over real sockets (contract.md, Webhook): what is answered, and that a 200 means durable."""
 
 from __future__ import annotations
 
