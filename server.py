@@ -269,6 +269,7 @@ class Gateway:
                 probe_s=lane.probe_s,
                 grace_s=unknown.grace_s,
                 resend=unknown.action == "resend",
+                ordered_s=self._settings.ordered.timeout_s,
             ),
             RetryPolicy(retry.max_attempts, retry.base_s, retry.cap_s),
             store=self._store,

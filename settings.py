@@ -147,6 +147,12 @@ class UnknownSettings(_Section, frozen=True):
     action: Literal["resend", "fail"] = "resend"
 
 
+class OrderedSettings(_Section, frozen=True):
+    """Messages whose successors wait for them."""
+
+    timeout_s: Seconds = 300.0
+
+
 class DirectSettings(_Section, frozen=True):
     """Sends whose caller waits for the outcome."""
 
@@ -270,6 +276,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lane: LaneSettings = LaneSettings()
     retry: RetrySettings = RetrySettings()
     unknown: UnknownSettings = UnknownSettings()
+    ordered: OrderedSettings = OrderedSettings()
     direct: DirectSettings = DirectSettings()
     drain: DrainSettings = DrainSettings()
     graph: GraphSettings = GraphSettings()

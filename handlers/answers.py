@@ -82,6 +82,8 @@ class SentOne(msgspec.Struct, frozen=True):
     message: str
     task_id: str
     data: dict[str, Any] | UnsetType = UNSET
+    fallback: Literal[True] | UnsetType = UNSET
+    """Its fallback was sent: Meta refused the message itself."""
     warnings: list[str] | UnsetType = UNSET
 
 
@@ -125,6 +127,7 @@ class OwnSent(msgspec.Struct, frozen=True):
     message: str | UnsetType = UNSET
     task_id: str | UnsetType = UNSET
     data: dict[str, Any] | UnsetType = UNSET
+    fallback: Literal[True] | UnsetType = UNSET
     result: SentResult | UnsetType = UNSET
     warnings: list[str] | UnsetType = UNSET
 

@@ -62,6 +62,7 @@ class Broadcasts(ManyHandler):
         request, sheet = self._read(findings)
         terms = terms_of(request, self.now_ms(), findings)
         lane = lane_of(request, self.numbers, findings)
+        fallback = await self.fallback_of(request, findings, template=bool(request.template_name))
         refuse_if(findings.problems)
         assert sheet is not None
         send = SheetSend(request)
@@ -70,6 +71,7 @@ class Broadcasts(ManyHandler):
             sheet,
             findings,
             drop_repeated=request.duplicates == "drop",
+            fallback=fallback,
             templates=await self.templates.known() if request.template_name else None,
         )
         refuses = request.on_invalid == "refuse" and not request.dry_run

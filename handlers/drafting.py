@@ -13,7 +13,8 @@ import msgspec
 
 from handlers.fields import refusal, warnings_of
 from handlers.requests import STAND_INS
-from whatsapp.compose import Composed, encode, reword, translate
+from whatsapp.compose import Composed, addressed, addressed_to_group, encode, reword, translate
+from whatsapp.drafts import GROUP_KEY, Draft
 from whatsapp.identity import Address, parse_address
 from whatsapp.payloads import Content
 from whatsapp.templates import Template, template_problems
@@ -23,10 +24,12 @@ __all__ = [
     "ContentCheck",
     "Read",
     "address_of",
+    "checked_content",
     "given_address",
     "read_fields",
     "read_request",
     "top_of",
+    "with_fallback",
     "within",
 ]
 
@@ -88,6 +91,29 @@ def given_address(value: Any, findings: Findings, path: str) -> Address | None:
 def top_of(path: str) -> str:
     """The first name of a path."""
     return path.partition(".")[0].partition("[")[0]
+
+
+def checked_content(composed: Composed, findings: Findings, path: str) -> bytes | None:
+    """A content that stands below ``path`` as JSON; None, and the faults, where it has any."""
+    inner = Findings()
+    validate(composed.content, Content, inner)
+
+    def where(theirs: str) -> str:
+        return join(path, translate(theirs, composed.names))
+
+    for theirs, problem in inner.problems:
+        findings.fault(where(theirs), reword(problem, composed.names))
+    findings.passed += [(where(theirs), note) for theirs, note in inner.passed]
+    return None if inner.problems else encode(composed.content)
+
+
+def with_fallback(draft: Draft, content: bytes) -> Draft:
+    """The draft with this to be sent to the same recipient in its place; empty: as it is."""
+    if not content:
+        return draft
+    group = draft.contact.removeprefix(GROUP_KEY)
+    message = addressed_to_group(group, content) if group else addressed(draft.address, content)
+    return msgspec.structs.replace(draft, fallback=message)
 
 
 class ContentCheck:

@@ -12,14 +12,18 @@ from typing import Any
 import msgspec
 
 from handlers.base import BaseHandler
-from handlers.options import PRIORITIES
+from handlers.drafting import checked_content
+from handlers.options import PRIORITIES, Options
 from store.errors import GatewayError
 from store.records import Event, RowView
 from store.states import ENDED, TAKEN, State
+from whatsapp.compose import translate
+from whatsapp.compose_template import template as compose_template
 from whatsapp.drafts import GROUP_KEY, Draft, Terms
 from whatsapp.events import EventType
 from whatsapp.outbox import Outbox
 from whatsapp.template_list import Templates
+from whatsapp.validate import Findings, join
 
 __all__ = ["SendHandler", "problem_of"]
 
@@ -59,6 +63,28 @@ class SendHandler(BaseHandler):
         else:
             self._answer_row(task_id, outcome, draft, warnings)
 
+    async def fallback_of(self, options: Options, findings: Findings, *, template: bool) -> bytes:
+        """The content that the request names to fall back to; empty where it names none, or one at fault.
+        ``template``: whether what is sent is one already."""
+        asked = options.fallback_template
+        if asked is None:
+            return b""
+        name = "fallback_template"
+        if template:
+            findings.fault(name, "does not go with a template, which needs no open window")
+            return b""
+        composed = compose_template(
+            template_name=asked.template_name,
+            language=asked.language,
+            parameters=asked.parameters,
+            components=asked.components,
+        )
+        content = checked_content(composed, findings, name)
+        if content is not None:
+            for path, problem in await self.templates.check(composed.content):
+                findings.fault(join(name, translate(path, composed.names)), problem)
+        return content or b""
+
     def accept(
         self, task_id: str, message: str, warnings: list[str], status: int = 200, **more: object
     ) -> None:
@@ -71,7 +97,8 @@ class SendHandler(BaseHandler):
     def _answer_event(self, task_id: str, event: Event, draft: Draft, warnings: list[str]) -> None:
         data = _data_of(event)
         if event.type == EventType.MESSAGE_SENT:
-            self._answer_sent(task_id, draft, data.get("answer"), data.get("wamid"), warnings)
+            fell_back = bool(data.get("fallback"))
+            self._answer_sent(task_id, draft, data.get("answer"), data.get("wamid"), warnings, fell_back)
         else:
             self._answer_failed(task_id, data.get("error") or {}, event.type)
 
@@ -79,7 +106,7 @@ class SendHandler(BaseHandler):
         """Time ran out; yet a status may have settled the row unheard, by an id or a failure of Meta's."""
         state = row.row.state if row else State.QUEUED
         if row and row.wamids and state in TAKEN:
-            self._answer_sent(task_id, draft, None, row.wamids[0], warnings)
+            self._answer_sent(task_id, draft, None, row.wamids[-1], warnings, row.row.fell_back)
         elif row and state in ENDED:
             self._answer_failed(task_id, _error_of(row.error), state)
         else:
@@ -87,11 +114,17 @@ class SendHandler(BaseHandler):
             self.accept(task_id, f"no outcome yet, the message is {state}{why}", warnings, status=202)
 
     def _answer_sent(
-        self, task_id: str, draft: Draft, answer: object, wamid: str | None, warnings: list[str]
+        self,
+        task_id: str,
+        draft: Draft,
+        answer: object,
+        wamid: str | None,
+        warnings: list[str],
+        fell_back: bool,
     ) -> None:
-        self.accept(
-            task_id, "the message was sent", warnings, data=answer or _answer_like_metas(draft, wamid)
-        )
+        more: dict[str, Any] = {"fallback": True} if fell_back else {}
+        data = answer or _answer_like_metas(draft, wamid)
+        self.accept(task_id, "the message was sent", warnings, data=data, **more)
 
     def _answer_failed(self, task_id: str, error: dict[str, Any], end: str) -> None:
         meta = {key: error.get(key) for key in ("code", "subcode", "title", "details", "fbtrace_id")}

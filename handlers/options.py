@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta
+from msgspec import Meta, field
 
+from store.errors import Problem
 from store.records import Priority
 from whatsapp.drafts import HIGH, LOW, NORMAL, Terms
 from whatsapp.validate import Checked, Findings
@@ -19,12 +20,15 @@ from whatsapp.validate import Checked, Findings
 __all__ = [
     "MAX_RECIPIENTS",
     "PRIORITIES",
+    "FallbackTemplate",
     "ManyRequest",
     "OneOptions",
     "OneRequest",
     "Options",
+    "Parameters",
     "Phone",
     "lane_of",
+    "number_fault",
     "terms_of",
 ]
 
@@ -32,6 +36,8 @@ MAX_RECIPIENTS = 100_000
 PRIORITIES: Mapping[str, Priority] = {"high": HIGH, "normal": NORMAL, "low": LOW}
 
 Phone = str | int
+Parameters = list[str | int | float]
+"""Texts; a number is written as it stands."""
 PriorityName = Literal["high", "normal", "low"]
 Time = Annotated[
     str,
@@ -46,6 +52,15 @@ _MAX_AHEAD_MS = 30 * 24 * 3600 * 1000
 """How far off ``send_at`` may be."""
 
 
+class FallbackTemplate(Checked, frozen=True, kw_only=True):
+    """What is sent in place of a message that Meta refuses because the 24-hour window is closed."""
+
+    template_name: str
+    language: str = "es"
+    parameters: Parameters = field(default_factory=list)
+    components: list[Any] = field(default_factory=list)
+
+
 class Options(Checked, frozen=True, kw_only=True):
     """Fields of every send."""
 
@@ -54,6 +69,9 @@ class Options(Checked, frozen=True, kw_only=True):
     callback_data: Annotated[str, Meta(max_length=512)] = ""
     phone_number_id: str | int = ""
     """Which of our numbers sends; the default one unless it is named."""
+    ordered: bool = False
+    on_unknown: Literal["", "resend", "fail"] = ""
+    fallback_template: FallbackTemplate | None = None
 
 
 class OneOptions(Options, frozen=True, kw_only=True):
@@ -86,15 +104,22 @@ def terms_of(options: Options, now_ms: int, findings: Findings) -> Terms:
     expires = _time(options.expires_at, "expires_at", now_ms, findings)
     if due and expires and expires <= due:
         findings.fault("expires_at", "must be after send_at")
-    return Terms(due, expires, options.callback_data)
+    return Terms(due, expires, options.callback_data, options.ordered, options.on_unknown)
 
 
 def lane_of(options: Options, numbers: Sequence[str], findings: Findings) -> str:
     """The number that sends. ``numbers``: ours, the default first."""
     asked = str(options.phone_number_id)
-    if asked and asked not in numbers:
-        findings.fault("phone_number_id", f"is none of the numbers here: {', '.join(numbers)}")
+    if fault := number_fault(asked, numbers):
+        findings.fault(*fault)
     return asked or numbers[0]
+
+
+def number_fault(asked: str, numbers: Sequence[str]) -> Problem | None:
+    """What is wrong with a number that a caller names, who may name none."""
+    if not asked or asked in numbers:
+        return None
+    return ("phone_number_id", f"is none of the numbers here: {', '.join(numbers)}")
 
 
 def _time(text: str | None, name: str, now_ms: int, findings: Findings) -> int:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from handlers.drafting import given_address, read_request
+from handlers.drafting import given_address, read_request, with_fallback
 from handlers.fields import refuse_if, warnings_of
 from handlers.options import MAX_RECIPIENTS, ManyRequest, OneOptions, Options, lane_of, terms_of
 from handlers.recipients import SameForAll
@@ -31,8 +31,8 @@ __all__ = ["Envelope", "OwnMessages"]
 T = TypeVar("T", bound=Options)
 
 _FOR_MANY = frozenset(ManyRequest.__struct_fields__) - frozenset(OneOptions.__struct_fields__)
-_OURS = frozenset(ManyRequest.__struct_fields__) | {"ordered", "fallback_template", "on_unknown"}
-"""Never Meta's, those too that contract.md promises only."""
+_OURS = frozenset(ManyRequest.__struct_fields__)
+"""Never Meta's."""
 _ENVELOPE = frozenset({"messaging_product", "recipient_type", *MARKETING_FIELDS})
 _STAND_INS = {"to": "+10000000", "recipient": "US.1"}
 """For recipients, which are looked at one by one, where the message is."""
@@ -117,10 +117,11 @@ class OwnMessages(ManyHandler):
         await self._check(message if name not in theirs else {**message, name: _STAND_INS[name]}, findings)
         envelope = Envelope(rest, name, message.get("recipient_type") == "group", "recipient" in message)
         kind = str(message.get("type", "text"))
+        fallback = await self.fallback_of(request, findings, template=kind == "template")
         draft_to = partial(envelope.draft_to, findings)
         if isinstance(request, ManyRequest):
             drop = request.duplicates == "drop"
-            drafts = SameForAll(name, draft_to, findings, drop_repeated=drop)
+            drafts = SameForAll(name, draft_to, findings, drop_repeated=drop, fallback=fallback)
             await self.send_each(kind, request, drafts, items or [], findings, terms, lane)
             return
         draft = draft_to(who, name) if name in theirs else None
@@ -128,7 +129,7 @@ class OwnMessages(ManyHandler):
         assert draft is not None and isinstance(request, OneOptions)
         await self.send_one(
             kind,
-            draft,
+            with_fallback(draft, fallback),
             lane=lane,
             queued=request.use_queue,
             priority=request.priority,

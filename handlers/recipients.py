@@ -15,7 +15,16 @@ from typing import Any
 import msgspec
 
 from handlers.base import NotJson
-from handlers.drafting import ContentCheck, Read, address_of, given_address, read_fields, top_of, within
+from handlers.drafting import (
+    ContentCheck,
+    Read,
+    address_of,
+    given_address,
+    read_fields,
+    top_of,
+    with_fallback,
+    within,
+)
 from handlers.fields import warnings_of
 from handlers.sends import ManySend
 from store.errors import Problem
@@ -36,11 +45,12 @@ _ENOUGH = 1000
 class Drafts(ABC):
     """The drafts of a request to many, and what became of recipients who have none.
 
-    ``name``: the field that they stand in; ``findings`` take the faults of all. A subclass may take them from
-    elsewhere: it says how they are counted and read.
+    ``name``: the field that they stand in; ``findings`` take the faults of all; ``fallback``: the content to
+    be sent to each in place of theirs once Meta refuses that for want of an open window. A subclass may take
+    them from elsewhere: it says how they are counted and read.
     """
 
-    def __init__(self, name: str, findings: Findings, *, drop_repeated: bool) -> None:
+    def __init__(self, name: str, findings: Findings, *, drop_repeated: bool, fallback: bytes = b"") -> None:
         self.drafts: list[Draft] = []
         self.places = array("I")
         """Of each draft, where its recipient stands in the request."""
@@ -50,6 +60,7 @@ class Drafts(ABC):
         self.repeated = 0
         self._name = name
         self._findings = findings
+        self._fallback = fallback
         self._seen: dict[tuple[str, Address], int] | None = {} if drop_repeated else None
 
     @property
@@ -86,7 +97,7 @@ class Drafts(ABC):
         if draft is None:
             return
         if (first := self._named_before(draft, place)) is None:
-            self.drafts.append(draft)
+            self.drafts.append(with_fallback(draft, self._fallback))
             self.places.append(place)
             return
         self.repeated += 1
@@ -128,8 +139,9 @@ class SameForAll(Drafts):
         findings: Findings,
         *,
         drop_repeated: bool,
+        fallback: bytes,
     ) -> None:
-        super().__init__(name, findings, drop_repeated=drop_repeated)
+        super().__init__(name, findings, drop_repeated=drop_repeated, fallback=fallback)
         self._draft_to = draft_to
 
     @property
@@ -155,10 +167,11 @@ class Recipients(Drafts):
         findings: Findings,
         *,
         drop_repeated: bool,
+        fallback: bytes,
         templates: Sequence[Template] | None = None,
     ) -> None:
         name = self.list_name or ("phones" if send.recipient is None else "recipients")
-        super().__init__(name, findings, drop_repeated=drop_repeated)
+        super().__init__(name, findings, drop_repeated=drop_repeated, fallback=fallback)
         self._check = ContentCheck(findings, templates)
         self._send = send
         self._common = common

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, field
 
-from handlers.options import Items, ManyRequest, OneRequest, Phone
+from handlers.options import Items, ManyRequest, OneRequest, Parameters, Phone
 from whatsapp.compose_interactive import Button, ListSection
 from whatsapp.validate import Checked
 
@@ -41,9 +41,6 @@ __all__ = [
     "TextRecipient",
     "TextRequest",
 ]
-
-Parameters = list[str | int | float]
-"""Texts; a number is written as it stands."""
 
 STAND_INS: Mapping[str, Any] = {
     "phone": "10000000000",

@@ -119,12 +119,14 @@ class SendMany(ManyHandler):
         request: ManyRequest = read.fields
         terms = terms_of(request, self.now_ms(), findings)
         lane = lane_of(request, self.numbers, findings)
+        is_template = self.send.kind == "template"
         recipients = Recipients(
             self.send,
             read,
             findings,
             drop_repeated=request.duplicates == "drop",
-            templates=await self.templates.known() if self.send.kind == "template" else None,
+            fallback=await self.fallback_of(request, findings, template=is_template),
+            templates=await self.templates.known() if is_template else None,
         )
         await self.send_each(self.send.kind, request, recipients, items, findings, terms, lane)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from handlers.drafting import ContentCheck, address_of, read_request, within
+from handlers.drafting import ContentCheck, address_of, read_request, with_fallback, within
 from handlers.fields import refuse_if
 from handlers.messages import SendHandler
 from handlers.options import lane_of, terms_of
@@ -30,13 +30,14 @@ class SendOne(SendHandler):
         check = ContentCheck(findings)
         composed = self.send.compose(request)
         content = check.content(composed, lambda path: within(path, faulty))
+        fallback = await self.fallback_of(request, findings, template=self.send.kind == "template")
         refuse_if(findings.problems)
         problems = await self.templates.check(composed.content)
         refuse_if([(translate(path, composed.names), problem) for path, problem in problems])
         assert address is not None and content is not None
         await self.send_one(
             self.send.kind,
-            Draft(address, addressed(address, content)),
+            with_fallback(Draft(address, addressed(address, content)), fallback),
             lane=lane,
             queued=request.use_queue,
             priority=request.priority,

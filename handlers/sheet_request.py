@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 from msgspec import field
 
-from handlers.options import ManyRequest
-from handlers.requests import BulkTemplate, Parameters, Recipient
+from handlers.options import ManyRequest, Parameters
+from handlers.requests import BulkTemplate, Recipient
 from handlers.sends import MANY, ManySend
 from store.errors import Problem
 from whatsapp import compose
@@ -24,6 +24,7 @@ from whatsapp.validate import Findings
 __all__ = ["SheetRequest", "SheetSend", "fields_of", "sheet_problems"]
 
 _BOOLEANS: Mapping[str, Any] = {"true": True, "false": False}
+_JSON = {"parameters": "a list", "components": "a list", "fallback_template": "an object"}
 _RENDERED = ("message", "parameters", "components")
 _FOR_TEMPLATES = ("language", "parameters", "components")
 
@@ -49,13 +50,13 @@ def fields_of(form: Mapping[str, str], findings: Findings) -> dict[str, Any]:
     """The fields of a form as those of a JSON object; an empty text is a field left out."""
     fields: dict[str, Any] = {}
     for name, text in form.items():
-        if name in ("use_queue", "dry_run"):
+        if name in ("use_queue", "dry_run", "ordered"):
             fields[name] = _BOOLEANS.get(text.strip().lower(), text.strip() or None)
-        elif name in ("parameters", "components"):
+        elif name in _JSON:
             try:
                 fields[name] = msgspec.json.decode(text) if text.strip() else None
             except (msgspec.DecodeError, RecursionError):
-                findings.fault(name, "must be a list, written as JSON")
+                findings.fault(name, f"must be {_JSON[name]}, written as JSON")
         elif name == "message":
             # Browsers end the lines of a form's texts their own way.
             fields[name] = text.replace("\r\n", "\n")

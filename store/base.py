@@ -183,6 +183,11 @@ class Store(Protocol):
         ``queued`` with an attempt made, due or not; in the order of seq, past ``after_seq``."""
         ...
 
+    async def undelivered(self, lane: str, sent_since: int, after_seq: int, limit: int) -> list[RowView]:
+        """Rows of a lane with ``ordered`` that stand in ``sent`` since this time or later, in the order of
+        seq, past ``after_seq``."""
+        ...
+
     async def mark_sending(self, lease: Lease, rows: Sequence[Row]) -> set[str]:
         """Move these rows from ``queued`` to ``sending`` with attempt + 1 under the lease's term; ids of
         those moved.

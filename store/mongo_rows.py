@@ -32,6 +32,9 @@ __all__ = ["ROWS", "Rows", "new_row", "row_id"]
 
 ROWS = "rows"
 
+_Standing = tuple[State, int, int, bool]
+"""State, attempt, term, and whether there is a fallback that was not used."""
+
 _CHUNK = 100
 """Moves in one bulk: well inside the time of one answer even where an update takes some milliseconds."""
 _MARKS = 4
@@ -113,6 +116,18 @@ class Rows:
         found += await self._read(again, "seq", limit)
         rows = {row.id: row for row in found}
         return sorted(rows.values(), key=lambda row: row.seq)[:limit]
+
+    async def undelivered(self, lane: str, sent_since: int, after_seq: int, limit: int) -> list[RowView]:
+        """Those that others wait for, by seq."""
+        where = {
+            "lane": lane,
+            "ordered": True,
+            "state": State.SENT.value,
+            "seq": {"$gt": after_seq},
+            "sent_at": {"$gte": sent_since},
+        }
+        found = await self._db.find(ROWS, where, sort=[("seq", 1)], limit=limit)
+        return [_view(document) for document in found]
 
     async def _of_ready_tasks(
         self, page: Callable[[Place, Document, int], Awaitable[list[Row]]], after: Place, limit: int
@@ -245,11 +260,14 @@ class Rows:
             *(append(n, events) for n, events in enumerate(told) if events and results[n] is None)
         )
 
-    async def _standing(self, ids: Collection[str]) -> dict[str, tuple[State, int, int]]:
-        """State, attempt and term of rows."""
-        wanted = {"state": 1, "attempt": 1, "term": 1}
+    async def _standing(self, ids: Collection[str]) -> dict[str, _Standing]:
+        """What guards ask of rows."""
+        wanted = {"state": 1, "attempt": 1, "term": 1, "has_fallback": 1}
         found = await self._db.find(ROWS, {"_id": {"$in": list(ids)}}, wanted) if ids else []
-        return {d["_id"]: (State(d["state"]), int(d["attempt"]), int(d["term"])) for d in found}
+        return {
+            d["_id"]: (State(d["state"]), int(d["attempt"]), int(d["term"]), "has_fallback" in d)
+            for d in found
+        }
 
     async def _save_cursors(
         self, works: Sequence[_Work], results: list[list[bool] | Exception | None]
@@ -331,10 +349,16 @@ def row_id(task_id: str, n: int) -> str:
 def new_row(task: NewTask, row: NewRow, seq: int, now: int) -> Document:
     """A row's document, due ``now`` where it asks for at once.
 
-    Times of its fate, ``wamids``, ``error``, ``again``, ``retried`` and ``marks`` are there only when they
-    say something.
+    Times of its fate, ``wamids``, ``error``, ``again``, ``retried``, ``marks``, ``ordered``, ``on_unknown``,
+    ``fallback``, ``has_fallback`` and ``fell_back`` are there only when they say something.
     """
+    asked: Document = {"ordered": True} if row.ordered else {}
+    if row.on_unknown:
+        asked["on_unknown"] = row.on_unknown
+    if row.fallback:
+        asked |= {"fallback": row.fallback, "has_fallback": True}
     return {
+        **asked,
         "_id": row_id(task.id, row.n),
         "seq": seq,
         "task": task.id,
@@ -389,6 +413,9 @@ def _move(change: Change) -> _Move:
         update["$unset"] = {"ended_at": ""}
     elif change.burn:
         update["$inc"] = {"failures": 1}
+    if change.fall_back:
+        values["fell_back"] = True
+        update.setdefault("$unset", {})["has_fallback"] = ""
     if change.wamid:
         update["$addToSet"] = {"wamids": change.wamid}
     return _Move(change.row_id, _guards(change), update, change)
@@ -410,9 +437,7 @@ def _kept(move: _Move) -> UpdateOne | None:
     return UpdateOne({"_id": move.row_id, "$or": missing}, update)
 
 
-def _events_of_moves(
-    moves: Sequence[_Move], rows: Mapping[str, tuple[State, int, int]]
-) -> Iterator[NewEvent]:
+def _events_of_moves(moves: Sequence[_Move], rows: Mapping[str, _Standing]) -> Iterator[NewEvent]:
     for move in moves:
         change = move.change
         if change and change.event and move.row_id in rows and change.allowed(*rows[move.row_id]):
@@ -432,6 +457,8 @@ def _guards(change: Change) -> Document | None:
         guards["term"] = change.term
     elif change.before_term:
         guards["term"] = {"$lt": change.before_term}
+    if change.fall_back:
+        guards["has_fallback"] = True
     return guards
 
 
@@ -470,7 +497,7 @@ def _row(document: Document) -> Row:
         contact=document["contact"],
         priority=int(document["priority"]),
         due=int(document["due"]),
-        payload=document["payload"],
+        payload=document["fallback"] if document.get("fell_back") else document["payload"],
         state=State(document["state"]),
         attempt=int(document["attempt"]),
         failures=int(document["failures"]),
@@ -479,6 +506,10 @@ def _row(document: Document) -> Row:
         callback_data=document["callback_data"],
         created_at=int(document["created_at"]),
         retried=int(document.get("retried", 0)),
+        ordered=document.get("ordered", False),
+        on_unknown=document.get("on_unknown", ""),
+        has_fallback=document.get("has_fallback", False),
+        fell_back=document.get("fell_back", False),
     )
 
 

@@ -156,6 +156,13 @@ class NewRow(msgspec.Struct, frozen=True, gc=False):
     expires_at: int = 0
     """Not sent after this time; 0: no limit."""
     callback_data: str = ""
+    ordered: bool = False
+    """Whether later rows of its contact and priority wait until it was delivered."""
+    on_unknown: str = ""
+    """What is to become of it where nobody knows whether Meta has it; empty: as the gateway is set."""
+    fallback: bytes = b""
+    """A message object to be sent in its place, once Meta refuses it for want of an open window; empty:
+    none."""
 
 
 class KnownMedia(msgspec.Struct, frozen=True, gc=False):
@@ -197,6 +204,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     priority: Priority
     due: int
     payload: bytes
+    """What is to be sent now: of a row that fell back, its fallback."""
     state: State
     attempt: int
     """How often it was marked ``sending``; the number of the attempt under way or last made."""
@@ -209,6 +217,11 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     created_at: int
     retried: int = 0
     """How often it was queued afresh after it had failed for good."""
+    ordered: bool = False
+    on_unknown: str = ""
+    has_fallback: bool = False
+    """Whether there is something to be sent in its place, and it has not fallen back to it yet."""
+    fell_back: bool = False
 
 
 class RowView(msgspec.Struct, frozen=True, gc=False):
@@ -279,12 +292,15 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     """Mark that Meta may have taken an attempt."""
     fresh: bool = False
     """With ``to`` = queued: begin anew, with no failures, no end, and one more in ``retried``."""
+    fall_back: bool = False
+    """With ``to`` = queued: send the row's fallback from now on. Guard: only if it has one, and has not
+    fallen back yet."""
     error: bytes = b""
     """JSON to keep as the row's last error; empty leaves what is there."""
     event: NewEvent | None = None
     """What to tell the log if the row moves; an event that is true in any case is none of a change's."""
 
-    def allowed(self, state: State, attempt: int, term: int) -> bool:
+    def allowed(self, state: State, attempt: int, term: int, has_fallback: bool) -> bool:
         """Whether every guard holds for a row that stands like this."""
         return (
             can_move(state, self.to)
@@ -292,6 +308,7 @@ class Change(msgspec.Struct, frozen=True, gc=False):
             and self.attempt in (0, attempt)
             and self.term in (0, term)
             and (not self.before_term or term < self.before_term)
+            and (not self.fall_back or has_fallback)
         )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 from store.records import Alias, Event, NewTask, Place, Row, RowView, TaskPlace, TaskView
 from store.states import TAKEN, State
@@ -14,10 +15,11 @@ from store.states import TAKEN, State
 __all__ = ["Reads", "row_key"]
 
 _ROW = (
-    "seq, task_id, n, lane, contact, priority, due, payload, state, attempt, failures, doubt, expires_at,"
-    " callback_data, created_at, retried"
+    "seq, task_id, n, lane, contact, priority, due, CASE WHEN fell_back THEN fallback ELSE payload END,"
+    " state, attempt, failures, doubt, expires_at, callback_data, created_at, retried, ordered, on_unknown,"
+    " fallback != x'' AND NOT fell_back, fell_back"
 )
-_ROW_WIDTH = 16
+_ROW_WIDTH = 20
 _TASK = "id, kind, source, total, created_at, skipped"
 _TAKEN = ", ".join(f"'{state.value}'" for state in sorted(TAKEN))
 _READY = "task_id NOT IN (SELECT id FROM tasks WHERE ready = 0)"
@@ -98,6 +100,13 @@ class Reads:
             " AND seq > ? ORDER BY seq LIMIT ?",
             (lane, after_seq, lane, after_seq, limit),
         )
+
+    def undelivered(self, lane: str, sent_since: int, after_seq: int, limit: int) -> list[RowView]:
+        """Down their own index."""
+        where = (
+            "lane = ? AND state = 'sent' AND ordered = 1 AND sent_at >= ? AND seq > ? ORDER BY seq LIMIT ?"
+        )
+        return self._views(where, (lane, sent_since, after_seq, limit))
 
     def rows_in_state(self, lane: str, state: State, after_seq: int, limit: int) -> list[Row]:
         """By seq."""
@@ -236,24 +245,32 @@ class Reads:
         return tuple(wamid for (wamid,) in found)
 
 
-def _row(values: tuple[object, ...]) -> Row:
-    seq, task_id, n, lane, contact, priority, due, payload, state, attempt, failures, doubt, *rest = values
+def _row(values: Sequence[Any]) -> Row:
+    seq, task_id, n, lane, contact, priority, due, payload, state, attempt, failures, doubt = values[:12]
+    expires_at, callback_data, created_at, retried, ordered, on_unknown, has_fallback, fell_back = values[12:]
     return Row(
         f"{task_id}-{n}",
-        seq,  # type: ignore[arg-type]  # sqlite3 gives what the schema declares
-        task_id,  # type: ignore[arg-type]
-        lane,  # type: ignore[arg-type]
-        contact,  # type: ignore[arg-type]
-        priority,  # type: ignore[arg-type]
-        due,  # type: ignore[arg-type]
-        payload,  # type: ignore[arg-type]
-        State(str(state)),
-        attempt,  # type: ignore[arg-type]
-        failures,  # type: ignore[arg-type]
+        seq,
+        task_id,
+        lane,
+        contact,
+        priority,
+        due,
+        payload,
+        State(state),
+        attempt,
+        failures,
         bool(doubt),
-        *rest,  # type: ignore[arg-type]
+        expires_at,
+        callback_data,
+        created_at,
+        retried,
+        bool(ordered),
+        on_unknown,
+        bool(has_fallback),
+        bool(fell_back),
     )
 
 
-def _view(values: tuple[object, ...], wamids: tuple[str, ...]) -> RowView:
-    return RowView(_row(values[:_ROW_WIDTH]), wamids, *values[_ROW_WIDTH:])  # type: ignore[arg-type]
+def _view(values: Sequence[Any], wamids: tuple[str, ...]) -> RowView:
+    return RowView(_row(values[:_ROW_WIDTH]), wamids, *values[_ROW_WIDTH:])

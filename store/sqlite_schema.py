@@ -106,6 +106,13 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) WITHOUT ROWID""",
         "CREATE INDEX answers_at ON answers (at)",
     ),
+    (
+        "ALTER TABLE rows ADD COLUMN ordered INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE rows ADD COLUMN on_unknown TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE rows ADD COLUMN fallback BLOB NOT NULL DEFAULT x''",
+        "ALTER TABLE rows ADD COLUMN fell_back INTEGER NOT NULL DEFAULT 0",
+        "CREATE INDEX rows_undelivered ON rows (lane, seq) WHERE state = 'sent' AND ordered = 1",
+    ),
 )
 
 VERSION = len(_MIGRATIONS)

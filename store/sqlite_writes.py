@@ -291,7 +291,8 @@ class Writes:
         self._last_due = max(self._last_due, self._now_ms())
         done = self._db.executemany(
             "INSERT INTO rows (task_id, n, lane, contact, priority, due, payload, state, expires_at,"
-            " callback_data, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?)"
+            " callback_data, created_at, ordered, on_unknown, fallback)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (task_id, n) DO NOTHING",
             [
                 (
@@ -305,6 +306,9 @@ class Writes:
                     row.expires_at,
                     row.callback_data,
                     created_at,
+                    row.ordered,
+                    row.on_unknown,
+                    row.fallback,
                 )
                 for row in rows
             ],
@@ -314,18 +318,20 @@ class Writes:
     def _apply_one(self, change: Change) -> bool:
         task_id, n = row_key(change.row_id)
         found = self._db.execute(
-            "SELECT seq, state, attempt, term, sent_at FROM rows WHERE task_id = ? AND n = ?", (task_id, n)
+            "SELECT seq, state, attempt, term, sent_at, fallback != x'' AND NOT fell_back FROM rows"
+            " WHERE task_id = ? AND n = ?",
+            (task_id, n),
         ).fetchone()
         if found is None:
             return False
-        seq, state, attempt, term, sent_at = found
+        seq, state, attempt, term, sent_at, has_fallback = found
         if change.wamid:
             self._db.execute(
                 "INSERT INTO wamids VALUES (?, ?, ?) ON CONFLICT (wamid) DO NOTHING",
                 (change.wamid, seq, change.at),
             )
         source = State(state)
-        if not change.allowed(source, attempt, term):
+        if not change.allowed(source, attempt, term, bool(has_fallback)):
             if change.to in TAKEN and not sent_at:
                 self._db.execute("UPDATE rows SET sent_at = ? WHERE seq = ?", (change.at, seq))
             return False
@@ -351,6 +357,8 @@ class Writes:
             sets.append("failures = failures + 1")
         if change.doubt:
             sets.append("doubt = 1")
+        if change.fall_back:
+            sets.append("fell_back = 1")
         if change.error:
             sets.append("error = ?")
             parameters.append(change.error)

@@ -58,7 +58,7 @@ MOVES: dict[State, frozenset[State]] = {
     _S.DELIVERED: frozenset({_S.READ, _S.PLAYED}),
     _S.READ: frozenset({_S.PLAYED}),
     _S.PLAYED: frozenset(),
-    # Late proof that it arrived after all, or a person's retry.
+    # Late proof that it arrived after all, a person's retry, or its fallback's turn.
     _S.FAILED: _LATE_PROOFS | {_S.QUEUED},
     _S.CANCELLED: frozenset(),
     _S.EXPIRED: _LATE_PROOFS,

@@ -185,7 +185,10 @@ class Attempts:
             # Shielded: once Meta has answered, a lane that is cancelled still writes down what it said.
             state = await asyncio.shield(storing)
         finally:
-            if state not in OPEN:
+            if row.ordered and state is State.SENT:
+                # Looked up at once: word that it was delivered may have come before this.
+                self._queue.waits(row, self._clock.monotonic())
+            elif state not in OPEN:
                 self._queue.ended(row)
             elif state is State.QUEUED:
                 self._queue.waits(row, self._clock.monotonic_at(change.due))

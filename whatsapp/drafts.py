@@ -28,17 +28,24 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     """Meta's message object."""
     contact: str = ""
     """The key of whom it goes to, where that is no address: of a group."""
+    fallback: bytes = b""
+    """Meta's message object to be sent in its place once Meta refuses it for want of an open window."""
 
 
 class Terms(msgspec.Struct, frozen=True, gc=False):
-    """When the messages of a task may go, and what their caller wants told with them. Times are milliseconds
-    since 1970; 0 where there is none."""
+    """When and how the messages of a task may go, and what their caller wants told with them. Times are
+    milliseconds since 1970; 0 where there is none."""
 
     due: int = 0
     """Not before."""
     expires_at: int = 0
     """Not after."""
     callback_data: str = ""
+    ordered: bool = False
+    """Later messages to the same recipient, of the same priority, wait until each was delivered."""
+    on_unknown: str = ""
+    """``resend`` or ``fail``: what becomes of a message of which nobody knows whether Meta has it; empty: as
+    the gateway is set."""
 
 
 AT_ONCE = Terms()

@@ -28,6 +28,7 @@ from whatsapp.attempts import Attempts, HeldLease
 from whatsapp.brakes import Brakes
 from whatsapp.clock import Clock
 from whatsapp.events import STATUS_KEY, EventType
+from whatsapp.outcome import FALLS_BACK
 from whatsapp.pacing import LanePacer, PairPacer
 from whatsapp.queue import LaneQueue
 from whatsapp.read_ahead import ReadAhead
@@ -48,6 +49,7 @@ _ENDINGS = frozenset(
         EventType.MESSAGE_SENT,
         EventType.MESSAGE_DELIVERED,
         EventType.MESSAGE_READ,
+        EventType.MESSAGE_PLAYED,
         EventType.MESSAGE_FAILED,
         EventType.MESSAGE_CANCELLED,
         EventType.MESSAGE_EXPIRED,
@@ -271,17 +273,26 @@ class Lane:
             if event.type in (EventType.TASK_CREATED, EventType.TASK_RETRIED):
                 self._reader.news(event.at)
                 self._woken.set()
+            elif event.type == EventType.MESSAGE_RETRYING and event.key.endswith(f":{FALLS_BACK}"):
+                # By a status: nothing held its place in memory.
+                self._reader.news(event.at)
+                self._woken.set()
             elif event.type == EventType.MESSAGE_RECEIVED:
                 inbound += 1
             elif event.message_id and event.type in _ENDINGS and not _may_be_refused(event):
-                if event.type == EventType.MESSAGE_CANCELLED:
-                    self._queue.withdraw(event.message_id)
-                self._queue.unblock(event.message_id)
-                if event.type == EventType.MESSAGE_SENT:
-                    self._unknown.settled(event.message_id)
+                self._end(event)
                 self._woken.set()
         if inbound:
             self._pacer.inbound(self._clock.monotonic(), inbound)
+
+    def _end(self, event: Event) -> None:
+        if event.type == EventType.MESSAGE_SENT:
+            self._queue.sent(event.message_id)
+            self._unknown.settled(event.message_id)
+            return
+        if event.type == EventType.MESSAGE_CANCELLED:
+            self._queue.withdraw(event.message_id)
+        self._queue.unblock(event.message_id)
 
 
 def _may_be_refused(event: Event) -> bool:

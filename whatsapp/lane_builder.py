@@ -44,6 +44,7 @@ class LaneLimits(msgspec.Struct, frozen=True, kw_only=True):
     probe_s: float
     grace_s: float
     resend: bool
+    ordered_s: float
 
 
 class LaneBuilder:
@@ -85,14 +86,21 @@ class LaneBuilder:
         unknown = self._unknown_rows()
         attempts = self._attempts(queue, pairs, brakes, unknown)
         recovery = Recovery(
-            number, store=self._store, queue=queue, calls=attempts, unknown=unknown, clock=self._clock
+            number,
+            store=self._store,
+            queue=queue,
+            calls=attempts,
+            unknown=unknown,
+            clock=self._clock,
+            ordered_s=limits.ordered_s,
         )
+        reader = ReadAhead(number, queue, store=self._store, clock=self._clock, ordered_s=limits.ordered_s)
         return Lane(
             number,
             store=self._store,
             log=self._log,
             queue=queue,
-            reader=ReadAhead(number, queue, store=self._store, clock=self._clock),
+            reader=reader,
             pacer=pacer,
             pairs=pairs,
             brakes=brakes,

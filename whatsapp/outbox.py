@@ -186,6 +186,9 @@ class Outbox:
                 draft.payload,
                 terms.expires_at,
                 terms.callback_data,
+                terms.ordered,
+                terms.on_unknown,
+                draft.fallback,
             )
             for n, draft in enumerate(drafts, start)
         ]

@@ -20,12 +20,15 @@ from whatsapp.events import EventType, build_event
 from whatsapp.retry import GiveUp, RetryPolicy
 
 __all__ = [
+    "FALLS_BACK",
+    "WINDOW_CLOSED",
     "Answer",
     "Taken",
     "cancelled",
     "carried_again",
     "doubled",
     "expired",
+    "fell_back",
     "lost",
     "not_sent",
     "outcome_data",
@@ -40,6 +43,10 @@ __all__ = [
 ]
 
 
+WINDOW_CLOSED = "window_closed"
+"""Name in the error table of Meta's refusal for want of an open 24-hour window (131047)."""
+FALLS_BACK = "fallback"
+"""Ends the keys of events of rows that send their fallback from then on."""
 _AGAIN = "again:"
 """Marks the keys of events of rows that a person has had sent anew."""
 
@@ -109,6 +116,9 @@ def refused(
     data = outcome_data(row, error=_error_object(error, verdict))
     kept = msgspec.json.encode(data["error"])
     guards: dict[str, Any] = {**_guards(row, term), "at": now, "error": kept}
+    if row.has_fallback and verdict.name == WINDOW_CLOSED:
+        event = _fallback_event(row, now, data)
+        return Change(row.id, State.QUEUED, due=now, fall_back=True, event=event, **guards)
     if verdict.outcome is Outcome.UNKNOWN:
         event = _event(EventType.MESSAGE_UNKNOWN, _key(row, "unknown"), row, now, data)
         return Change(row.id, State.UNKNOWN, doubt=True, event=event, **guards)
@@ -123,6 +133,14 @@ def refused(
     return Change(
         row.id, State.QUEUED, due=due, burn=verdict.burn, doubt=verdict.doubt, event=event, **guards
     )
+
+
+def fell_back(row: Row, failure: Change, error: Mapping[str, Any], now: int) -> Change:
+    """What follows on ``failure`` where it is a status's word that the window was closed for what Meta had
+    taken: its fallback is sent, with its attempts counted anew."""
+    event = _fallback_event(row, now, outcome_data(row, wamid=failure.wamid, error=error))
+    change = _afresh(row.id, failure.attempt, now)
+    return msgspec.structs.replace(change, fall_back=True, event=event)
 
 
 def not_sent(row: Row, term: int, why: str, now: int, delay_s: float) -> Change:
@@ -151,7 +169,10 @@ def lost(row: Row, why: str, before_term: int, now: int) -> Change:
 
 
 def resolve_unknown(row: Row, resend: bool, policy: RetryPolicy, now: int) -> Change:
-    """The grace is over without a word: send it again, or give up."""
+    """The grace is over without a word: send it again, or give up, as the row asks or else as ``resend``
+    says."""
+    if row.on_unknown:
+        resend = row.on_unknown == "resend"
     guards: dict[str, Any] = {"at": now, "attempt": row.attempt, "only_from": (State.UNKNOWN,), "burn": True}
     error = {"name": "no_word", "title": "no answer and no status within the grace"}
     data = outcome_data(row, error=error)
@@ -204,6 +225,11 @@ def doubled(row: Row, wamids: Sequence[str], now: int) -> NewEvent:
     return _event(EventType.MESSAGE_DOUBLED, f"row:{row.id}:doubled:{len(wamids)}", row, now, data)
 
 
+def _fallback_event(row: Row, now: int, data: dict[str, Any]) -> NewEvent:
+    data = {**data, "retry_in_ms": 0, "fallback": True}
+    return _event(EventType.MESSAGE_RETRYING, _key(row, FALLS_BACK), row, now, data)
+
+
 def sent_key(row: Row) -> str:
     """Key of the event that a row was sent: one a row, whoever proves it first, and one more each time that a
     person has had it sent anew."""
@@ -218,6 +244,7 @@ def outcome_data(row: Row, *, wamid: str = "", **more: object) -> dict[str, Any]
         "wamid": wamid or None,
         "attempt": row.attempt,
         "callback_data": row.callback_data or None,
+        **({"fallback": True} if row.fell_back else {}),
         **more,
     }
 

@@ -5,7 +5,8 @@ those that may leave, and says how each attempt ended. The rules (docs/design.md
 
 - First in, first out per (contact, priority), by (due, seq). One row of a contact is in flight at a time.
 - A row *blocks* the later ones of its contact and priority from its first attempt until it has ended: while
-  it backs off, and while its outcome is unknown. Other priorities of the contact go on.
+  it backs off, and while its outcome is unknown; an ordered one also while it is sent and not delivered.
+  Other priorities of the contact go on.
 - A higher priority goes first, but after ``share`` rows in a row that overtook a waiting lower one, that one
   has its turn.
 - A contact that the pair limit holds back waits alone; the others go on.
@@ -87,6 +88,7 @@ class LaneQueue:
         self._held: dict[str, Stream] = {}  # rows in memory or in flight
         self._busy: dict[str, str] = {}  # contact -> row in flight
         self._blocks: dict[str, Stream] = {}  # row that blocks -> what it blocks
+        self._ordered: set[str] = set()  # those of them that block until they are delivered
         self._ready: dict[Priority, list[tuple[int, int, str]]] = {priority: [] for priority in PRIORITIES}
         self._delayed: list[tuple[float, str]] = []  # (when, contact): held back by the pair limit
         self._delayed_contacts: set[str] = set()
@@ -115,9 +117,9 @@ class LaneQueue:
             heapq.heappush(self._recalls, (when, row_id))
 
     def recall_blockers(self) -> None:
-        """Have all rows that hold others back looked up now, but for those that are going to be."""
+        """Have all rows that hold others back looked up now, but for those that wait for their own time."""
         for row_id in self._blocks:
-            if row_id not in self._recall_at:
+            if row_id not in self._recall_at or row_id in self._ordered:
                 self.recall(row_id, 0.0)
 
     def recalled(self, now: float, limit: int) -> list[str]:
@@ -189,8 +191,8 @@ class LaneQueue:
         self._freed(row.contact)
 
     def waits(self, row: Row, again_at: float | None) -> None:
-        """The row will be sent again at this time, or its outcome is unknown: later ones of its stream stay
-        behind it."""
+        """The row will be sent again at this time, or its outcome is unknown, or it is ordered and not
+        delivered: later ones of its stream stay behind it."""
         self._let_go(row)
         self.block(row, again_at)
         self._freed(row.contact)
@@ -213,11 +215,19 @@ class LaneQueue:
         self._requeue(stream)
         self._tidy(stream)
 
+    def sent(self, row_id: str) -> None:
+        """Meta has it, by a status: a row that blocked does no more, unless it is ordered."""
+        if row_id in self._ordered:
+            self.recall(row_id, 0.0)
+        else:
+            self.unblock(row_id)
+
     def unblock(self, row_id: str) -> None:
         """A row that blocked has ended in some other way: a status came, or a person cancelled it."""
         stream = self._blocks.pop(row_id, None)
         if stream is None:
             return
+        self._ordered.discard(row_id)
         waiting = self._streams[stream]
         waiting.blockers.pop(row_id, None)
         if waiting.blockers:
@@ -328,6 +338,8 @@ class LaneQueue:
         self._put_out(waiting)
         waiting.blockers[row.id] = row.seq
         self._blocks[row.id] = stream
+        if row.ordered:
+            self._ordered.add(row.id)
 
     def _put_out(self, waiting: _Waiting, keep: int = 0) -> None:
         """Rows of this stream may wait long: the store keeps them better than the window does."""

@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from store.base import Store
-from store.records import Place, Priority, Row
+from store.records import Place, Priority, Row, RowView
 from store.states import ENDED, State
 from whatsapp.clock import Clock
 from whatsapp.queue import PRIORITIES, LaneQueue
 
-__all__ = ["ReadAhead"]
+__all__ = ["ReadAhead", "waited_for"]
 
 _PAGE = 500
 _STREAMS = 50
@@ -27,11 +27,13 @@ _START = Place(0, 0)
 class ReadAhead:
     """Fills ``queue`` with the rows of ``lane``."""
 
-    def __init__(self, lane: str, queue: LaneQueue, *, store: Store, clock: Clock) -> None:
+    def __init__(self, lane: str, queue: LaneQueue, *, store: Store, clock: Clock, ordered_s: float) -> None:
+        """``ordered_s``: how long an ordered row that is not delivered holds others back."""
         self._lane = lane
         self._queue = queue
         self._store = store
         self._clock = clock
+        self._ordered_ms = int(1000 * ordered_s)
         self._places = dict.fromkeys(PRIORITIES, _START)
         self._at_end = dict.fromkeys(PRIORITIES, False)
         self._news = 0
@@ -86,7 +88,9 @@ class ReadAhead:
             raise
         for row_id in ids:
             view = views.get(row_id)
-            if view is None or view.row.state in ENDED:
+            if view is not None and (until := waited_for(view, self._ordered_ms)) > now:
+                self._queue.block(view.row, self._clock.monotonic_at(until))
+            elif view is None or view.row.state in ENDED:
                 self._queue.unblock(row_id)
             elif view.row.state is State.QUEUED and view.row.due <= now:
                 self._queue.offer([view.row])
@@ -116,6 +120,12 @@ class ReadAhead:
             self._again[priority] = _place(rows)
         else:
             del self._again[priority]
+
+
+def waited_for(view: RowView, ordered_ms: int) -> int:
+    """Until when a row that Meta took holds others back for want of word that it was delivered; 0: not."""
+    waits = view.row.ordered and view.row.state is State.SENT
+    return view.sent_at + ordered_ms if waits else 0
 
 
 def _place(rows: Sequence[Row]) -> Place:

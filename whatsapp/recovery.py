@@ -16,6 +16,7 @@ from store.states import State
 from whatsapp.clock import Clock
 from whatsapp.outcome import lost
 from whatsapp.queue import LaneQueue
+from whatsapp.read_ahead import waited_for
 from whatsapp.unknown import UnknownRows
 
 __all__ = ["Calls", "Recovery"]
@@ -40,14 +41,24 @@ class Recovery:
     """That of one lane."""
 
     def __init__(
-        self, lane: str, *, store: Store, queue: LaneQueue, calls: Calls, unknown: UnknownRows, clock: Clock
+        self,
+        lane: str,
+        *,
+        store: Store,
+        queue: LaneQueue,
+        calls: Calls,
+        unknown: UnknownRows,
+        clock: Clock,
+        ordered_s: float,
     ) -> None:
+        """``ordered_s``: how long an ordered row that is not delivered holds others back."""
         self._lane = lane
         self._store = store
         self._queue = queue
         self._calls = calls
         self._unknown = unknown
         self._clock = clock
+        self._ordered_ms = int(1000 * ordered_s)
         self._suspects: set[tuple[str, int]] = set()
 
     async def take_over(self, term: int, stops: Callable[[], bool]) -> None:
@@ -62,6 +73,7 @@ class Recovery:
                 self._queue.block(row, self._clock.monotonic_at(row.due) if again else None)
                 if row.state is State.UNKNOWN:
                     self._unknown.add(row)
+        await self._wait_for_delivery(stops)
 
     async def look(self, term: int) -> None:
         """Settle strays; have all rows that hold others back looked up. Raises StoreUnavailable."""
@@ -74,6 +86,14 @@ class Recovery:
         self._suspects = set(suspects)
         # One may have ended unseen: its status may have come before its attempt was known to wait.
         self._queue.recall_blockers()
+
+    async def _wait_for_delivery(self, stops: Callable[[], bool]) -> None:
+        since = self._clock.now_ms() - self._ordered_ms
+        after = 0
+        while not stops() and (views := await self._store.undelivered(self._lane, since, after, _PAGE)):
+            after = views[-1].row.seq
+            for view in views:
+                self._queue.block(view.row, self._clock.monotonic_at(waited_for(view, self._ordered_ms)))
 
     async def _end_calls(self, term: int, stops: Callable[[], bool]) -> None:
         if not self._store.atomic:

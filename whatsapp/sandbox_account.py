@@ -213,7 +213,7 @@ class Account:
 
     def _check_recipient(self, number: str, send: Send, now: float) -> Refused | None:
         """The refusal that is to be told later; raises one that is due now."""
-        planned = tour_refusal(send.phone) if send.phone else None
+        planned = tour_refusal(send.phone, send.type) if send.phone else None
         if planned is not None and not planned[0]:
             raise planned[1]
         if self._settings.enforce_limits and not send.group:

@@ -200,14 +200,20 @@ def check_send(body: Any, sender: str) -> Send:
     return _addressed(body, sender, type_, callback)
 
 
-def tour_refusal(phone: str) -> tuple[bool, Refused] | None:
+_WINDOW_CLOSED = 131047
+
+
+def tour_refusal(phone: str, type: str = "text") -> tuple[bool, Refused] | None:
     """The refusal that a phone number asks for by its last eight digits, after whether it is told only later.
 
     ``77`` and a code of :data:`ERRORS` from 130000 on (``...77131026``): taken, then failed by a status with
-    that code. ``99`` and a code (``...99131047``): refused at once. None for every other number.
+    that code. ``99`` and a code (``...99131047``): refused at once. None for every other number,
+    and of a template for a closed window.
     """
     when, digits = phone[-8:-6], phone[-6:]
     if when not in (_TOUR_AT_ONCE, _TOUR_LATER) or digits < "130000" or int(digits) not in ERRORS:
+        return None
+    if type == "template" and int(digits) == _WINDOW_CLOSED:
         return None
     return when == _TOUR_LATER, Refused(int(digits), "The sandbox refuses numbers that end like this one.")
 

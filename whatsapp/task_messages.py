@@ -33,6 +33,7 @@ CSV_HEAD = (
     "read_at",
     "ended_at",
     "callback_data",
+    "fallback",
 )
 """The columns; several ``wamids`` stand between blanks."""
 
@@ -46,7 +47,8 @@ class _Recipient(msgspec.Struct):
 
 
 def message_of(view: RowView) -> dict[str, Any]:
-    """A row as callers see it. ``address``: as it was asked for; ``contact``: our permanent key of them."""
+    """A row as callers see it. ``address``: as it was asked for; ``contact``: our permanent key of them;
+    ``fallback``: whether its fallback is what is sent."""
     row = view.row
     return {
         "n": place_of(row.id),
@@ -62,6 +64,7 @@ def message_of(view: RowView) -> dict[str, Any]:
         "read_at": _time(view.read_at),
         "ended_at": _time(view.ended_at),
         "callback_data": row.callback_data or None,
+        "fallback": row.fell_back,
     }
 
 

@@ -14,9 +14,9 @@ import msgspec
 from store.base import Store
 from store.records import Change, Cursor, Event, Lease, NewEvent, TaskView
 from store.states import ENDED, OPEN, TAKEN, State
-from whatsapp.errors import meta_object, parse_status_error
+from whatsapp.errors import classify, meta_object, parse_status_error
 from whatsapp.events import STATUS_KEY, EventType, build_event, task_key, task_of
-from whatsapp.outcome import carried_again, doubled, proved
+from whatsapp.outcome import WINDOW_CLOSED, carried_again, doubled, fell_back, proved
 
 __all__ = ["StatusEvent", "Tracker", "change_of_status"]
 
@@ -72,6 +72,8 @@ class StatusEvent(msgspec.Struct, frozen=True):
     wamid: str
     at: int
     error: bytes
+    window_closed: bool = False
+    """Whether Meta refused it because the recipient has not written for 24 hours."""
 
 
 def change_of_status(status: StatusEvent) -> Change:
@@ -101,7 +103,7 @@ class Tracker:
     async def handle(self, batch: Sequence[Event], cursor: Cursor, lease: Lease) -> None:
         """Apply a batch, then save the cursor. Raises StoreUnavailable, LeaseLost."""
         statuses = await self._statuses(batch)
-        changes = [change_of_status(status) for status in statuses]
+        changes = await self._changes(statuses)
         if not self._store.atomic:
             changes += [change for event in batch if (change := _change_of_outcome(event))]
         if changes:
@@ -121,6 +123,21 @@ class Tracker:
             if row_id:
                 named.append(msgspec.structs.replace(status, row_id=row_id))
         return named
+
+    async def _changes(self, statuses: Sequence[StatusEvent]) -> list[Change]:
+        """What statuses do to their rows; a row that Meta refused for want of an open window may have
+        something else to be sent."""
+        closed = {status.row_id for status in statuses if status.window_closed}
+        views = await self._store.find_rows(closed) if closed else {}
+        changes = []
+        for status in statuses:
+            change = change_of_status(status)
+            changes.append(change)
+            view = views.get(status.row_id)
+            if status.window_closed and view is not None and view.row.has_fallback:
+                error = msgspec.json.decode(status.error)
+                changes.append(fell_back(view.row, change, error, self._now_ms()))
+        return changes
 
     async def _derived(self, statuses: Sequence[StatusEvent]) -> list[NewEvent]:
         """Events that follow from statuses, by what the rows are before they are applied.
@@ -180,11 +197,12 @@ def _read_status(event: Event) -> StatusEvent | None:
     state = _STATE_OF.get(data.status.status)
     if state is None:
         return None
-    error = b""
+    error, window_closed = b"", False
     if state is State.FAILED:
         errors = data.status.errors
-        first = errors[0] if isinstance(errors, list) and errors else None
-        error = msgspec.json.encode(meta_object(parse_status_error(first)))
+        refusal = parse_status_error(errors[0] if isinstance(errors, list) and errors else None)
+        error = msgspec.json.encode(meta_object(refusal))
+        window_closed = classify(refusal).name == WINDOW_CLOSED
     return StatusEvent(
         event.message_id,
         state,
@@ -192,6 +210,7 @@ def _read_status(event: Event) -> StatusEvent | None:
         data.status.id,
         event.at,
         error,
+        window_closed,
     )
 
 

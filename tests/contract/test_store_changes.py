@@ -14,7 +14,16 @@ from store.base import Store
 from store.errors import LeaseLost
 from store.records import Change, Cursor, Lease, RowView
 from store.states import MOVES, TAKEN, State, can_move
-from tests.support.store_values import Listener, add_task, bring, lane_lease, new_event, read_all, view
+from tests.support.store_values import (
+    Listener,
+    add_task,
+    bring,
+    lane_lease,
+    new_event,
+    new_row,
+    read_all,
+    view,
+)
 
 MakeStore = Callable[[], Store]
 
@@ -219,6 +228,29 @@ async def test_due_is_left_by_other_moves(store: Store) -> None:
     await sending(store)
     await store.apply([Change("task-0", State.SENT, 5, due=7777)])
     assert (await view(store, "task-0")).row.due == 1000
+
+
+@pytest.mark.parametrize("source", [State.SENDING, State.FAILED])
+async def test_a_row_falls_back_once(store: Store, source: State) -> None:
+    await add_task(store, "task", [new_row(payload=b"{1}", fallback=b"{2}")])
+    lease = await lane_lease(store)
+    await bring(store, lease, {"task-0": source})
+    back = Change("task-0", State.QUEUED, 5, due=5, fall_back=True, event=new_event("back"))
+    assert await store.apply([back]) == [True]
+    row = (await view(store, "task-0")).row
+    assert (row.payload, row.has_fallback, row.fell_back) == (b"{2}", False, True)
+    assert [found.payload for found in await read_all(store)] == [b"{2}"]
+    await bring(store, lease, {"task-0": source})
+    assert await store.apply([msgspec.structs.replace(back, event=new_event("again"))]) == [False]
+    row = (await view(store, "task-0")).row
+    assert (row.payload, row.state) == (b"{2}", source)
+    assert [event.key for event in await store.events_after(0, 10)] == ["back"]
+
+
+async def test_a_row_without_a_fallback_does_not_fall_back(store: Store) -> None:
+    await sending(store)
+    assert await store.apply([Change("task-0", State.QUEUED, 5, due=5, fall_back=True)]) == [False]
+    assert (await view(store, "task-0")).row.state is State.SENDING
 
 
 async def test_a_burnt_attempt_counts_as_a_failure(store: Store) -> None:

@@ -157,6 +157,35 @@ async def test_a_row_marked_again_still_blocks_once(store: Store) -> None:
     assert await store.blocking_rows(LANE, 0, 100) == []
 
 
+async def test_what_a_row_asks_for_is_shown(store: Store) -> None:
+    asked = new_row(0, ordered=True, on_unknown="fail", fallback=b"{2}")
+    plain, special = await add_task(store, "task", [new_row(1), asked])
+    shown = {row.id: row for row in await read_all(store)}
+    row = shown[special]
+    assert (row.ordered, row.on_unknown, row.has_fallback, row.fell_back) == (True, "fail", True, False)
+    row = shown[plain]
+    assert (row.ordered, row.on_unknown, row.has_fallback, row.fell_back) == (False, "", False, False)
+    assert (await view(store, special)).row == shown[special]
+
+
+async def test_rows_that_others_wait_for_are_read_until_they_are_delivered(store: Store) -> None:
+    tasks = await add_task(store, "task", [new_row(n, ordered=n != 1) for n in range(6)])
+    lease = await lane_lease(store)
+    await bring(store, lease, dict.fromkeys(tasks, State.SENDING))
+    await store.apply([Change(row_id, State.SENT, 10 + n) for n, row_id in enumerate(tasks)])
+    await store.apply([Change("task-4", State.DELIVERED, 20), Change("task-5", State.FAILED, 20)])
+
+    async def waited_for(since: int, after: int = 0, limit: int = 10) -> list[str]:
+        return [found.row.id for found in await store.undelivered(LANE, since, after, limit)]
+
+    assert await waited_for(0) == ["task-0", "task-2", "task-3"]
+    assert await waited_for(12) == ["task-2", "task-3"]
+    first = (await store.undelivered(LANE, 0, 0, 1))[0]
+    assert (first.row.id, first.sent_at) == ("task-0", 10)
+    assert await waited_for(0, first.row.seq, 1) == ["task-2"]
+    assert await store.undelivered("200", 0, 0, 10) == []
+
+
 @pytest.mark.parametrize("state", State)
 async def test_rows_in_a_state_are_read_in_the_order_of_acceptance(store: Store, state: State) -> None:
     other = State.QUEUED if state is not State.QUEUED else State.CANCELLED

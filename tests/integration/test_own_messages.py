@@ -149,17 +149,16 @@ async def test_what_cannot_be_sent_is_refused(tmp_path: Path, body: dict[str, An
 
 async def test_what_we_do_not_know_goes_to_meta_with_a_warning(tmp_path: Path) -> None:
     async with serving(tmp_path) as gateway:
-        new = {"text": {"body": "x", "sparkle": 1.50}, "tone": {"a": [1, None]}, "ordered": True}
+        new = {"text": {"body": "x", "sparkle": 1.50}, "tone": {"a": [1, None]}}
         answer = (await gateway.post(PATH, {"to": PHONE, "type": "text", "context": None, **new})).ok
         told = [warning.partition(",")[0] for warning in answer["warnings"]]
         assert sorted(told) == [
-            "ordered: unknown field",
             "text.sparkle: unknown field",
             "tone: unknown field",
         ]
         (call,) = gateway.calls.all
         assert call.message["text"] == new["text"] and call.message["tone"] == new["tone"]
-        assert "ordered" not in call.message and "context" not in call.message
+        assert "context" not in call.message
 
 
 async def test_a_list_is_a_send_to_many(tmp_path: Path) -> None:

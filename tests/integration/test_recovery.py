@@ -22,6 +22,7 @@ from whatsapp.recovery import Recovery
 from whatsapp.unknown import UnknownRows
 
 NOW = 50_000
+ORDERED_S = 5.0
 
 
 class Calls:
@@ -59,7 +60,7 @@ class Bench:
         self.unknown = Unknown()
         self.clock = Clock(lambda: NOW, lambda: 0.0)
         self.queue = LaneQueue(PairPacer())
-        self.reader = ReadAhead(LANE, self.queue, store=store, clock=self.clock)
+        self.reader = ReadAhead(LANE, self.queue, store=store, clock=self.clock, ordered_s=ORDERED_S)
         self.recovery = Recovery(
             LANE,
             store=store,
@@ -67,6 +68,7 @@ class Bench:
             calls=self.calls,
             unknown=cast(UnknownRows, self.unknown),
             clock=self.clock,
+            ordered_s=ORDERED_S,
         )
 
     async def bring(self, **states: State) -> None:
@@ -111,6 +113,23 @@ async def test_what_backs_off_holds_back_its_contact_until_its_time(bench: Bench
     await bench.take_over()
     assert await bench.leaving() == []
     assert bench.queue.next_at() == 7.0
+
+
+async def test_an_ordered_row_that_is_not_delivered_holds_back_its_contact_for_the_rest_of_its_time(
+    bench: Bench,
+) -> None:
+    people = ("ana", "ana", "ben", "ben")
+    await add_task(bench.store, "task", [new_row(n, contact=to, ordered=True) for n, to in enumerate(people)])
+    await bench.bring(task_0=State.SENDING, task_2=State.SENDING)
+    await bench.store.apply(
+        [Change("task-0", State.SENT, NOW - 1000), Change("task-2", State.SENT, NOW - 6000)]
+    )
+    await bench.take_over()
+    assert await bench.leaving() == ["task-3"]
+    assert bench.queue.next_at() == 4.0
+    await bench.store.apply([Change("task-0", State.DELIVERED, NOW)])
+    await bench.recovery.look(1)
+    assert await bench.leaving() == ["task-1"]
 
 
 async def test_a_claim_that_was_stored_after_it_was_given_up_is_settled_at_the_second_look(

@@ -157,6 +157,7 @@ async def test_each_message_is_told_with_what_became_of_it(tmp_path: Path) -> No
             "error": None,
             "ended_at": None,
             "callback_data": None,
+            "fallback": False,
         }
         assert (failed["n"], failed["state"], failed["error"]["code"]) == (1, "failed", 131047)
         assert failed["ended_at"] and failed["sent_at"] is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from store.base import Store
 from store.records import Change, Event, Lease, NewEvent, NewRow, NewTask, Place, Row, RowView
@@ -61,9 +61,10 @@ def new_row(
     priority: int = 1,
     due: int = 1000,
     payload: bytes = b"{}",
+    **asked: Any,
 ) -> NewRow:
     """A row to a contact of its own, unless ``contact`` says otherwise."""
-    return NewRow(n, lane, contact or f"contact-{n}", priority, due, payload)
+    return NewRow(n, lane, contact or f"contact-{n}", priority, due, payload, **asked)
 
 
 async def add_task(store: Store, task_id: str = "task", rows: Sequence[NewRow] | int = 1) -> list[str]:

@@ -33,6 +33,7 @@ T = TypeVar("T")
 CONTACTS = ("ana", "ben")
 WINDOW, PER_STREAM, SHARE = 6, 3, 2
 BURST, INTERVAL_S = 5, 1.0
+ORDERED_S = 3.0
 OPEN = (State.QUEUED, State.SENDING, State.UNKNOWN)
 
 
@@ -56,6 +57,8 @@ class Entry:
     state: State = State.QUEUED
     attempt: int = 0
     ready: bool = True
+    ordered: bool = False
+    sent_at: int = 0
 
     @property
     def stream(self) -> Stream:
@@ -66,9 +69,14 @@ class Entry:
         return self.due, self.n
 
     @property
-    def blocks(self) -> bool:
+    def waited_for_until(self) -> int:
+        """Until when the later ones wait for its delivery."""
+        waits = self.ordered and self.state is State.SENT
+        return self.sent_at + int(1_000 * ORDERED_S) if waits else 0
+
+    def blocks(self, now: int) -> bool:
         """Tried, and not over."""
-        return self.state in OPEN and self.attempt > 0
+        return (self.state in OPEN and self.attempt > 0) or self.waited_for_until > now
 
     def as_row(self) -> Row:
         return make_row(
@@ -78,6 +86,7 @@ class Entry:
             due=self.due,
             state=self.state,
             attempt=self.attempt,
+            ordered=self.ordered,
         )
 
 
@@ -107,8 +116,8 @@ class Outbox:
     async def find_rows(self, ids: Collection[str]) -> dict[str, RowView]:
         """As in the contract."""
         self._answer()
-        rows = [entry.as_row() for entry in self.entries]
-        return {row.id: RowView(row, (), b"", 0, 0, 0, 0) for row in rows if row.id in ids}
+        rows = [(entry.as_row(), entry.sent_at) for entry in self.entries]
+        return {row.id: RowView(row, (), b"", sent_at, 0, 0, 0) for row, sent_at in rows if row.id in ids}
 
     def _answer(self) -> None:
         if self.answers == 0:
@@ -140,9 +149,10 @@ class LaneMachine(RuleBasedStateMachine):
             self.queue,
             store=cast(Store, self.outbox),
             clock=Clock(lambda: self.clock, lambda: self.now),
+            ordered_s=ORDERED_S,
         )
         for entry in self.outbox.entries:
-            if entry.blocks:
+            if entry.blocks(self.clock):
                 self.queue.block(entry.as_row(), self.again_at(entry))
 
     # -- what happens to the outbox --------------------------------------------------------------------
@@ -152,11 +162,12 @@ class LaneMachine(RuleBasedStateMachine):
         priority=st.sampled_from(PRIORITIES),
         count=st.integers(1, 2 * PER_STREAM),
         later=st.sampled_from([0, 0, 0, 1_500]),
+        ordered=st.booleans(),
     )
-    def rows_come_in(self, contact: str, priority: int, count: int, later: int) -> None:
+    def rows_come_in(self, contact: str, priority: int, count: int, later: int, ordered: bool) -> None:
         for _ in range(count):
             n = len(self.outbox.entries)
-            self.outbox.entries.append(Entry(n, contact, priority, self.clock + later))
+            self.outbox.entries.append(Entry(n, contact, priority, self.clock + later, ordered=ordered))
         self.reader.news(self.clock)
 
     @rule(priority=st.sampled_from(PRIORITIES))
@@ -184,6 +195,22 @@ class LaneMachine(RuleBasedStateMachine):
             if entry.state is State.CANCELLED:
                 self.queue.withdraw(entry.as_row().id)
             self.queue.unblock(entry.as_row().id)
+
+    @rule(data=st.data())
+    def a_row_is_delivered(self, data: st.DataObject) -> None:
+        found = [entry for entry in self.outbox.entries if entry.state is State.SENT]
+        if found:
+            entry = data.draw(st.sampled_from(found))
+            entry.state = State.DELIVERED
+            self.queue.unblock(entry.as_row().id)
+
+    @rule(data=st.data())
+    def a_status_proves_that_a_row_was_sent(self, data: st.DataObject) -> None:
+        found = [entry for entry in self.outbox.entries if entry.state is State.UNKNOWN]
+        if found:
+            entry = data.draw(st.sampled_from(found))
+            entry.state, entry.sent_at = State.SENT, self.clock
+            self.queue.sent(entry.as_row().id)
 
     @rule(data=st.data())
     def the_grace_of_an_unknown_row_ends(self, data: st.DataObject) -> None:
@@ -260,8 +287,9 @@ class LaneMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_window_is_bounded(self) -> None:
-        waits = (State.QUEUED, State.UNKNOWN)
-        blocked = {entry.stream for entry in self.outbox.entries if entry.blocks and entry.state in waits}
+        waits = (State.QUEUED, State.UNKNOWN, State.SENT)
+        blocking = (entry for entry in self.outbox.entries if entry.blocks(self.clock))
+        blocked = {entry.stream for entry in blocking if entry.state in waits}
         known = {entry.stream for entry in self.outbox.entries}
         most = sum(1 if stream in blocked else PER_STREAM for stream in known)
         # A row may be in memory still that ended elsewhere; it goes when its turn comes.
@@ -295,7 +323,8 @@ class LaneMachine(RuleBasedStateMachine):
             self.read_all()
             while self.one_leaves() is not None:
                 pass
-            if not len(self.queue) and not any(entry.state in OPEN for entry in self.outbox.entries):
+            over = not any(entry.state in OPEN for entry in self.outbox.entries)
+            if over and not len(self.queue) and not list(self.queue.blocking):
                 break
             # As the lane sleeps: until a pair may go on, or until the next poll.
             next_at = self.queue.next_at()
@@ -347,7 +376,7 @@ class LaneMachine(RuleBasedStateMachine):
             streams[entry.stream].append(entry)
         heads = {stream: entries[0] for stream, entries in streams.items()}
         for entry in reversed(self.outbox.entries):
-            if entry.blocks:
+            if entry.blocks(self.clock):
                 heads[entry.stream] = entry
         return heads
 
@@ -366,8 +395,11 @@ class LaneMachine(RuleBasedStateMachine):
     def settle(self, entry: Entry, row: Row, outcome: str, delay_ms: int) -> None:
         self.in_flight.remove((entry, row))
         if outcome == "sent":
-            entry.state = State.SENT
-            self.queue.ended(row)
+            entry.state, entry.sent_at = State.SENT, self.clock
+            if entry.ordered:
+                self.queue.waits(row, self.now)
+            else:
+                self.queue.ended(row)
             return
         entry.state = State.UNKNOWN if outcome == "unknown" else State.QUEUED
         if outcome != "unknown":
@@ -376,6 +408,8 @@ class LaneMachine(RuleBasedStateMachine):
 
     def again_at(self, entry: Entry) -> float | None:
         """When the next attempt is due, if anybody knows."""
+        if entry.state is State.SENT:
+            return entry.waited_for_until / 1_000
         return entry.due / 1_000 if entry.state is State.QUEUED else None
 
 

@@ -44,6 +44,7 @@ class Bench:
             self.queue,
             store=cast(Store, self.backlog),
             clock=Clock(lambda: self.now, lambda: self.now / 1000),
+            ordered_s=1.0,
         )
 
     async def catch_up(self) -> int:

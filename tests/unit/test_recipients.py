@@ -40,7 +40,7 @@ async def read(
     name = "recipients" if send.recipient else "phones"
     fields = read_fields({**COMMON[path], **common, name: [None]}, send.request, findings)
     assert fields is not None
-    recipients = Recipients(send, fields, findings, drop_repeated=drop)
+    recipients = Recipients(send, fields, findings, drop_repeated=drop, fallback=b"")
     raw = [item if isinstance(item, bytes) else json.dumps(item).encode() for item in items]
     await recipients.read([msgspec.Raw(item) for item in raw], to_the_end=skip, keep=keep)
     return recipients, findings
