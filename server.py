@@ -89,7 +89,6 @@ class Gateway:
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._sandbox: Sandbox | None = None
         self._keeper: MediaKeeper | None = None
-        self._uploads = UploadDesk()
         self._parts = AsyncExitStack()
         self.port = 0
 
@@ -133,7 +132,8 @@ class Gateway:
         self._parts.push_async_callback(graph.close)
         await graph.open()
         folder = self._make_folder()
-        self._media = Media(graph, self._store, next(iter(self._rates)), folder=folder, now_ms=_now_ms)
+        self._uploads = UploadDesk(list(self._rates))
+        self._media = Media(graph, self._store, folder=folder, now_ms=_now_ms)
         self._templates = self._make_templates(graph)
         self._log.subscribe(self._templates.notice)
         self._read_marks = ReadMarks(graph, now_ms=_now_ms)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from tornado.iostream import StreamClosedError
@@ -15,6 +16,8 @@ from tornado.web import stream_request_body
 
 from handlers.access import check_same_site
 from handlers.base import BaseHandler
+from handlers.fields import refusal
+from handlers.options import number_fault
 from handlers.upload_form import UploadDesk, UploadForm
 from store.errors import GatewayError
 from whatsapp.media import Media
@@ -28,14 +31,26 @@ _DISCARD = 8 * 1024 * 1024
 """So much of a body is thrown away to its end for a caller that is refused for its headers."""
 
 
-class MediaResource(BaseHandler):
-    """``GET`` and ``DELETE /api/media/<id>``."""
+class _OfOneNumber(BaseHandler):
+    """What is about a file that Meta has for one of our numbers. ``numbers``: ours, the default first."""
 
     media: Media
+    numbers: Sequence[str]
+
+    def _number(self) -> str:
+        """The number of the query, or the default. Raises InvalidRequest."""
+        asked = self.get_query_argument("phone_number_id", "")
+        if fault := number_fault(asked, self.numbers):
+            raise refusal([fault])
+        return asked or self.numbers[0]
+
+
+class MediaResource(_OfOneNumber):
+    """``GET`` and ``DELETE /api/media/<id>``."""
 
     async def get(self, media_id: str) -> None:
         """200 with its address, good for five minutes; 404 where Meta does not know it."""
-        info = await self.media.info(media_id)
+        info = await self.media.info(media_id, self._number())
         self.answer(
             {
                 "success": True,
@@ -48,14 +63,13 @@ class MediaResource(BaseHandler):
 
     async def delete(self, media_id: str) -> None:
         """200 once Meta has forgotten it; 404 where it never knew it."""
-        await self.media.delete(media_id)
+        await self.media.delete(media_id, self._number())
         self.answer({"success": True})
 
 
-class MediaDownload(BaseHandler):
+class MediaDownload(_OfOneNumber):
     """``GET /api/media/<id>/download``."""
 
-    media: Media
     _passing: asyncio.Task[None] | None = None
     _begun = False
     _gone = False
@@ -83,7 +97,7 @@ class MediaDownload(BaseHandler):
             self._passing.cancel()
 
     async def _pass_on(self, media_id: str) -> None:
-        async with self.media.open(media_id) as download:
+        async with self.media.open(media_id, self._number()) as download:
             self.set_header("Content-Type", download.type)
             # What customers send is saved, and never taken for a page of ours.
             self.set_header("Content-Disposition", content_disposition(download.name))

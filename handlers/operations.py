@@ -226,6 +226,7 @@ def _tasks() -> Iterator[Operation]:
 
 
 def _media() -> Iterator[Operation]:
+    number = [Query("phone_number_id", _TEXT, "The number of ours that Meta has it for.")]
     refused = {
         404: ("Meta knows no file of this id.", answers.Refusal),
         502: ("Meta gave no answer, or refused.", answers.Refusal),
@@ -244,7 +245,11 @@ def _media() -> Iterator[Operation]:
         schema={
             "type": "object",
             "required": ["file"],
-            "properties": {"file": {"type": "string", "format": "binary"}, "type": _TEXT},
+            "properties": {
+                "file": {"type": "string", "format": "binary"},
+                "type": _TEXT,
+                "phone_number_id": _TEXT,
+            },
         },
     )
     yield Operation(
@@ -253,6 +258,7 @@ def _media() -> Iterator[Operation]:
         "media",
         "What Meta knows of a file",
         {200: ("Its address, which Meta keeps for five minutes.", answers.MediaInfo), **refused},
+        query=number,
     )
     yield Operation(
         "DELETE",
@@ -260,6 +266,7 @@ def _media() -> Iterator[Operation]:
         "media",
         "Have Meta forget a file",
         {200: ("Done.", answers.Done), **refused},
+        query=number,
     )
     yield Operation(
         "GET",
@@ -267,6 +274,7 @@ def _media() -> Iterator[Operation]:
         "media",
         "The bytes of a file",
         {200: ("The bytes.", None), **refused},
+        query=number,
         raw={200: "application/octet-stream"},
     )
 

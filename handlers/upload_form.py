@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from hashlib import sha256
 from typing import TypeVar
 
@@ -18,6 +18,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from handlers.base import BadForm, Busy, UnsupportedMedia
 from handlers.fields import refusal
+from handlers.options import number_fault
+from store.errors import Problem
 from whatsapp.media import Upload
 from whatsapp.media_rules import (
     SNIFF,
@@ -44,9 +46,11 @@ _PARTS = 16
 
 
 class UploadDesk:
-    """Counts the uploads that come in, and the memory that they take."""
+    """Counts the uploads that come in, and the memory that they take. ``numbers``: those that a file may be
+    for, the default first."""
 
-    def __init__(self) -> None:
+    def __init__(self, numbers: Sequence[str]) -> None:
+        self.numbers = numbers
         self.under_way = 0
         self.most_buffered = 0
         """The most bytes of one upload that were in memory at once, since the start."""
@@ -132,7 +136,8 @@ class UploadForm:
             _refuse(Fault("file", "must not be empty"))
         await self._write_piece()
         digest = self._hash.hexdigest()
-        return Upload(type, safe_name(self._name, "file", type), self._size, digest, self._read)
+        number = self._fields.get("phone_number_id") or self._desk.numbers[0]
+        return Upload(type, safe_name(self._name, "file", type), self._size, digest, self._read, number)
 
     def close(self) -> None:
         """Let go of the bytes. Idempotent."""
@@ -223,6 +228,8 @@ class UploadForm:
             self._fields[self._field] = _decoded(bytes(self._value)).strip()
             if self._field == "type" and self._fields["type"]:
                 _refuse(type_fault(plain_type(self._fields["type"])))
+            if self._field == "phone_number_id":
+                _refuse(number_fault(self._fields["phone_number_id"], self._desk.numbers))
 
     def _on_end(self) -> None:
         self._ended = True
@@ -231,7 +238,7 @@ class UploadForm:
         return media_type(self._fields.get("type", ""), self._part_type, self._name)
 
 
-def _refuse(fault: Fault | None) -> None:
+def _refuse(fault: Fault | Problem | None) -> None:
     if fault is not None:
         raise refusal([fault])
 

@@ -146,13 +146,14 @@ class Graph:
 
     # -- media -----------------------------------------------------------------------------------------
 
-    async def media(self, media_id: str) -> Answer:
-        """What Graph knows of a file, its address among it (CLOUD_API.md 5). Raises as :meth:`send`."""
-        return await self._call("GET", f"{self._root}/{media_id}")
+    async def media(self, media_id: str, phone_number_id: str) -> Answer:
+        """What Graph knows of a file, its address among it (CLOUD_API.md 5), asked with the token of this
+        number. Raises as :meth:`send`."""
+        return await self._call("GET", f"{self._root}/{media_id}", phone_number_id)
 
-    async def delete_media(self, media_id: str) -> Answer:
+    async def delete_media(self, media_id: str, phone_number_id: str) -> Answer:
         """Have Meta forget a file. Raises as :meth:`send`."""
-        return await self._call("DELETE", f"{self._root}/{media_id}")
+        return await self._call("DELETE", f"{self._root}/{media_id}", phone_number_id)
 
     async def upload(
         self, phone_number_id: str, type: str, name: str, size: int, chunks: AsyncIterator[bytes]
@@ -200,18 +201,20 @@ class Graph:
             raise
 
     @asynccontextmanager
-    async def download(self, url: str) -> AsyncIterator[Incoming]:
-        """The file at an address that :meth:`media` gave; it lies on another host and needs the token too.
+    async def download(self, url: str, phone_number_id: str) -> AsyncIterator[Incoming]:
+        """The file at an address that :meth:`media` gave for this number; it lies on another host and needs
+        the token too.
 
         Redirects are followed where they stay with Meta. Raises as :meth:`send`, NotSent also for an address
         that is not to be called.
         """
         assert self._files is not None, "the Graph client is not open"
+        token = self._token_of.get(phone_number_id, self._token)
         trust = trust_of(url, self._base_url)
         for _ in range(_REDIRECTS + 1):
             if trust == "no":
                 raise NotSent("the address of the file is not https, or leads away from Meta")
-            headers = {**(self._token if trust == "token" else {}), "Accept-Encoding": "identity"}
+            headers = {**(token if trust == "token" else {}), "Accept-Encoding": "identity"}
             with _faults_named():
                 response = await self._files.get(url, headers=headers, allow_redirects=False)
             try:

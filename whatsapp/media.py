@@ -59,6 +59,8 @@ class Upload(NamedTuple):
     """In hex."""
     read: Callable[[], AsyncIterator[bytes]]
     """Its bytes, from the beginning at each call."""
+    number: str
+    """The phone number id that it is uploaded for."""
 
 
 class Download(NamedTuple):
@@ -72,34 +74,32 @@ class Download(NamedTuple):
 
 
 class Media:
-    """``number``: the phone number id that files are uploaded for. ``folder``: where inbound ones are kept,
-    if they are."""
+    """``folder``: where inbound files are kept, if they are. ``number`` of its methods: the phone number id
+    whose token Meta is asked with."""
 
     def __init__(
         self,
         graph: Graph,
         store: Store,
-        number: str,
         *,
         folder: MediaFolder | None = None,
         now_ms: Callable[[], int],
     ) -> None:
         self._graph = graph
         self._store = store
-        self._number = number
         self._folder = folder
         self._now_ms = now_ms
-        self._locks: dict[tuple[str, str], asyncio.Lock] = {}
-        self._waiting: Counter[tuple[str, str]] = Counter()
+        self._locks: dict[tuple[str, str, str], asyncio.Lock] = {}
+        self._waiting: Counter[tuple[str, str, str]] = Counter()
 
-    async def info(self, media_id: str) -> MediaInfo:
+    async def info(self, media_id: str, number: str) -> MediaInfo:
         """What Meta knows of it, with an address that is fresh.
 
         Raises NoSuchMedia, MetaRefused, SendError.
         """
         if not is_media_id(media_id):
             raise _unknown(media_id)
-        answer = await self._graph.media(media_id)
+        answer = await self._graph.media(media_id, number)
         try:
             # file_size was seen as text too (CLOUD_API.md 5).
             found = msgspec.convert(msgspec.json.decode(answer.body), MediaInfo, strict=False)
@@ -112,17 +112,17 @@ class Media:
             raise _unknown(media_id)
         raise refused_by_meta(error)
 
-    async def delete(self, media_id: str) -> None:
+    async def delete(self, media_id: str, number: str) -> None:
         """Have Meta forget it, and this machine. Raises as :meth:`info`; NoSuchMedia where neither had it."""
         here = self._folder is not None and is_media_id(media_id) and await self._folder.remove(media_id)
         try:
             # First, since Graph deletes whatever an id is of: a flow, or a template.
-            await self.info(media_id)
+            await self.info(media_id, number)
         except NoSuchMedia:
             if here:
                 return
             raise
-        answer = await self._graph.delete_media(media_id)
+        answer = await self._graph.delete_media(media_id, number)
         if answer.status != 200:
             raise refused_by_meta(self._error_of(answer))
 
@@ -131,7 +131,7 @@ class Media:
 
         Raises MetaRefused, SendError.
         """
-        key = (file.sha256, file.type)
+        key = (file.number, file.sha256, file.type)
         lock = self._locks.setdefault(key, asyncio.Lock())
         self._waiting[key] += 1
         try:
@@ -144,7 +144,7 @@ class Media:
                 del self._waiting[key], self._locks[key]
 
     @asynccontextmanager
-    async def open(self, media_id: str) -> AsyncIterator[Download]:
+    async def open(self, media_id: str, number: str) -> AsyncIterator[Download]:
         """The file, from this machine where it is kept, else from Meta. Raises as :meth:`info`."""
         kept = await self._folder.find(media_id) if self._folder and is_media_id(media_id) else None
         if kept is not None and self._folder is not None:
@@ -152,14 +152,14 @@ class Media:
             async with aclosing(self._folder.read(media_id, kept.size)) as chunks:
                 yield Download(kept.mime_type, name, kept.size, chunks)
             return
-        async with self.fetch(media_id) as download:
+        async with self.fetch(media_id, number) as download:
             yield download
 
     @asynccontextmanager
-    async def fetch(self, media_id: str) -> AsyncIterator[Download]:
+    async def fetch(self, media_id: str, number: str) -> AsyncIterator[Download]:
         """The file as Meta has it now. Raises as :meth:`info`."""
-        info = await self.info(media_id)
-        async with self._graph.download(info.url) as incoming:
+        info = await self.info(media_id, number)
+        async with self._graph.download(info.url, number) as incoming:
             if incoming.status in (404, 410):
                 raise _unknown(media_id)
             if incoming.status != 200:
@@ -177,7 +177,7 @@ class Media:
                 yield Download(type or "application/octet-stream", name, incoming.size, chunks)
 
     async def _upload(self, file: Upload) -> str:
-        answer = await self._graph.upload(self._number, file.type, file.name, file.size, file.read())
+        answer = await self._graph.upload(file.number, file.type, file.name, file.size, file.read())
         try:
             media_id = msgspec.json.decode(answer.body, type=MediaInfo).id if answer.status == 200 else ""
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
@@ -185,7 +185,7 @@ class Media:
         if not is_media_id(media_id):
             raise refused_by_meta(self._error_of(answer))
         now = self._now_ms()
-        known = KnownMedia(self._number, file.sha256, file.type, media_id, now + _REUSE_MS)
+        known = KnownMedia(file.number, file.sha256, file.type, media_id, now + _REUSE_MS)
         try:
             await self._store.remember_media(known, now)
         except StoreError as error:
@@ -195,13 +195,13 @@ class Media:
     async def _known(self, file: Upload) -> str:
         """The id of the same bytes, if Meta still has it; else empty."""
         try:
-            found = await self._store.find_media(self._number, file.sha256, file.type, self._now_ms())
+            found = await self._store.find_media(file.number, file.sha256, file.type, self._now_ms())
         except StoreError:
             return ""
         if found is None:
             return ""
         try:
-            await self.info(found)
+            await self.info(found, file.number)
         except NoSuchMedia:
             return ""
         return found

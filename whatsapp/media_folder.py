@@ -41,6 +41,8 @@ class Want(msgspec.Struct, frozen=True):
     sha256: str = ""
     """As the webhook tells it, in hex or base64; empty: not told."""
     name: str = ""
+    number: str = ""
+    """Our number that its message came to, whose token Meta is asked with."""
 
 
 class Kept(msgspec.Struct, frozen=True):

@@ -66,7 +66,12 @@ def wanted_of(event: Event) -> Want | None:
     if not isinstance(media_id, str) or not is_media_id(media_id):
         return None
     return Want(
-        media_id, event.at, _text(media, "mime_type"), _text(media, "sha256"), _text(media, "filename")
+        media_id,
+        event.at,
+        _text(media, "mime_type"),
+        _text(media, "sha256"),
+        _text(media, "filename"),
+        event.phone_number_id,
     )
 
 
@@ -189,7 +194,7 @@ class MediaKeeper:
             self.fault = ""
 
     async def _fetch(self, want: Want, *, must_match: bool) -> None:
-        async with self._media.fetch(want.id) as download:
+        async with self._media.fetch(want.id, want.number) as download:
             writing = await self._folder.write(want.id)
             try:
                 async for chunk in download.chunks:

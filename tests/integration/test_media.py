@@ -12,9 +12,10 @@ from typing import Any
 import aiohttp
 import pytest
 
+from settings import NumberSettings, Secret
 from store.errors import StoreUnavailable
 from tests.support.fake_graph import WHOLE, FakeGraph, faking
-from tests.support.gateway import Answer, Client, Harness, serving
+from tests.support.gateway import NUMBER, Answer, Client, Harness, serving
 from tests.support.store_values import eventually
 from whatsapp.graph import Graph
 from whatsapp.sandbox import SandboxSettings
@@ -68,7 +69,7 @@ async def nothing_under_way(gateway: Harness) -> None:
 
 async def test_a_file_goes_up_is_told_comes_down_and_is_forgotten(tmp_path: Path) -> None:
     async with serving(tmp_path) as gateway:
-        answer = (await upload(gateway, phone_number_id="ignored")).ok
+        answer = (await upload(gateway)).ok
         media_id = answer["media_id"]
         assert answer == {"success": True, "media_id": media_id, "reused": False}
         told = (await gateway.get(f"/api/media/{media_id}")).ok
@@ -114,6 +115,39 @@ async def test_the_same_bytes_are_uploaded_once(tmp_path: Path) -> None:
         anew = (await upload(gateway)).ok
         assert anew["media_id"] != first and not anew["reused"]
         assert (await upload(gateway)).ok == {**anew, "reused": True}
+
+
+async def test_a_file_is_for_the_number_that_the_caller_names(tmp_path: Path) -> None:
+    second = NumberSettings(phone_number_id="200", access_token=Secret("other"))
+    async with (
+        faking() as graph,
+        serving(tmp_path, whatsapp={**on(graph)["whatsapp"], "numbers": (second,)}) as gateway,
+    ):
+        assert (await upload(gateway)).ok["reused"] is False
+        assert (await upload(gateway, phone_number_id="200")).ok["reused"] is False
+        assert (await upload(gateway, phone_number_id="200")).ok["reused"] is True
+        for way in ("", "/download"):
+            await gateway.request("GET", f"/api/media/whole{way}?phone_number_id=200")
+        await gateway.request("DELETE", "/api/media/9?phone_number_id=200")
+        await gateway.get("/api/media/8")
+        assert {path.removeprefix("/v26.0"): token for path, token in graph.tokens.items()} == {
+            f"/{NUMBER}/media": TOKEN,
+            "/200/media": "Bearer other",
+            "/5002": "Bearer other",
+            "/whole": "Bearer other",
+            "/file/whole": "Bearer other",
+            "/9": "Bearer other",
+            "/8": TOKEN,
+        }
+        for refusal in (
+            await upload(gateway, phone_number_id="300"),
+            await gateway.get("/api/media/8?phone_number_id=300"),
+            await gateway.get("/api/media/8/download?phone_number_id=300"),
+            await gateway.request("DELETE", "/api/media/8?phone_number_id=300"),
+        ):
+            assert refused(refusal, 400, "invalid_request").startswith(
+                "phone_number_id: is none of the numbers"
+            )
 
 
 async def test_the_same_bytes_at_once_are_uploaded_once(tmp_path: Path) -> None:

@@ -29,13 +29,14 @@ from whatsapp.media_keeper import MediaKeeper, wanted_of
 
 DAY = 86_400_000
 NOW = 1_800_000_000_000
+NUMBER = "1"
 DIGEST = hashlib.sha256(WHOLE)
 
 
 def received(id: object, *, offset: int = 1, at: int = NOW, kind: str = "image", **more: Any) -> Event:
     message = {"type": kind, kind: {"id": id, "mime_type": "image/png", **more}}
     body = json.dumps({"event": "message.received", "data": {"message": message}}).encode()
-    return Event(offset, offset - 1, f"k{offset}", "message.received", at, body)
+    return Event(offset, offset - 1, f"k{offset}", "message.received", at, body, NUMBER)
 
 
 def names(folder: Path) -> list[str]:
@@ -48,7 +49,7 @@ def names(folder: Path) -> list[str]:
 @pytest.mark.parametrize("kind", ["image", "audio", "video", "document", "sticker"])
 def test_a_message_brings_its_file(kind: str) -> None:
     event = received("12", kind=kind, sha256="abc", filename="a.pdf")
-    assert wanted_of(event) == Want("12", NOW, "image/png", "abc", "a.pdf")
+    assert wanted_of(event) == Want("12", NOW, "image/png", "abc", "a.pdf", NUMBER)
 
 
 @pytest.mark.parametrize("id", ["../../etc/passwd", "..", "a/b", "a.json", "", "x" * 200, None, 7, ["1"]])
@@ -153,7 +154,7 @@ class Bench:
         self.folder = MediaFolder(path)
         self._store = store
         self._lease = lease
-        self.media = Media(client, store, "1", folder=self.folder, now_ms=lambda: self.now)
+        self.media = Media(client, store, folder=self.folder, now_ms=lambda: self.now)
         self.keeper = self.make(days=30)
 
     def make(self, days: int) -> MediaKeeper:
@@ -210,7 +211,7 @@ async def test_a_file_is_fetched_and_served_from_here(tmp_path: Path) -> None:
         await one.until(fetched=1, wanted=0)
         assert names(one.folder.path) == ["whole", "whole.json"]
         calls = len(one.graph.asked)
-        async with one.media.open("whole") as download:
+        async with one.media.open("whole", NUMBER) as download:
             assert download[:3] == ("image/png", "_me.png", len(WHOLE))
             assert b"".join([chunk async for chunk in download.chunks]) == WHOLE
         assert len(one.graph.asked) == calls

@@ -36,7 +36,7 @@ def a_file(content: bytes = PNG, *, filename: str = "a.png", type: str = "") -> 
 
 async def taken(body: bytes, size: int = 1 << 16, desk: UploadDesk | None = None) -> tuple[Upload, bytes]:
     """The upload, and its bytes as they are read back twice."""
-    upload_form = (desk or UploadDesk()).open(TYPE)
+    upload_form = (desk or UploadDesk(["1"])).open(TYPE)
     try:
         for start in range(0, len(body), size):
             await upload_form.feed(body[start : start + size])
@@ -128,7 +128,7 @@ async def test_what_is_no_whole_form_is_refused(body: bytes) -> None:
 
 
 async def test_too_large_a_file_is_refused_before_its_end() -> None:
-    upload_form = UploadDesk().open(TYPE)
+    upload_form = UploadDesk(["1"]).open(TYPE)
     body = a_file(b"x" * (6 * 1024 * 1024))
     fed = 0
     with pytest.raises(InvalidRequest):
@@ -149,14 +149,14 @@ async def test_too_large_a_file_is_refused_before_its_end() -> None:
     ],
 )
 def test_other_bodies_are_not_begun(content_type: str, kind: type[GatewayError]) -> None:
-    desk = UploadDesk()
+    desk = UploadDesk(["1"])
     with pytest.raises(kind):
         desk.open(content_type)
     assert desk.under_way == 0
 
 
 def test_only_so_many_at_once() -> None:
-    desk = UploadDesk()
+    desk = UploadDesk(["1"])
     forms = [desk.open(TYPE) for _ in range(UPLOADS_AT_ONCE)]
     with pytest.raises(Busy):
         desk.open(TYPE)
@@ -168,14 +168,14 @@ def test_only_so_many_at_once() -> None:
 
 
 async def test_little_of_a_large_file_is_in_memory() -> None:
-    desk = UploadDesk()
+    desk = UploadDesk(["1"])
     upload, content = await taken(form(a_file(b"x" * (8 * 1024 * 1024), filename="a.pdf")), desk=desk)
     assert upload.size == len(content) == 8 * 1024 * 1024
     assert desk.most_buffered < 2 * 1024 * 1024
 
 
 async def test_one_that_is_closed_is_read_no_further() -> None:
-    upload_form: UploadForm = UploadDesk().open(TYPE)
+    upload_form: UploadForm = UploadDesk(["1"]).open(TYPE)
     await upload_form.feed(form(a_file()))
     upload = await upload_form.end()
     upload_form.close()
