@@ -177,6 +177,11 @@ class BaseHandler(RequestHandler):
     def prepare(self) -> Awaitable[None] | None:
         """Let in who may come in; answer a repetition as before."""
         self.admit()
+        return self.begin_once()
+
+    def begin_once(self) -> Awaitable[None] | None:
+        """Answer a repetition as before, which finishes the request; else it is the first of its key, or has
+        none."""
         key = self.request.headers.get(HEADER) if self.request.method == "POST" else None
         if key is None or self.idempotency is None or "POST" not in methods_of(type(self)):
             return None

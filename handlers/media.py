@@ -11,6 +11,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from tornado.iostream import StreamClosedError
 from tornado.web import stream_request_body
 
@@ -20,7 +21,7 @@ from handlers.fields import refusal
 from handlers.options import number_fault
 from handlers.upload_form import UploadDesk, UploadForm
 from store.errors import GatewayError
-from whatsapp.media import Media
+from whatsapp.media import Media, Upload
 from whatsapp.media_rules import content_disposition
 
 __all__ = ["MediaDownload", "MediaResource", "MediaUpload"]
@@ -122,6 +123,7 @@ class MediaUpload(BaseHandler):
     media: Media
     desk: UploadDesk
     _form: UploadForm | None = None
+    _file: Upload | None = None
     _fault: Exception | None = None
     _receiving = True
 
@@ -142,6 +144,12 @@ class MediaUpload(BaseHandler):
         self.admit()
         check_same_site(self.request)
 
+    def sameness(self) -> bytes:
+        """The file, and what was said of it: whoever repeats a form puts another boundary around it."""
+        file = self._file
+        assert file is not None
+        return msgspec.json.encode([file.number, file.type, file.name, file.sha256])
+
     async def data_received(self, chunk: bytes) -> None:
         """What comes after a fault is thrown away, so that the caller gets to read the answer."""
         if self._form is None or self._fault is not None:
@@ -158,7 +166,12 @@ class MediaUpload(BaseHandler):
         if self._fault is not None:
             raise self._fault
         assert self._form is not None
-        media_id, reused = await self.media.upload(await self._form.end())
+        self._file = await self._form.end()
+        if (beginning := self.begin_once()) is not None:
+            await beginning
+            if self._finished:
+                return
+        media_id, reused = await self.media.upload(self._file)
         self.answer({"success": True, "media_id": media_id, "reused": reused})
 
     def on_connection_close(self) -> None:

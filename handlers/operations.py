@@ -239,6 +239,7 @@ def _media() -> Iterator[Operation]:
         {
             200: ("Its id.", answers.Uploaded),
             415: ("The body is no form.", answers.Refusal),
+            422: _SENT[422],
             502: refused[502],
         },
         content="multipart/form-data",

@@ -32,7 +32,9 @@ def on(graph: FakeGraph) -> dict[str, Any]:
     return {"whatsapp": {"base_url": graph.url}}
 
 
-async def upload(client: Client, content: bytes = PNG, **fields: str) -> Answer:
+async def upload(
+    client: Client, content: bytes = PNG, *, headers: dict[str, str] | None = None, **fields: str
+) -> Answer:
     form = aiohttp.FormData()
     for name, value in fields.items():
         if name not in ("filename", "of_part"):
@@ -43,7 +45,7 @@ async def upload(client: Client, content: bytes = PNG, **fields: str) -> Answer:
         filename=fields.get("filename", "a.png"),
         content_type=fields.get("of_part", "application/octet-stream"),
     )
-    return await client.request("POST", "/api/media", data=form)
+    return await client.request("POST", "/api/media", data=form, headers=headers)
 
 
 async def download(client: Client, media_id: str) -> tuple[int, bytes, dict[str, str]]:
@@ -115,6 +117,21 @@ async def test_the_same_bytes_are_uploaded_once(tmp_path: Path) -> None:
         anew = (await upload(gateway)).ok
         assert anew["media_id"] != first and not anew["reused"]
         assert (await upload(gateway)).ok == {**anew, "reused": True}
+
+
+async def test_an_upload_with_a_key_is_answered_once(tmp_path: Path) -> None:
+    async with serving(tmp_path) as gateway:
+        key = {"Idempotency-Key": "k-1"}
+        answers = await asyncio.gather(*(upload(gateway, headers=key) for _ in range(5)))
+        assert all(answer.ok == {**answers[0].ok, "reused": False} for answer in answers)
+        assert sum("Idempotency-Replayed" not in answer.headers for answer in answers) == 1
+        # Without one the same bytes are known by themselves.
+        assert (await upload(gateway)).ok["reused"] is True
+        for other in ({"content": b"%PDF", "type": "application/pdf"}, {"filename": "b.png"}):
+            assert refused(await upload(gateway, headers=key, **other), 422, "idempotency_mismatch")
+        bad = await upload(gateway, headers={"Idempotency-Key": "a b"})
+        assert refused(bad, 400, "invalid_request").startswith("Idempotency-Key: ")
+        assert gateway.sandbox.stats()["media"] == 1
 
 
 async def test_a_file_is_for_the_number_that_the_caller_names(tmp_path: Path) -> None:
