@@ -235,11 +235,7 @@ class Gateway:
             base_url,
             whatsapp.version,
             token,
-            tokens={
-                n.phone_number_id: str(n.access_token)
-                for n in self._settings.whatsapp.numbers
-                if n.access_token
-            },
+            tokens=_own_tokens(self._settings),
             connections=self._settings.lane.concurrency * len(self._rates),
             connect_timeout_s=graph.connect_timeout_s,
             answer_timeout_s=graph.answer_timeout_s,
@@ -551,18 +547,32 @@ async def _check_graph(settings: config.Settings) -> bool:
         print("graph: not asked, the sandbox would be used")
         return True
     whatsapp = settings.whatsapp
-    graph = Graph(whatsapp.base_url, whatsapp.version, str(whatsapp.access_token))
+    graph = Graph(
+        whatsapp.base_url, whatsapp.version, str(whatsapp.access_token), tokens=_own_tokens(settings)
+    )
     await graph.open()
     try:
-        answer = await graph.number(whatsapp.phone_number_id)
-    except SendError as error:
-        print(f"graph: {error.message}")
-        return False
+        found = [await _check_number(graph, number.phone_number_id) for number in settings.numbers]
     finally:
         await graph.close()
+    return all(found)
+
+
+async def _check_number(graph: Graph, number: str) -> bool:
+    try:
+        answer = await graph.number(number)
+    except SendError as error:
+        print(f"graph: number {number}: {error.message}")
+        return False
     text = answer.body[:500].decode("utf-8", "replace")
-    print(f"graph: {'ok' if answer.status == 200 else f'HTTP {answer.status}'} {text}")
+    print(f"graph: {'ok' if answer.status == 200 else f'HTTP {answer.status}'}, number {number}: {text}")
     return answer.status == 200
+
+
+def _own_tokens(settings: config.Settings) -> dict[str, str]:
+    """Of the further numbers those that have a token of their own."""
+    numbers = settings.whatsapp.numbers
+    return {n.phone_number_id: str(n.access_token) for n in numbers if n.access_token}
 
 
 def _host_in_url(settings: config.Settings) -> str:

@@ -224,6 +224,17 @@ async def test_check_tells_of_a_token_that_meta_refuses(tmp_path: Path) -> None:
     assert lines["store"] == "ok" and "HTTP 401" in lines["graph"] and "190" in lines["graph"]
 
 
+async def test_check_asks_for_each_number(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('[[whatsapp.numbers]]\nphone_number_id = "77"\n')
+    installation = Installation(tmp_path)
+    async with running_sandbox(tmp_path, installation.port) as meta:
+        installation.send_to(meta.base_url)
+        process = await installation.spawn("--check")
+        told = [line.partition(": {")[0] for line in await process.rest() if line.startswith("graph")]
+        assert await process.ended() == 1
+    assert told == [f"graph: ok, number {NUMBER}", "graph: HTTP 400, number 77"]
+
+
 async def test_check_tells_of_a_store_that_cannot_be_reached(tmp_path: Path) -> None:
     installation = Installation(tmp_path, STORE_URL=f"mongodb://127.0.0.1:{free_port()}/nowhere")
     async with running_sandbox(tmp_path, installation.port) as meta:
