@@ -4,7 +4,8 @@
 ``mongo_connection.py``   the client, the two-second rule, the order of small writes
 ``mongo_log.py``          collection ``events``: the log, its followers
 ``mongo_leases.py``       ``leases``, ``cursors``, ``claims``, ``aliases``: what gateways agree upon
-``mongo_rows.py``         ``rows``: the outbox, its guarded moves
+``mongo_rows.py``         ``rows``: the outbox, its shape and reads
+``mongo_moves.py``        the guarded moves of its rows
 ``mongo_media.py``        ``media``: ids of uploaded files
 ``mongo_tasks.py``        ``tasks``, ``counters``: how a task is stored in steps, and ends
 ``mongo_answers.py``      ``answers``: what a request was answered that its caller may repeat
@@ -31,6 +32,7 @@ from store.mongo_connection import Connection, InOrder
 from store.mongo_leases import Coordination
 from store.mongo_log import EVENTS, MongoLog
 from store.mongo_media import MEDIA, MediaIds
+from store.mongo_moves import Moves
 from store.mongo_rows import ROWS, Rows
 from store.mongo_tasks import TASKS, Tasks
 from store.records import (
@@ -129,7 +131,8 @@ class MongoStore:
         self._coordination = Coordination(self._db, self._in_order)
         self._media = MediaIds(self._db, self._in_order)
         self._log = MongoLog(self._db, self._callbacks, clock)
-        self._rows = Rows(self._db, self._log, self._coordination)
+        self._rows = Rows(self._db)
+        self._moves = Moves(self._db, self._log, self._rows, self._coordination)
         self._tasks = Tasks(self._db, self._log, self._rows, self._in_order, clock)
         self._answers = Answers(self._db)
 
@@ -153,7 +156,7 @@ class MongoStore:
             return
         self._closed = True
         # In this order, since moves and creations wait for the log, and moves for cursors.
-        await self._rows.flush()
+        await self._moves.flush()
         await self._tasks.flush()
         await self._in_order.flush()
         await self._log.stop()
@@ -269,7 +272,7 @@ class MongoStore:
         return await self._rows.blocking_rows(lane, after_seq, limit)
 
     async def mark_sending(self, lease: Lease, rows: Sequence[Row]) -> set[str]:
-        return await self._rows.mark_sending(lease, rows)
+        return await self._moves.mark_sending(lease, rows)
 
     async def apply(
         self,
@@ -278,7 +281,7 @@ class MongoStore:
         cursor: Cursor | None = None,
         lease: Lease | None = None,
     ) -> list[bool]:
-        return await self._rows.apply(changes, events, cursor, lease)
+        return await self._moves.apply(changes, events, cursor, lease)
 
     async def find_rows(self, ids: Collection[str]) -> dict[str, RowView]:
         return await self._rows.find_rows(ids)

@@ -1,82 +1,27 @@
-"""Outbox rows on MongoDB: their shape, the reads of a lane, and every move.
+"""Outbox rows on MongoDB: their shape, and every read of them. How they move is said in ``mongo_moves.py``.
 
-Owns the collection ``rows``. The guards of a move are the filter of its update, so a row that does not fit
-is not touched. The answer to a bulk of updates is only how many matched; where that is not all of them,
-each row's ``marks`` tell which: every move leaves a number of its own there, of which the last few are
-kept.
-
-All moves of this process go through one group commit: one bulk for many callers, in the order of their calls.
-A crash inside a commit leaves the log ahead of the rows and the rows ahead of the cursor, never behind; the
-repetition finds its events known, moves what was not moved, and saves the cursor. A lease is looked up before
-all that, and its cursor guarded once more; only a lease lost between the two is told after events and moves.
+Owns the collection ``rows`` together with that file.
 """
 
 from __future__ import annotations
 
-import asyncio
-import secrets
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
-from pymongo import UpdateOne
-
-from store.errors import StoreError
-from store.mongo_connection import Connection, Document, LongCommit
-from store.mongo_leases import Coordination, lost
-from store.mongo_log import MongoLog
-from store.records import TIME_OF, Change, Cursor, Lease, NewEvent, NewRow, NewTask, Place, Row, RowView
-from store.states import OPEN, TAKEN, State, sources_of
+from store.mongo_connection import Connection, Document
+from store.records import NewRow, NewTask, Place, Row, RowView
+from store.states import OPEN, State
 
 __all__ = ["ROWS", "Rows", "new_row", "row_id"]
 
 ROWS = "rows"
 
-_Standing = tuple[State, int, int, bool]
-"""State, attempt, term, and whether there is a fallback that was not used."""
-
-_CHUNK = 100
-"""Moves in one bulk: well inside the time of one answer even where an update takes some milliseconds."""
-_MARKS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class _Move:
-    """One guarded update. ``where`` is None where no row could ever pass the guards."""
-
-    row_id: str
-    where: Document | None
-    update: Document
-    change: Change | None = None
-    """What asked for it; None for a claim."""
-
-    @property
-    def wamid(self) -> str:
-        return self.change.wamid if self.change else ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """What one caller wants: moves, between events and a cursor. ``lease`` must have the newest term."""
-
-    moves: Sequence[_Move]
-    events: Sequence[NewEvent] = ()
-    cursor: Cursor | None = None
-    lease: Lease | None = None
-
 
 class Rows:
-    """Reads and moves of rows; the methods are those of :class:`~store.base.Store`."""
+    """Reads of rows; the methods are those of :class:`~store.base.Store`."""
 
-    def __init__(self, db: Connection, log: MongoLog, coordination: Coordination) -> None:
+    def __init__(self, db: Connection) -> None:
         self._db = db
-        self._log = log
-        self._coordination = coordination
-        self._group: LongCommit[_Work, list[bool]] = LongCommit(self._commit)
-
-    async def flush(self) -> None:
-        """Return once every move that was asked for has been made or refused."""
-        await self._group.flush()
 
     # -- a lane's reads --------------------------------------------------------------------------------
 
@@ -200,139 +145,6 @@ class Rows:
         )
         return {State(document["_id"]): int(document["number"]) for document in found}
 
-    # -- moves -----------------------------------------------------------------------------------------
-
-    async def mark_sending(self, lease: Lease, rows: Sequence[Row]) -> set[str]:
-        """Move to ``sending`` under the lease; ids of those moved."""
-        claims = [_mark(row, lease.term) for row in rows]
-        moved = await self._group.submit(_Work(claims, lease=lease), len(claims))
-        return {row.id for row, done in zip(rows, moved, strict=True) if done}
-
-    async def apply(
-        self,
-        changes: Sequence[Change],
-        events: Sequence[NewEvent],
-        cursor: Cursor | None,
-        lease: Lease | None,
-    ) -> list[bool]:
-        """Append, move, save; which changes moved their rows."""
-        moves = [_move(change) for change in changes]
-        work = _Work(moves, events, cursor, lease if cursor else None)
-        return await self._group.submit(work, 1 + len(moves) + len(events))
-
-    async def _commit(self, works: Sequence[_Work]) -> list[list[bool] | Exception]:
-        results: list[list[bool] | Exception | None] = [None] * len(works)
-        terms = await self._coordination.terms(work.lease.name for work in works if work.lease)
-        self._group.gets_on()
-        for place, work in enumerate(works):
-            if work.lease and terms.get(work.lease.name) != work.lease.term:
-                results[place] = lost(work.lease)
-        await self._tell(works, results)
-        going = [place for place, result in enumerate(results) if result is None]
-        moved = await self._move_all([move for place in going for move in works[place].moves])
-        for place in going:
-            count = len(works[place].moves)
-            results[place] = moved[:count]
-            del moved[:count]
-        await self._save_cursors(works, results)
-        return [result if result is not None else [] for result in results]
-
-    async def _tell(self, works: Sequence[_Work], results: list[list[bool] | Exception | None]) -> None:
-        """Append each caller's events, all in one commit of the log; who fails gets no further.
-
-        An event of a move is told only where the row fits the guards, as far as can be seen before the move.
-        """
-        rows = await self._standing(
-            {move.row_id for work in works for move in work.moves if move.change and move.change.event}
-        )
-        self._group.gets_on()
-
-        async def append(place: int, events: Sequence[NewEvent]) -> None:
-            try:
-                await self._log.append(events)
-            except StoreError as error:
-                results[place] = error
-            else:
-                self._group.gets_on()
-
-        told = [[*work.events, *_events_of_moves(work.moves, rows)] for work in works]
-        await asyncio.gather(
-            *(append(n, events) for n, events in enumerate(told) if events and results[n] is None)
-        )
-
-    async def _standing(self, ids: Collection[str]) -> dict[str, _Standing]:
-        """What guards ask of rows."""
-        wanted = {"state": 1, "attempt": 1, "term": 1, "has_fallback": 1}
-        found = await self._db.find(ROWS, {"_id": {"$in": list(ids)}}, wanted) if ids else []
-        return {
-            d["_id"]: (State(d["state"]), int(d["attempt"]), int(d["term"]), "has_fallback" in d)
-            for d in found
-        }
-
-    async def _save_cursors(
-        self, works: Sequence[_Work], results: list[list[bool] | Exception | None]
-    ) -> None:
-        for place, work in enumerate(works):
-            if work.cursor is not None and not isinstance(results[place], Exception):
-                try:
-                    await self._coordination.save_cursor(work.cursor, work.lease)
-                except StoreError as error:
-                    results[place] = error
-                else:
-                    self._group.gets_on()
-
-    async def _move_all(self, moves: Sequence[_Move]) -> list[bool]:
-        moved: list[bool] = []
-        for chunk in _chunks(moves):
-            moved += await self._move_chunk(chunk)
-            self._group.gets_on()
-        queued = [move.row_id for move in moves if move.change and move.change.to is State.QUEUED]
-        await self._reopen({row_id.rpartition("-")[0] for row_id in queued})
-        return moved
-
-    async def _move_chunk(self, moves: Sequence[_Move]) -> list[bool]:
-        # Numbers that no other chunk has, below 2^63.
-        first = secrets.randbits(48) << 14
-        updates = [
-            UpdateOne({"_id": move.row_id, **move.where}, _marked(move.update, first + place))
-            for place, move in enumerate(moves)
-            if move.where is not None
-        ]
-        matched = await self._write(updates)
-        if matched == len(moves):
-            return [True] * len(moves)
-        marks = await self._marks({move.row_id for move in moves}) if matched else set()
-        moved = [first + place in marks for place in range(len(moves))]
-        stopped = [move for move, done in zip(moves, moved, strict=True) if not done]
-        await self._write([update for move in stopped if (update := _kept(move)) is not None])
-        return moved
-
-    async def _write(self, updates: Sequence[UpdateOne]) -> int:
-        """How many of the updates found their row."""
-        if not updates:
-            return 0
-        result = await self._db.call(lambda: self._db[ROWS].bulk_write(updates, ordered=True))
-        return result.matched_count
-
-    async def _marks(self, ids: Collection[str]) -> set[int]:
-        found = await self._db.find(ROWS, {"_id": {"$in": list(ids)}}, {"marks": 1})
-        return {int(mark) for document in found for mark in document.get("marks", ())}
-
-    async def _reopen(self, task_ids: Collection[str]) -> None:
-        """Tasks that were complete and have an open row again are not complete.
-
-        Looked at whether or not a row moved just now, so that a repetition makes good what a crash left out.
-        """
-        if not task_ids:
-            return
-        where = {"_id": {"$in": list(task_ids)}, "completed_at": {"$gt": 0}}
-        for task in await self._db.find("tasks", where, {"completed_at": 1}):
-            if await self.has_open(task["_id"]):
-                await self._clear_completed(task)
-
-    async def _clear_completed(self, task: Document) -> None:
-        await self._db.call(lambda: self._db["tasks"].update_one(task, {"$set": {"completed_at": 0}}))
-
     async def has_open(self, task_id: str) -> bool:
         """Whether a task has a row with which something is still to be done."""
         for state in OPEN:
@@ -377,114 +189,6 @@ def new_row(task: NewTask, row: NewRow, seq: int, now: int) -> Document:
         "callback_data": row.callback_data,
         "created_at": task.created_at,
     }
-
-
-def _mark(row: Row, term: int) -> _Move:
-    return _Move(
-        row.id,
-        {"state": State.QUEUED.value, "attempt": row.attempt, "term": {"$lte": term}},
-        {
-            "$set": {"state": State.SENDING.value, "term": term},
-            "$inc": {"attempt": 1},
-            "$unset": {"again": ""},
-        },
-    )
-
-
-def _move(change: Change) -> _Move:
-    values: Document = {"state": change.to.value}
-    update: Document = {"$set": values}
-    if change.to is State.QUEUED:
-        values |= {"due": change.due, "again": True}
-    else:
-        update["$unset"] = {"again": ""}
-    if change.doubt:
-        values["doubt"] = True
-    if change.error:
-        values["error"] = change.error
-    if change.to in TIME_OF:
-        values[TIME_OF[change.to]] = change.at
-    if change.to in TAKEN:
-        # Sets what is not there, and leaves the first time that is.
-        update["$min"] = {"sent_at": change.at}
-    if change.fresh:
-        values["failures"] = 0
-        update["$inc"] = {"retried": 1}
-        update["$unset"] = {"ended_at": ""}
-    elif change.burn:
-        update["$inc"] = {"failures": 1}
-    if change.fall_back:
-        values["fell_back"] = True
-        update.setdefault("$unset", {})["has_fallback"] = ""
-    if change.wamid:
-        update["$addToSet"] = {"wamids": change.wamid}
-    return _Move(change.row_id, _guards(change), update, change)
-
-
-def _kept(move: _Move) -> UpdateOne | None:
-    """What a move that was stopped leaves on its row all the same."""
-    change = move.change
-    if change is None or not (change.wamid or change.to in TAKEN):
-        return None
-    missing: list[Document] = []
-    update: Document = {}
-    if change.wamid:
-        missing.append({"wamids": {"$ne": change.wamid}})
-        update["$addToSet"] = {"wamids": change.wamid}
-    if change.to in TAKEN:
-        missing.append({"sent_at": {"$exists": False}})
-        update["$min"] = {"sent_at": change.at}
-    return UpdateOne({"_id": move.row_id, "$or": missing}, update)
-
-
-def _events_of_moves(moves: Sequence[_Move], rows: Mapping[str, _Standing]) -> Iterator[NewEvent]:
-    for move in moves:
-        change = move.change
-        if change and change.event and move.row_id in rows and change.allowed(*rows[move.row_id]):
-            yield change.event
-
-
-def _guards(change: Change) -> Document | None:
-    sources = sources_of(change.to)
-    if change.only_from:
-        sources &= set(change.only_from)
-    if not sources:
-        return None
-    guards: Document = {"state": {"$in": sorted(state.value for state in sources)}}
-    if change.attempt:
-        guards["attempt"] = change.attempt
-    if change.term:
-        guards["term"] = change.term
-    elif change.before_term:
-        guards["term"] = {"$lt": change.before_term}
-    if change.fall_back:
-        guards["has_fallback"] = True
-    return guards
-
-
-def _marked(update: Document, mark: int) -> Document:
-    return {**update, "$push": {"marks": {"$each": [mark], "$slice": -_MARKS}}}
-
-
-def _chunks(moves: Sequence[_Move]) -> Iterator[list[_Move]]:
-    """Cut moves into bulks: not too long, no more moves of one row than it keeps marks of.
-
-    Nor with two ids of Meta's for one row, since those of moves that are refused are kept after the others.
-    """
-    chunk: list[_Move] = []
-    counts: dict[str, int] = {}
-    wamids: dict[str, str] = {}
-    for move in moves:
-        full = len(chunk) >= _CHUNK or counts.get(move.row_id, 0) >= _MARKS
-        if full or (move.wamid and wamids.get(move.row_id, move.wamid) != move.wamid):
-            yield chunk
-            chunk, counts, wamids = [], {}, {}
-        chunk.append(move)
-        counts[move.row_id] = counts.get(move.row_id, 0) + 1
-        if move.wamid:
-            wamids[move.row_id] = move.wamid
-    if chunk:
-        yield chunk
 
 
 def _row(document: Document) -> Row:
