@@ -116,6 +116,9 @@ class Broadcast(msgspec.Struct, frozen=True):
     dry_run: Literal[True] | UnsetType = UNSET
     valid: int | UnsetType = UNSET
     invalid: int | UnsetType = UNSET
+    repeated: int | UnsetType = UNSET
+    problems: list[Fault] | UnsetType = UNSET
+    """The first 100."""
     preview: list[dict[str, Any]] | UnsetType = UNSET
     warnings: list[str] | UnsetType = UNSET
 

@@ -95,6 +95,7 @@ _FORM_FIELDS = (
     "phone_column",
     "dry_run",
 )
+_FORMAT = {"enum": ["json", "ndjson", "csv"], "default": "json"}
 _NO_TASK = (("No task has this id.", answers.Refusal),)
 _TEMPLATES_AWAY = "Meta cannot be asked, and nothing is known."
 
@@ -203,8 +204,9 @@ def _tasks() -> Iterator[Operation]:
         {200: ("A page of them; all with another format.", answers.MessagePage), 404: _NO_TASK[0]},
         query=[
             Query("after", {"type": "integer", "minimum": -1}, "`n` of the last one seen."),
-            Query("limit", {"type": "integer", "minimum": 1, "maximum": 500}, "How many."),
+            Query("limit", {"type": "integer", "minimum": 1, "maximum": 500, "default": 100}, "How many."),
             Query("state", _TEXT, "Only those in this state."),
+            Query("format", _FORMAT, "The others give all, streamed; the header Accept asks for them too."),
         ],
     )
     yield Operation(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import aiohttp
 import msgspec
 import pytest
 
 from handlers import answers
 from handlers.operations import EXAMPLES, operations
 from handlers.sends import MANY, ONE
+from handlers.tasks import ListQuery, MessagesQuery
 from settings import Secret
 from tests.support.gateway import serving
 from whatsapp.sandbox import SandboxSettings
@@ -65,6 +67,23 @@ async def test_answers_have_the_shapes_that_are_described(tmp_path: Path) -> Non
             msgspec.convert((await gateway.post(f"/api/tasks/{task}/{action}", {})).ok, kind)
         refused = await gateway.post("/api/send-message", {})
         msgspec.convert(refused.body, answers.Refusal)
+
+
+async def test_a_dry_run_answers_nothing_that_is_not_described(tmp_path: Path) -> None:
+    form = aiohttp.FormData({"message": "Hello", "dry_run": "true"})
+    form.add_field("file", "phone\n5215550001111\n12\n", filename="people.csv")
+    async with serving(tmp_path) as gateway:
+        told = (await gateway.request("POST", "/api/broadcasts", data=form)).ok
+    assert told.keys() <= set(answers.Broadcast.__struct_fields__)
+    msgspec.convert(told, answers.Broadcast)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"), [("/api/tasks", ListQuery), ("/api/tasks/{id}/messages", MessagesQuery)]
+)
+def test_every_filter_of_tasks_is_described(path: str, kind: type[ListQuery] | type[MessagesQuery]) -> None:
+    (operation,) = (one for one in operations() if one.path == path)
+    assert {query.name for query in operation.query} == set(kind.__struct_fields__)
 
 
 def test_operations_have_names_of_their_own() -> None:
