@@ -91,6 +91,7 @@ def _cells(message: dict[str, Any]) -> Iterable[object]:
         "wamids": " ".join(message["wamids"]),
         "error_code": error.get("code"),
         "error": error.get("details") or error.get("title"),
+        "fallback": "true" if message["fallback"] else "false",
     }
     return [flat[column] for column in CSV_HEAD]
 

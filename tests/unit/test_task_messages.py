@@ -74,6 +74,12 @@ def test_a_line_of_csv_has_all_that_is_known() -> None:
     assert (found["state"], found["attempt"], found["callback_data"]) == ("failed", "2", 'say "hi"')
 
 
+@pytest.mark.parametrize(("fell_back", "told"), [(True, "true"), (False, "false")])
+def test_csv_says_true_and_false_as_json_does(fell_back: bool, told: str) -> None:
+    (found,) = cells(make_view(make_row(fell_back=fell_back)))
+    assert found["fallback"] == told
+
+
 @pytest.mark.parametrize("begin", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1"])
 def test_no_cell_is_a_formula(begin: str) -> None:
     error = msgspec.json.encode({"code": -1, "title": begin})
