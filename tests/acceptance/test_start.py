@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import shlex
-import shutil
 import signal
 import socket
 import sys
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 
+from tests.support.curl import run
 from tests.support.mongod import Mongod, database_url
 from tests.support.process import (
     NUMBER,
@@ -47,22 +45,11 @@ async def _first_lines(process: Process) -> dict[str, str]:
 
 
 async def _run(command: str, folder: Path) -> dict[str, Any]:
-    """Run a printed curl command; the JSON that it prints. Where there is no curl, what it would do."""
-    if shutil.which("curl"):
-        process = await Process.start(["sh", "-c", command], folder, {})
-        (line,) = await process.rest()
-        assert await process.ended() == 0, process.errors
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-    program, silent, url, *options = shlex.split(command)
-    assert (program, silent, options[0::2]) == ("curl", "-s", ["-H", "-d"]), command
-    name, value = options[1].split(": ")
-    async with (
-        aiohttp.ClientSession(headers={name: value}) as session,
-        session.post(url, data=options[3]) as response,
-    ):
-        answer = await response.json()
-        return answer
+    """Run a printed curl command; the JSON that it prints."""
+    ran = await run(command, folder)
+    assert (ran.exit, ran.status) == (0, 200), ran
+    answer: dict[str, Any] = json.loads(ran.output)
+    return answer
 
 
 async def _frames_until(process: Process, type: str) -> list[dict[str, Any]]:

@@ -132,13 +132,17 @@ class Process:
 
     async def ended(self) -> int:
         """Its exit status, once it has ended by itself."""
+        return (await self.finished())[0]
+
+    async def finished(self) -> tuple[int, str]:
+        """Its exit status, and what it printed that nobody has read, once it has ended by itself."""
         try:
             async with asyncio.timeout(GUARD_S):
-                await self._process.communicate()
+                output, _ = await self._process.communicate()
         except TimeoutError:
             raise AssertionError(f"the process did not end; standard error: {self.errors[-3000:]}") from None
         assert self._process.returncode is not None
-        return self._process.returncode
+        return self._process.returncode, output.decode()
 
     async def outlives(self, work: Coroutine[Any, Any, None]) -> None:
         """Return once ``work`` is done; fails as soon as the process ends before it."""
