@@ -15,7 +15,7 @@ from handlers.answers import Refusal
 from handlers.base import STATUS_OF
 from handlers.openapi import Operation
 from handlers.operations import operations
-from handlers.options import ManyRequest, OneOptions
+from handlers.options import FallbackTemplate, ManyRequest, OneOptions
 from handlers.sheet_request import SheetRequest
 from store.errors import GatewayError
 from tests.support.pages import Command, page, section, sections, table
@@ -145,6 +145,11 @@ def test_every_option_of_a_send_has_its_line_with_its_defaults() -> None:
         _, other = to_one.get(name, (kind, default))
         told[name] = (kind, default if default == other else f"{other} to one, {default} to many")
     assert listed(table(section(PAGE, "Options of every send").text, "field")) == told
+
+
+def test_every_field_of_a_fallback_has_its_line_with_its_default() -> None:
+    rows = table(section(PAGE, "Where the window is closed").text, "field")
+    assert listed(rows) == fields_of(FallbackTemplate)
 
 
 def test_every_field_of_buttons_and_lists_has_its_line() -> None:
