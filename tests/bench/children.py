@@ -13,18 +13,28 @@ import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.bench.machine import pinned_to
 from tests.bench.measure import BenchError
 
-__all__ = ["REPOSITORY", "Child", "start"]
+__all__ = ["REPOSITORY", "Child", "Memory", "start"]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 _READY_S = 30.0
 _STOP_S = 30.0
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
+_SIZES = re.compile(r"^(VmRSS|VmHWM):\s*(\d+) kB$", re.MULTILINE)
 _URL = re.compile(r"http://127\.0\.0\.1:(\d+)")
+
+
+class Memory(NamedTuple):
+    """What a process has in memory (RSS), in MB."""
+
+    now: float
+    peak: float
+    """The most so far."""
 
 
 class Child:
@@ -71,6 +81,14 @@ class Child:
         # The name in parentheses may hold spaces; user and system time are the 12th and 13th field after it.
         fields = [stat.rpartition(")")[2].split() for stat in stats]
         return [(int(field[11]) + int(field[12])) / ticks for field in fields]
+
+    def memory(self) -> Memory | None:
+        """Its memory; None where the system is silent."""
+        status = Path(f"/proc/{self.pid}/status")
+        if not status.exists():
+            return None
+        sizes = {name: int(kb) * 1024 / 1e6 for name, kb in _SIZES.findall(status.read_text())}
+        return Memory(sizes["VmRSS"], sizes["VmHWM"])
 
     async def stop(self) -> None:
         """End it: politely, and after half a minute not so."""

@@ -5,8 +5,8 @@ Everything is at its default but what a measurement calls for, which each row pa
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from socket import socket
@@ -14,7 +14,17 @@ from socket import socket
 from tests.bench.bench import Bench
 from tests.bench.children import REPOSITORY, Child, start
 
-__all__ = ["APP_SECRET", "DISPLAY", "NUMBER", "TOKEN", "Served", "free_port", "gateway", "sandbox"]
+__all__ = [
+    "APP_SECRET",
+    "DISPLAY",
+    "NUMBER",
+    "TOKEN",
+    "Served",
+    "free_port",
+    "gateway",
+    "probed_gateway",
+    "sandbox",
+]
 
 NUMBER = "106540352242922"
 DISPLAY = "15550783881"
@@ -37,15 +47,32 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@asynccontextmanager
-async def gateway(
+def gateway(
     bench: Bench, *, base_url: str = "", profile: Path | None = None, **settings: str
-) -> AsyncIterator[Served]:
+) -> AbstractAsyncContextManager[Served]:
     """``python server.py`` with a fresh store, on the server's core.
 
     ``base_url``: where Meta is played; empty: nowhere. ``profile``: where cProfile writes what it saw of the
     event loop's thread. ``settings``: variables of the environment.
     """
+    return _gateway(bench, [REPOSITORY / "server.py"], base_url, profile, settings)
+
+
+def probed_gateway(
+    bench: Bench, *, base_url: str, profile: Path | None = None
+) -> AbstractAsyncContextManager[Served]:
+    """As :func:`gateway`, with a probe on its event loop (``programs/probed_gateway.py``)."""
+    return _gateway(bench, ["-m", "tests.bench.programs.probed_gateway"], base_url, profile, {})
+
+
+@asynccontextmanager
+async def _gateway(
+    bench: Bench,
+    program: Sequence[str | Path],
+    base_url: str,
+    profile: Path | None,
+    settings: Mapping[str, str],
+) -> AsyncIterator[Served]:
     folder = bench.new_folder("gateway")
     environment = {
         "PORT": "0",
@@ -60,7 +87,7 @@ async def gateway(
     under = ["-m", "cProfile", "-o", str(profile)] if profile is not None else []
     async with start(
         "gateway",
-        [*under, REPOSITORY / "server.py"],
+        [*under, *program],
         cores=bench.cores.server,
         folder=folder,
         environment=environment,

@@ -1,8 +1,8 @@
 """The least that speaks HTTP and WebSocket to a server under load, so that the load is not what is measured.
 
 Requests are bytes made beforehand. A connection has one request on the way; the next leaves in the
-callback in which the answer came. Also here: single calls for what is not under load, and a subscriber of
-``/ws`` that counts.
+callback in which the answer came, or when it is due. Also here: single calls for what is not under load,
+and a subscriber of ``/ws`` that counts.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from tests.bench.measure import BenchError
 
-__all__ = ["Load", "Subscriber", "call", "drive", "request", "subscribe", "upgrade"]
+__all__ = ["Load", "Subscriber", "call", "drive", "drive_steadily", "request", "subscribe", "upgrade"]
 
 _HEAD_END = b"\r\n\r\n"
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
@@ -57,73 +58,142 @@ def upgrade(path: str) -> bytes:
 
 async def drive(port: int, requests: Sequence[bytes], *, connections: int) -> Load:
     """Send all of these over so many kept-alive connections. BenchError unless each is answered 200."""
-    loop = asyncio.get_running_loop()
-    ended: asyncio.Future[None] = loop.create_future()
-    crew = _Crew(iter(requests), connections, ended)
-    clients = [
-        (await loop.create_connection(lambda: _Client(crew), "127.0.0.1", port))[1]
-        for _ in range(connections)
-    ]
-    cpu = time.process_time()
-    start = time.perf_counter()
-    for client in clients:
-        client.send_next()
+    crew = _Rush(iter(requests), connections)
+    clients = await _connect(port, crew, connections)
+    cpu, start = time.process_time(), time.perf_counter()
     try:
         async with asyncio.timeout(_MOST_S):
-            await ended
+            for client in clients:
+                crew.free(client)
+            await crew.ended
     except TimeoutError:
         raise BenchError(f"{len(requests)} requests took more than {_MOST_S:g} seconds") from None
     finally:
-        for client in clients:
-            client.close()
-    seconds = time.perf_counter() - start
-    return Load(seconds, tuple(crew.latencies), (time.process_time() - cpu) / seconds)
+        _close(clients)
+    return crew.load(cpu, start)
 
 
-class _Crew:
+async def drive_steadily(
+    port: int,
+    requests: Sequence[bytes],
+    *,
+    per_second: float,
+    connections: int,
+    until: asyncio.Future[Any],
+) -> Load:
+    """Send these at a steady rate over so many kept-alive connections until a future ends; return once what
+    was sent is answered.
+
+    Each is due at its time, answered or not what was sent before, and its latency counts from then: what it
+    waits for a free connection, or for this process, is in it. Raises BenchError where one is not answered
+    200, or they are too few.
+    """
+    crew = _Steady()
+    clients = await _connect(port, crew, connections)
+    cpu, start = time.process_time(), time.perf_counter()
+    try:
+        async with asyncio.timeout(_MOST_S):
+            for client in clients:
+                crew.free(client)
+            for n, data in enumerate(requests):
+                due = start + n / per_second
+                await asyncio.sleep(due - time.perf_counter())
+                if until.done():
+                    break
+                (await crew.idle()).send(data, due)
+            else:
+                raise BenchError(f"{len(requests)} requests were too few")
+            for _ in clients:
+                await crew.idle()
+    except TimeoutError:
+        raise BenchError(f"a steady load went on for more than {_MOST_S:g} seconds") from None
+    finally:
+        _close(clients)
+    return crew.load(cpu, start)
+
+
+class _Crew(ABC):
     """What the connections of one load share."""
 
-    def __init__(self, requests: Iterator[bytes], connections: int, ended: asyncio.Future[None]) -> None:
-        self.requests = requests
-        self.at_work = connections
+    def __init__(self) -> None:
         self.latencies: list[float] = []
-        self._ended = ended
 
-    def leave(self) -> None:
-        """A connection has no more to do."""
-        self.at_work -= 1
-        if not self.at_work and not self._ended.done():
-            self._ended.set_result(None)
+    @abstractmethod
+    def free(self, client: _Client) -> None:
+        """A connection has nothing on the way."""
 
+    @abstractmethod
     def fail(self, why: str) -> None:
         """The load means nothing."""
-        if not self._ended.done():
-            self._ended.set_exception(BenchError(why))
+
+    def load(self, cpu: float, start: float) -> Load:
+        """What it gave, since it began at this time with so much processor time used by this process."""
+        seconds = time.perf_counter() - start
+        return Load(seconds, tuple(self.latencies), (time.process_time() - cpu) / seconds)
+
+
+class _Rush(_Crew):
+    """The next request leaves at once, until there are no more."""
+
+    def __init__(self, requests: Iterator[bytes], connections: int) -> None:
+        super().__init__()
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._requests = requests
+        self._at_work = connections
+
+    def free(self, client: _Client) -> None:
+        data = next(self._requests, None)
+        if data is not None:
+            client.send(data, time.perf_counter())
+            return
+        self._at_work -= 1
+        if not self._at_work and not self.ended.done():
+            self.ended.set_result(None)
+
+    def fail(self, why: str) -> None:
+        if not self.ended.done():
+            self.ended.set_exception(BenchError(why))
+
+
+class _Steady(_Crew):
+    """The next request leaves when it is due, by the connection that has been free for longest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._idle: asyncio.Queue[_Client | BenchError] = asyncio.Queue()
+
+    def free(self, client: _Client) -> None:
+        self._idle.put_nowait(client)
+
+    def fail(self, why: str) -> None:
+        self._idle.put_nowait(BenchError(why))
+
+    async def idle(self) -> _Client:
+        """A free connection, which is to be used."""
+        found = await self._idle.get()
+        if isinstance(found, BenchError):
+            raise found
+        return found
 
 
 class _Client(asyncio.Protocol):
     def __init__(self, crew: _Crew) -> None:
         self._crew = crew
         self._transport: asyncio.Transport | None = None
-        self._sent = 0.0
+        self._since = 0.0
         self._kept = b""
-        self._at_work = True
+        self._closing = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, error: Exception | None) -> None:
-        if self._at_work:
+        if not self._closing:
             self._crew.fail("the server closed a connection under load")
 
-    def send_next(self) -> None:
+    def send(self, data: bytes, since: float) -> None:
         assert self._transport is not None
-        data = next(self._crew.requests, None)
-        if data is None:
-            self._at_work = False
-            self._crew.leave()
-            return
-        self._sent = time.perf_counter()
+        self._since = since
         self._transport.write(data)
 
     def data_received(self, data: bytes) -> None:
@@ -136,13 +206,26 @@ class _Client(asyncio.Protocol):
         if not data.startswith(b"HTTP/1.1 200 "):
             self._crew.fail(f"a request was answered: {data[:300]!r}")
             return
-        self._crew.latencies.append(time.perf_counter() - self._sent)
-        self.send_next()
+        self._crew.latencies.append(time.perf_counter() - self._since)
+        self._crew.free(self)
 
     def close(self) -> None:
-        self._at_work = False
+        self._closing = True
         if self._transport is not None:
             self._transport.close()
+
+
+async def _connect(port: int, crew: _Crew, connections: int) -> list[_Client]:
+    loop = asyncio.get_running_loop()
+    return [
+        (await loop.create_connection(lambda: _Client(crew), "127.0.0.1", port))[1]
+        for _ in range(connections)
+    ]
+
+
+def _close(clients: Sequence[_Client]) -> None:
+    for client in clients:
+        client.close()
 
 
 def _is_whole(answer: bytes) -> bool:

@@ -1,4 +1,5 @@
-"""What a measurement is: figures of ours and of the other, their ratio, the goal.
+"""What a measurement is: figures of ours and of the other, their ratio, the goal. Where the goal is a bound,
+nothing is measured beside ours.
 
 Pure: numbers in, values out. Nothing here runs anything; how a figure is shown is in ``page.py``.
 """
@@ -8,8 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import NamedTuple
 
-__all__ = ["BenchError", "Goal", "Line", "Run", "Series", "at_least", "at_most", "costs", "percentile"]
+__all__ = [
+    "BenchError",
+    "Gap",
+    "Goal",
+    "Line",
+    "Run",
+    "Series",
+    "at_least",
+    "at_most",
+    "costs",
+    "never_over",
+    "percentile",
+    "under",
+]
 
 
 class BenchError(Exception):
@@ -49,11 +64,23 @@ def _cost(runs: Sequence[Run]) -> tuple[float, float]:
     )
 
 
+class Gap(NamedTuple):
+    """How long an event loop did not come round. The longer is the greater."""
+
+    seconds: float
+    cpu_s: float
+    """Processor time of the process in it."""
+    at_s: float
+    """When it began, from when gaps were first looked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Series:
     """The figures of one side, one for each run."""
 
     values: tuple[float, ...]
+    choose: Callable[[Sequence[float]], float] = median
+    """Which of them counts."""
 
     @classmethod
     def of(cls, runs: Sequence[Run]) -> Series:
@@ -61,14 +88,14 @@ class Series:
         return cls(tuple(run.per_second for run in runs))
 
     @property
-    def median(self) -> float:
+    def figure(self) -> float:
         """What counts."""
-        return median(self.values)
+        return self.choose(self.values)
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What a ratio of ours to the other is to be."""
+    """What a ratio of ours to the other is to be; without another, what ours is to be."""
 
     text: str
     holds: Callable[[float], bool]
@@ -84,6 +111,16 @@ def at_most(ratio: float) -> Goal:
     return Goal(f"at most {ratio:g}x", lambda measured: measured <= ratio)
 
 
+def under(bound: float, unit: str) -> Goal:
+    """Ours is less."""
+    return Goal(f"under {bound:g}{unit}", lambda measured: measured < bound)
+
+
+def never_over(bound: float, unit: str) -> Goal:
+    """Ours is no more, in any run: the series must choose its worst."""
+    return Goal(f"never over {bound:g}{unit}", lambda measured: measured <= bound)
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """One line of the table."""
@@ -93,22 +130,23 @@ class Line:
     what: str
     unit: str
     ours: Series
-    against: str
-    other: Series
+    against: str = ""
+    other: Series | None = None
     goal: Goal | None = None
     fsync_ms: float | None = None
     """Median of an fsync just before, where the figure hangs on the disk."""
     notes: tuple[str, ...] = ()
 
     @property
-    def ratio(self) -> float:
-        """Ours to the other, each by its median."""
-        return self.ours.median / self.other.median
+    def ratio(self) -> float | None:
+        """Ours to the other; None without another."""
+        return None if self.other is None else self.ours.figure / self.other.figure
 
     @property
     def met(self) -> bool | None:
         """Whether the goal is reached; None where there is none."""
-        return None if self.goal is None else self.goal.holds(self.ratio)
+        ratio = self.ratio
+        return None if self.goal is None else self.goal.holds(self.ours.figure if ratio is None else ratio)
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

@@ -19,7 +19,8 @@ Written by `make bench`; every number comes from its last whole run. Ours and th
 after run, on the same machine, with the same event loop (uvloop) and kept-alive connections; what counts
 is the median of the runs. The ratio is what the goals of [GOALS.md](GOALS.md) are about: a slow machine
 changes the figures much, and the ratio little. `fsync`, where the figure hangs on the disk, is the median
-time of one on it, measured just before.
+time of one on it, measured just before. Where a goal is a bound there is no other, and a slow or busy machine
+shows in the figure; where it says never, the worst run counts.
 """
 
 
@@ -47,10 +48,10 @@ def _cells(line: Line) -> tuple[str, ...]:
     return (
         line.row,
         line.what,
-        _figure(line.ours.median) + line.unit,
+        _figure(line.ours.figure) + line.unit,
         line.against,
-        _figure(line.other.median) + line.unit,
-        f"{line.ratio:.2f}x",
+        "" if line.other is None else _figure(line.other.figure) + line.unit,
+        "" if line.ratio is None else f"{line.ratio:.2f}x",
         line.goal.text if line.goal else "",
         {True: "yes", False: "no", None: ""}[line.met],
         "" if line.fsync_ms is None else f"{line.fsync_ms:.2f} ms",
@@ -59,7 +60,8 @@ def _cells(line: Line) -> tuple[str, ...]:
 
 def _details(line: Line) -> str:
     notes = "".join(f"- {note}\n" for note in line.notes)
-    runs = f"- runs: ours {_runs(line.ours)}; the other {_runs(line.other)}\n"
+    other = "" if line.other is None else f"; the other {_runs(line.other)}"
+    runs = f"- runs: ours {_runs(line.ours)}{other}\n"
     return f"Row {line.row}, {line.what}:\n\n{notes}{runs}"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.bench.bench import Bench
 from tests.bench.measure import Line
-from tests.bench.rows import fanout, intake, queue
+from tests.bench.rows import accept, fanout, intake, queue
 
 __all__ = ["ROWS", "Row"]
 
@@ -27,4 +27,5 @@ ROWS: Mapping[str, Row] = {
     "1": Row("webhook intake", intake.measure, intake.profile),
     "4": Row("queue", queue.measure, queue.profile),
     "6": Row("fan-out", fanout.measure),
+    "12": Row("accepting a broadcast", accept.measure, accept.profile),
 }

@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 
 from tests.bench.bench import Bench
+from tests.bench.bulk import bulk_post, people
 from tests.bench.children import start
 from tests.bench.gateway import NUMBER, TOKEN, Served, free_port, gateway, sandbox
 from tests.bench.http import call, request, subscribe
@@ -57,7 +58,7 @@ class _Sent:
 
 async def measure(bench: Bench) -> list[Line]:
     """The lines of row 4: without statuses, and with."""
-    recipients = _recipients(bench.count(_RECIPIENTS))
+    recipients = people(bench.count(_RECIPIENTS))
     fsync = fsync_ms(bench.folder)
     ours, bare = await bench.alternate(
         lambda: _ours(bench, recipients, statuses=False), lambda: _bare(bench, recipients)
@@ -75,7 +76,7 @@ async def measure(bench: Bench) -> list[Line]:
 async def profile(bench: Bench, file: Path) -> list[float]:
     """One run of ours without statuses under cProfile, and the processor time of each thread."""
     cpu: list[float] = []
-    await _ours(bench, _recipients(bench.count(_RECIPIENTS)), statuses=False, profile=file, cpu=cpu)
+    await _ours(bench, people(bench.count(_RECIPIENTS)), statuses=False, profile=file, cpu=cpu)
     return cpu
 
 
@@ -103,13 +104,6 @@ def _line(ours: list[_Sent], bare: list[Run], fsync: float, what: str, *, goal: 
     )
 
 
-def _recipients(count: int) -> list[dict[str, str]]:
-    return [
-        {"phone": f"521550{n:07d}", "message": f"Tu pedido {n} salió hoy y llega mañana antes de las 14:00."}
-        for n in range(count)
-    ]
-
-
 # -- ours ------------------------------------------------------------------------------------------------
 
 
@@ -122,8 +116,7 @@ async def _ours(
     cpu: list[float] | None = None,
 ) -> _Sent:
     async with _gateway_and_sandbox(bench, statuses, profile) as (served, played):
-        body = msgspec.json.encode({"recipients": recipients})
-        post = request("POST", "/api/send-bulk", body, [("Content-Type", "application/json")])
+        post = bulk_post(recipients)
         watcher = await subscribe(served.port, "/ws?types=task.completed", chained=False)
         before, start = sum(served.child.cpu_seconds()), time.perf_counter()
         task_id = msgspec.json.decode(await call(served.port, post))["task_id"]
