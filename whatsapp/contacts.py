@@ -31,7 +31,7 @@ _Rule = Callable[[Mapping[str, Alias]], tuple[str, list[Alias]]]
 
 def place(known: Mapping[str, Alias], address: Address) -> tuple[str, list[Alias]]:
     """The key of the contact at this address, and what is to be stored for it; nothing where all is known."""
-    phone, user_id = address
+    phone, user_id = address.phone, address.user_id
     if not (phone and user_id):
         alias = phone or user_id
         found = known.get(alias)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 
 import pytest
@@ -94,6 +95,14 @@ def test_whatever_is_given_the_answer_has_one_part_and_is_well_formed(text: str 
 def test_dressing_changes_no_phone(phone: str, dressing: list[str]) -> None:
     spread = "".join(digit + "".join(dressing[n : n + 1]) for n, digit in enumerate(phone))
     assert parse_address(f"+{spread}") == Address(phone=phone)
+
+
+def test_an_address_is_its_parts_and_nothing_to_the_garbage_collector() -> None:
+    address = Address(PHONE, USER_ID)
+    gc.collect()
+    assert not gc.is_tracked(address)
+    assert list(address) == [PHONE, USER_ID]
+    assert {address: 1}[Address(PHONE, USER_ID)] == 1
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -72,6 +73,17 @@ async def test_the_loop_is_let_go_again_and_again() -> None:
         await read(BULK, texts(5000))
         done.set()
     assert turns >= 100
+
+
+async def test_what_is_kept_of_them_is_nothing_to_the_garbage_collector() -> None:
+    # Or a full collection, amid a hundred thousand of them, would hold the loop for tens of milliseconds.
+    await read(BULK, texts(1), drop=True)
+    gc.collect()
+    before = len(gc.get_objects())
+    recipients, _ = await read(BULK, texts(2000), drop=True)
+    gc.collect()
+    assert len(recipients.drafts) == 2000
+    assert len(gc.get_objects()) - before < 200
 
 
 async def test_those_at_fault_have_none_and_are_named_by_their_place() -> None:
