@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import errno
+import gc
 import logging
 import os
 import random
@@ -474,6 +475,9 @@ async def _serve(settings: config.Settings) -> int:
     except (GatewayError, OSError) as error:
         print(f"cannot start: {error}", file=sys.stderr)
         return 1
+    # What there is by now lives to the end: a full collection holds the loop, and need not walk it each time.
+    gc.collect()
+    gc.freeze()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)

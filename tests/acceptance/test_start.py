@@ -32,6 +32,19 @@ _NOTHING_SET: dict[str, object] = dict.fromkeys(
 _PHONE = "5215550001111"
 
 
+_TELLS_WHAT_IS_FROZEN = """
+import gc, sys, server
+
+class Gateway(server.Gateway):
+    async def wait(self):
+        print("frozen:", gc.get_freeze_count(), flush=True)
+        await super().wait()
+
+server.Gateway = Gateway
+sys.exit(server.main([]))
+"""
+
+
 async def _first_lines(process: Process) -> dict[str, str]:
     """What the gateway prints when it starts on its sandbox: the commands, by what they are for."""
     assert (await process.line()).startswith("whatsapp-gateway")
@@ -100,6 +113,17 @@ async def test_without_credentials_the_first_lines_work_as_they_are_printed(tmp_
         await gateway.kill()
         if watching is not None:
             await watching.kill()
+
+
+async def test_what_the_start_has_built_is_nothing_to_the_garbage_collector(tmp_path: Path) -> None:
+    variables = Installation(tmp_path).variables | {"PYTHONPATH": str(ROOT)}
+    gateway = await Process.start([sys.executable, "-c", _TELLS_WHAT_IS_FROZEN], tmp_path, variables)
+    try:
+        while not (line := await gateway.line()).startswith("frozen:"):
+            assert line, gateway.errors
+        assert int(line.split()[1]) > 10_000
+    finally:
+        await gateway.kill()
 
 
 @pytest.mark.parametrize("missing", ["VERIFY_TOKEN", "ACCESS_TOKEN", "PHONE_NUMBER_ID"])
