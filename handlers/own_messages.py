@@ -99,7 +99,7 @@ class OwnMessages(ManyHandler):
 
     async def _send(self, options: dict[str, Any], theirs: dict[str, msgspec.Raw]) -> None:
         name = "to" if "to" in theirs else "recipient"
-        items = items_of(theirs[name]) if name in theirs else None
+        items = await items_of(theirs[name]) if name in theirs else None
         who = None if items is not None or name not in theirs else self.decode(theirs[name])
         rest = {field: raw for field, raw in theirs.items() if field != name}
         message = {field: self.decode(raw) for field, raw in rest.items()}

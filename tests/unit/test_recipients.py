@@ -15,6 +15,7 @@ from handlers.base import NotJson
 from handlers.drafting import read_fields
 from handlers.recipients import Recipients
 from handlers.sends import MANY
+from handlers.sends_many import items_of
 from whatsapp.validate import Findings
 
 BULK = "/api/send-bulk"
@@ -73,6 +74,17 @@ async def test_the_loop_is_let_go_again_and_again() -> None:
         await read(BULK, texts(5000))
         done.set()
     assert turns >= 100
+
+
+@pytest.mark.parametrize(
+    ("raw", "items"), [(b"[1, [2]]", [b"1", b"[2]"]), (b"[]", []), (b"{}", None), (b"null", None)]
+)
+async def test_the_loop_is_let_go_before_a_list_is_taken_apart(raw: bytes, items: list[bytes] | None) -> None:
+    happened: list[str] = []
+    asyncio.get_running_loop().call_soon(happened.append, "others")
+    found = await items_of(msgspec.Raw(raw))
+    assert happened == ["others"]
+    assert (found if found is None else [bytes(item) for item in found]) == items
 
 
 async def test_what_is_kept_of_them_is_nothing_to_the_garbage_collector() -> None:
