@@ -279,25 +279,25 @@ class Lane:
                 self._woken.set()
             elif event.type == EventType.MESSAGE_RECEIVED:
                 inbound += 1
-            elif event.message_id and event.type in _ENDINGS and not _may_be_refused(event):
+            elif event.message_id and event.type in _ENDINGS:
                 self._end(event)
                 self._woken.set()
         if inbound:
             self._pacer.inbound(self._clock.monotonic(), inbound)
 
     def _end(self, event: Event) -> None:
+        row_id = event.message_id
+        if event.type == EventType.MESSAGE_FAILED and event.key.startswith(STATUS_KEY):
+            # One of an earlier attempt does not end its row: the tracker finds out, and is soon there.
+            self._queue.may_have_ended(row_id, self._clock.monotonic() + _POLL_S)
+            return
         if event.type == EventType.MESSAGE_SENT:
-            self._queue.sent(event.message_id)
-            self._unknown.settled(event.message_id)
+            self._queue.sent(row_id)
+            self._unknown.settled(row_id)
             return
         if event.type == EventType.MESSAGE_CANCELLED:
-            self._queue.withdraw(event.message_id)
-        self._queue.unblock(event.message_id)
-
-
-def _may_be_refused(event: Event) -> bool:
-    """A failed status of an earlier attempt does not end its row; the next look at blockers tells."""
-    return event.type == EventType.MESSAGE_FAILED and event.key.startswith(STATUS_KEY)
+            self._queue.withdraw(row_id)
+        self._queue.unblock(row_id)
 
 
 def _claimed(row: Row) -> Row:

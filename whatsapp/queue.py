@@ -116,6 +116,11 @@ class LaneQueue:
             self._recall_at[row_id] = when
             heapq.heappush(self._recalls, (when, row_id))
 
+    def may_have_ended(self, row_id: str, when: float) -> None:
+        """Have a row looked up at this time if it holds others back."""
+        if row_id in self._blocks:
+            self.recall(row_id, when)
+
     def recall_blockers(self) -> None:
         """Have all rows that hold others back looked up now, but for those that wait for their own time."""
         for row_id in self._blocks:

@@ -81,6 +81,14 @@ async def test_an_ordered_message_that_fails_lets_the_next_one_go(tmp_path: Path
         assert [call.text for call in gateway.calls.all] == ["a", "b"]
 
 
+async def test_an_ordered_message_that_a_status_fails_lets_the_next_one_go(tmp_path: Path) -> None:
+    async with serving(tmp_path) as gateway:
+        await gateway.bulk(texts("a", "b", to="5215577131026"), ordered=True)
+        await gateway.events.wait("message.failed", 2)
+        told = [(event.type, event.message_id[-1]) for event in gateway.events.all if event.message_id]
+        assert told.index(("message.failed", "0")) < told.index(("message.sent", "1"))
+
+
 def delivered(call: Call, wamid: str) -> bytes:
     """Meta's word that a message arrived (CLOUD_API.md 4.6)."""
     status = {
