@@ -19,7 +19,8 @@ import msgspec
 from tornado.web import HTTPError, RequestHandler
 
 from handlers.access import Access, AccessDenied, KeyRequired
-from handlers.idempotency import HEADER, REPLAYED, Idempotency, IdempotencyMismatch, Work
+from handlers.idempotency import REPLAYED, Idempotency, IdempotencyMismatch, Work
+from handlers.parameters import KEY_HEADER
 from store.errors import GatewayError, StoreError, StoreUnavailable
 from whatsapp.failures import (
     Draining,
@@ -182,7 +183,7 @@ class BaseHandler(RequestHandler):
     def begin_once(self) -> Awaitable[None] | None:
         """Answer a repetition as before, which finishes the request; else it is the first of its key, or has
         none."""
-        key = self.request.headers.get(HEADER) if self.request.method == "POST" else None
+        key = self.request.headers.get(KEY_HEADER) if self.request.method == "POST" else None
         if key is None or self.idempotency is None or "POST" not in methods_of(type(self)):
             return None
         return self._begin(key, self.idempotency) if self.request.path.startswith("/api/") else None

@@ -20,22 +20,22 @@ import uuid
 from collections.abc import Callable
 from typing import NamedTuple
 
+from handlers.parameters import KEY_HEADER, KEY_PATTERN
 from store.base import Store
 from store.errors import GatewayError, StoreError
 from store.monitor import KEEP_ANSWERS_MS
 from store.records import AnswerRecord
 from whatsapp.failures import Draining, InvalidRequest
 
-__all__ = ["HEADER", "HOLD_MS", "REPLAYED", "Idempotency", "IdempotencyMismatch", "Work"]
+__all__ = ["HOLD_MS", "REPLAYED", "Idempotency", "IdempotencyMismatch", "Work"]
 
 _log = logging.getLogger(__name__)
 
-HEADER = "Idempotency-Key"
 REPLAYED = "Idempotency-Replayed"
 
 HOLD_MS = 15_000
 _POLL_S = (0.02, 0.05, 0.1, 0.25)
-_KEY = re.compile(r"[!-~]{1,255}", re.ASCII)
+_KEY = re.compile(KEY_PATTERN, re.ASCII)
 _TASKS = uuid.UUID("b7f5bd2f-6e0c-4b52-9c1d-0f6f7f0c7c55")
 
 
@@ -90,7 +90,7 @@ class Idempotency:
         """
         if _KEY.fullmatch(key) is None:
             problem = "must be 1 to 255 visible ASCII characters"
-            raise InvalidRequest(f"{HEADER}: {problem}", [(HEADER, problem)])
+            raise InvalidRequest(f"{KEY_HEADER}: {problem}", [(KEY_HEADER, problem)])
         name, digest = f"{path}\n{key}", hashlib.sha256(body).hexdigest()
         turn = 0
         while True:
@@ -153,4 +153,4 @@ class Idempotency:
 
 def _compare(known: str, digest: str) -> None:
     if known != digest:
-        raise IdempotencyMismatch(f"{HEADER}: this key was used for a request with another body")
+        raise IdempotencyMismatch(f"{KEY_HEADER}: this key was used for a request with another body")

@@ -7,33 +7,33 @@ by ``operations.py``.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
 from handlers.answers import Refusal
+from handlers.parameters import KEY_HEADER, KEY_PATTERN
 
-__all__ = ["Operation", "Query", "describe"]
+__all__ = ["Operation", "describe", "plain_fields"]
 
 _REF = "#/components/schemas/{name}"
 _REFUSALS: Mapping[int, str] = {
     400: "Something in the request cannot be used, and nothing was done.",
     401: "A key is needed (API_KEY), and this is none.",
-    403: "Only callers on this machine may come without a key.",
+    403: "Only callers on this machine may come without a key, and no page of another site with a form.",
     413: "The body is too large.",
     415: "The body is of another type than this path takes, or does not say.",
+    422: f"The {KEY_HEADER} was used with another body.",
     503: "The store cannot be reached, or the gateway is stopping: try again.",
 }
-"""What every operation may answer."""
-
-
-class Query(NamedTuple):
-    """A parameter of the query."""
-
-    name: str
-    schema: Mapping[str, Any]
-    what: str
+_KEY: Mapping[str, Any] = {
+    "name": KEY_HEADER,
+    "in": "header",
+    "schema": {"type": "string", "pattern": f"^{KEY_PATTERN}$"},
+    "description": "Repeated under the same key, the request has its effect once, and the same answer for"
+    " 24 hours.",
+}
 
 
 class Operation(NamedTuple):
@@ -45,23 +45,37 @@ class Operation(NamedTuple):
     tag: str
     summary: str
     answers: Mapping[int, tuple[str, Any]]
-    """Status to what it means and the type of the body; beside what every operation may answer."""
+    """Status to what it means and the type of the body; beside the refusals that operations share."""
     request: Any = None
     """The type of the JSON body."""
     items: tuple[str, Any] | None = None
     """The name of a field of the request that is a list, and the type of what it holds."""
-    example: Mapping[str, Any] | None = None
-    query: Sequence[Query] = ()
+    examples: Mapping[str, Mapping[str, Any]] = {}
+    """Bodies by what they are for."""
+    query: type | None = None
+    """The type of the query."""
     lenient: bool = False
     """Whether fields that are unknown are passed over."""
     content: str = "application/json"
     """The type of the body."""
     schema: Mapping[str, Any] | None = None
     """Of the body, where no type describes it."""
-    raw: Mapping[int, str] = {}
-    """Content types of answers that are not JSON."""
+    bodiless: bool = False
+    """Whether the body may be left out."""
+    raw: Mapping[int, Sequence[str]] = {}
+    """Content types of answers that are not JSON, or not always."""
     public: bool = False
     """Whether it asks for no key, and so refuses nobody."""
+
+    @property
+    def has_body(self) -> bool:
+        """Whether it takes one."""
+        return self.request is not None or self.schema is not None
+
+    @property
+    def is_keyed(self) -> bool:
+        """Whether it may be repeated under a key of the caller's."""
+        return self.method == "POST"
 
 
 def describe(operations: Iterable[Operation], version: str) -> dict[str, Any]:
@@ -102,16 +116,30 @@ def describe(operations: Iterable[Operation], version: str) -> dict[str, Any]:
     }
 
 
+def plain_fields(kind: type) -> dict[str, dict[str, Any]]:
+    """The fields of a query or a form. All are texts there, and none is null: what may be null may be left
+    out."""
+    told = msgspec.json.schema(kind)["$defs"][kind.__name__]["properties"]
+    return {
+        name: next(one for one in schema.get("anyOf", [schema]) if one != {"type": "null"})
+        for name, schema in told.items()
+    }
+
+
 def _operation(operation: Operation, ref_of: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
     told: dict[str, Any] = {
         "operationId": _operation_id(operation),
         "tags": [operation.tag],
         "summary": operation.summary,
-        "parameters": [*_path_parameters(operation.path), *map(_query, operation.query)],
+        "parameters": [
+            *_path_parameters(operation.path),
+            *_query_parameters(operation.query),
+            *([dict(_KEY)] if operation.is_keyed else []),
+        ],
         **({"security": []} if operation.public else {}),
         "responses": _responses(operation, ref_of),
     }
-    if operation.request is not None or operation.schema is not None:
+    if operation.has_body:
         schema = (
             ref_of[id(operation.request)] if operation.request is not None else dict(operation.schema or {})
         )
@@ -119,27 +147,35 @@ def _operation(operation: Operation, ref_of: Mapping[int, dict[str, Any]]) -> di
             name, kind = operation.items
             schema = {"allOf": [schema, {"properties": {name: {"items": ref_of[id(kind)]}}}]}
         body: dict[str, Any] = {"schema": schema}
-        if operation.example is not None:
-            body["example"] = operation.example
-        told["requestBody"] = {"required": True, "content": {operation.content: body}}
+        if operation.examples:
+            body["examples"] = {name: {"value": value} for name, value in operation.examples.items()}
+        told["requestBody"] = {"required": not operation.bodiless, "content": {operation.content: body}}
     return told
 
 
 def _responses(operation: Operation, ref_of: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
     refusal = {"application/json": {"schema": ref_of[id(Refusal)]}}
     told: dict[str, Any] = {
-        str(status): {"description": what, "content": refusal}
-        for status, what in _REFUSALS.items()
-        if not operation.public
+        str(status): {"description": _REFUSALS[status], "content": refusal} for status in _refusals(operation)
     }
     for status, (what, kind) in operation.answers.items():
-        answer: dict[str, Any] = {"description": what}
-        if status in operation.raw:
-            answer["content"] = {operation.raw[status]: {}}
-        elif kind is not None:
-            answer["content"] = {"application/json": {"schema": ref_of[id(kind)]}}
-        told[str(status)] = answer
+        content: dict[str, Any] = {}
+        if kind is not None:
+            content["application/json"] = {"schema": ref_of[id(kind)]}
+        content |= {raw: {} for raw in operation.raw.get(status, ())}
+        told[str(status)] = {"description": what, "content": content}
     return dict(sorted(told.items()))
+
+
+def _refusals(operation: Operation) -> Iterator[int]:
+    """What is answered before the operation itself begins."""
+    yield from (400, 413)
+    if not operation.public:
+        yield from (401, 403, 503)
+    if operation.has_body:
+        yield 415
+    if operation.is_keyed:
+        yield 422
 
 
 def _path_parameters(path: str) -> list[dict[str, Any]]:
@@ -149,8 +185,10 @@ def _path_parameters(path: str) -> list[dict[str, Any]]:
     ]
 
 
-def _query(query: Query) -> dict[str, Any]:
-    return {"name": query.name, "in": "query", "schema": dict(query.schema), "description": query.what}
+def _query_parameters(query: type | None) -> Iterator[dict[str, Any]]:
+    for name, schema in plain_fields(query).items() if query is not None else ():
+        what = schema.pop("description")
+        yield {"name": name, "in": "query", "schema": schema, "description": what}
 
 
 def _operation_id(operation: Operation) -> str:

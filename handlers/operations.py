@@ -10,15 +10,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from handlers import answers
-from handlers.openapi import Operation, Query
-from handlers.options import ManyRequest, Phone
+from handlers.openapi import Operation, plain_fields
+from handlers.options import Phone
+from handlers.parameters import FORMATS, ListQuery, MediaQuery, MessagesQuery, TemplatesQuery
 from handlers.requests import RetryRequest
 from handlers.sends import MANY, ONE
+from handlers.sheet_request import SheetRequest
 
 __all__ = ["EXAMPLES", "operations"]
 
 _TEXT = {"type": "string"}
+_JSON_LIST = {"type": "string", "contentMediaType": "application/json", "description": "A list."}
 _PHONE = "5215550001111"
+_SHEET = f"phone,name\n{_PHONE},Ana\nnobody,Bo\n{_PHONE},Ana\n"
 _BUTTONS = [{"id": "yes", "title": "Yes"}, {"id": "no", "title": "No"}]
 _SECTIONS = [{"title": "Drinks", "rows": [{"id": "tea", "title": "Tea", "description": "hot"}]}]
 _LIST = {"header_text": "Menu", "footer_text": "Thanks", "button_text": "See it", "sections": _SECTIONS}
@@ -83,19 +87,8 @@ _SENT = {
     200: ("Sent, or stored to be sent.", answers.SentOne),
     202: ("No outcome yet: it goes on under its task id.", answers.SentOne),
     502: ("It never left, or Meta gave no answer.", answers.Refusal),
-    422: ("The Idempotency-Key was used with another body.", answers.Refusal),
 }
 _SENT_TO_MANY = {**_SENT, 200: ("Stored to be sent, or sent.", answers.SentMany)}
-_FORM_FIELDS = (
-    "message",
-    "template_name",
-    "language",
-    "parameters",
-    "components",
-    "phone_column",
-    "dry_run",
-)
-_FORMAT = {"enum": ["json", "ndjson", "csv"], "default": "json"}
 _NO_TASK = (("No task has this id.", answers.Refusal),)
 _TEMPLATES_AWAY = "Meta cannot be asked, and nothing is known."
 
@@ -110,7 +103,7 @@ def operations() -> Iterator[Operation]:
             f"Send {_a(one.kind)} to one recipient",
             _SENT,
             request=one.request,
-            example=EXAMPLES[path],
+            examples={"a message": EXAMPLES[path]},
             lenient=True,
         )
     for path, many in MANY.items():
@@ -123,7 +116,7 @@ def operations() -> Iterator[Operation]:
             _SENT_TO_MANY,
             request=many.request,
             items=(field, Phone if many.recipient is None else many.recipient),
-            example=EXAMPLES[path],
+            examples={"a message": EXAMPLES[path]},
             lenient=True,
         )
     yield _broadcasts()
@@ -139,27 +132,39 @@ def operations() -> Iterator[Operation]:
             200: ("The templates.", answers.TemplatePage),
             502: (_TEMPLATES_AWAY, answers.Refusal),
         },
-        query=[Query(name, _TEXT, f"Only those of this {name}.") for name in ("name", "status", "language")],
+        query=TemplatesQuery,
     )
     yield from _status()
 
 
 def _broadcasts() -> Operation:
-    texts = dict.fromkeys((*_FORM_FIELDS, *ManyRequest.__struct_fields__), _TEXT)
-    del texts["use_queue"]
+    fields = plain_fields(SheetRequest) | dict.fromkeys(("parameters", "components"), _JSON_LIST)
+    del fields["use_queue"]
     return Operation(
         "POST",
         "/api/broadcasts",
         "messages",
         "Send a text or a template to everybody in a CSV file",
-        {200: ("Stored to be sent, or looked at in a dry run.", answers.Broadcast), 422: _SENT[422]},
+        {200: ("Stored to be sent, or looked at in a dry run.", answers.Broadcast)},
         content="multipart/form-data",
-        schema={
-            "type": "object",
-            "required": ["file"],
-            "properties": {"file": {"type": "string", "format": "binary"}, **texts},
+        schema=_form(fields),
+        examples={
+            "a text": {"file": _SHEET, "message": "Hello {{name}}", "on_invalid": "skip"},
+            "a look at a template": {
+                "file": _SHEET,
+                "template_name": "hello_world",
+                "duplicates": "drop",
+                "on_invalid": "skip",
+                "dry_run": True,
+            },
         },
     )
+
+
+def _form(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A form with a file, and other fields."""
+    properties = {"file": {"type": "string", "format": "binary"}, **fields}
+    return {"type": "object", "required": ["file"], "properties": properties}
 
 
 def _own_messages() -> Operation:
@@ -174,61 +179,55 @@ def _own_messages() -> Operation:
             "type": "object",
             "properties": {"to": one_or_many, "recipient": one_or_many, "type": _TEXT},
         },
-        example={"to": _PHONE, "type": "text", "text": {"body": "Hello"}},
+        examples={
+            "a text": {"to": _PHONE, "type": "text", "text": {"body": "Hello"}},
+            "a text to many": {"to": [_PHONE], "type": "text", "text": {"body": "Hello"}, "use_queue": False},
+            "a mark": {"status": "read", "message_id": "wamid.HBgNNTIxNTU1MDAwMTExMRUCABIYAA=="},
+        },
     )
 
 
 def _tasks() -> Iterator[Operation]:
     found = {200: ("How it stands.", answers.TaskState), 404: _NO_TASK[0]}
-    yield Operation("GET", "/api/task-status/{id}", "tasks", "How a task stands", found)
-    yield Operation("GET", "/api/tasks/{id}", "tasks", "How a task stands", found)
+    yield Operation("GET", "/api/task-status/{task_id}", "tasks", "How a task stands", found)
+    yield Operation("GET", "/api/tasks/{task_id}", "tasks", "How a task stands", found)
     yield Operation(
         "GET",
         "/api/tasks",
         "tasks",
         "All tasks, the newest first",
         {200: ("A page of them.", answers.TaskPage)},
-        query=[
-            Query("limit", {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}, "How many."),
-            Query("cursor", _TEXT, "`next` of the page before."),
-            Query("status", {"enum": ["open", "done"]}, "Only those with rows left, or without."),
-            Query("kind", _TEXT, "Only those of this kind."),
-            Query("source", _TEXT, "Only those from there."),
-        ],
+        query=ListQuery,
     )
     yield Operation(
         "GET",
-        "/api/tasks/{id}/messages",
+        "/api/tasks/{task_id}/messages",
         "tasks",
         "What became of each recipient",
         {200: ("A page of them; all with another format.", answers.MessagePage), 404: _NO_TASK[0]},
-        query=[
-            Query("after", {"type": "integer", "minimum": -1}, "`n` of the last one seen."),
-            Query("limit", {"type": "integer", "minimum": 1, "maximum": 500, "default": 100}, "How many."),
-            Query("state", _TEXT, "Only those in this state."),
-            Query("format", _FORMAT, "The others give all, streamed; the header Accept asks for them too."),
-        ],
+        query=MessagesQuery,
+        raw={200: [kind for name, kind in FORMATS.items() if name != "json"]},
     )
     yield Operation(
         "POST",
-        "/api/tasks/{id}/cancel",
+        "/api/tasks/{task_id}/cancel",
         "tasks",
         "Take back what has not left",
-        {200: ("What was taken back.", answers.Cancelled), 404: _NO_TASK[0], 422: _SENT[422]},
+        {200: ("What was taken back.", answers.Cancelled), 404: _NO_TASK[0]},
     )
     yield Operation(
         "POST",
-        "/api/tasks/{id}/retry",
+        "/api/tasks/{task_id}/retry",
         "tasks",
         "Send anew what failed",
-        {200: ("What is sent anew.", answers.Retried), 404: _NO_TASK[0], 422: _SENT[422]},
+        {200: ("What is sent anew.", answers.Retried), 404: _NO_TASK[0]},
         request=RetryRequest,
-        example={},
+        bodiless=True,
+        examples={"all that failed": {}},
     )
 
 
 def _media() -> Iterator[Operation]:
-    number = [Query("phone_number_id", _TEXT, "The number of ours that Meta has it for.")]
     refused = {
         404: ("Meta knows no file of this id.", answers.Refusal),
         502: ("Meta gave no answer, or refused.", answers.Refusal),
@@ -240,45 +239,36 @@ def _media() -> Iterator[Operation]:
         "Upload a file",
         {
             200: ("Its id.", answers.Uploaded),
-            415: ("The body is no form.", answers.Refusal),
-            422: _SENT[422],
             502: refused[502],
         },
         content="multipart/form-data",
-        schema={
-            "type": "object",
-            "required": ["file"],
-            "properties": {
-                "file": {"type": "string", "format": "binary"},
-                "type": _TEXT,
-                "phone_number_id": _TEXT,
-            },
-        },
+        schema=_form({"type": _TEXT, "phone_number_id": _TEXT}),
+        examples={"a text file": {"file": "Tea is hot.", "type": "text/plain"}},
     )
     yield Operation(
         "GET",
-        "/api/media/{id}",
+        "/api/media/{media_id}",
         "media",
         "What Meta knows of a file",
         {200: ("Its address, which Meta keeps for five minutes.", answers.MediaInfo), **refused},
-        query=number,
+        query=MediaQuery,
     )
     yield Operation(
         "DELETE",
-        "/api/media/{id}",
+        "/api/media/{media_id}",
         "media",
         "Have Meta forget a file",
         {200: ("Done.", answers.Done), **refused},
-        query=number,
+        query=MediaQuery,
     )
     yield Operation(
         "GET",
-        "/api/media/{id}/download",
+        "/api/media/{media_id}/download",
         "media",
         "The bytes of a file",
         {200: ("The bytes.", None), **refused},
-        query=number,
-        raw={200: "application/octet-stream"},
+        query=MediaQuery,
+        raw={200: ["*/*"]},
     )
 
 

@@ -43,6 +43,7 @@ Time = Annotated[
     str,
     Meta(
         pattern=r"^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)$",
+        extra_json_schema={"format": "date-time"},
         extra={"must": "be a time with its offset such as 2026-11-24T18:30:00Z (RFC 3339)"},
     ),
 ]

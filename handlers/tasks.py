@@ -6,13 +6,13 @@ import base64
 import binascii
 import logging
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from msgspec import Meta
 from tornado.iostream import StreamClosedError
 
 from handlers.base import BaseHandler, NotFound
 from handlers.fields import convert, refusal
+from handlers.parameters import FORMATS, ListQuery, MessagesQuery
 from handlers.requests import RetryRequest
 from store.base import Store
 from store.errors import StoreError
@@ -30,41 +30,9 @@ _log = logging.getLogger(__name__)
 
 _PORTION = 500
 """Rows read and written at once when all of a task are asked for."""
-_CSV, _NDJSON = "text/csv", "application/x-ndjson"
-_FORMATS = {_CSV: "csv", _NDJSON: "ndjson", "application/json": "json", "*/*": "json"}
+_FORMAT_OF = {**{kind: name for name, kind in FORMATS.items()}, "*/*": "json"}
 
 Q = TypeVar("Q", bound=Checked)
-StateName = Literal[
-    "queued",
-    "sending",
-    "unknown",
-    "sent",
-    "delivered",
-    "read",
-    "played",
-    "failed",
-    "cancelled",
-    "expired",
-]
-
-
-class ListQuery(Checked, frozen=True):
-    """Query of ``GET /api/tasks``."""
-
-    limit: Annotated[int, Meta(ge=1, le=200)] = 50
-    cursor: Annotated[str, Meta(max_length=200)] = ""
-    status: Literal["open", "done"] | None = None
-    kind: Annotated[str, Meta(max_length=100)] = ""
-    source: Annotated[str, Meta(max_length=200)] = ""
-
-
-class MessagesQuery(Checked, frozen=True):
-    """Query of ``GET /api/tasks/<id>/messages``."""
-
-    after: Annotated[int, Meta(ge=-1)] = -1
-    limit: Annotated[int, Meta(ge=1, le=500)] | None = None
-    state: StateName | None = None
-    format: Literal["json", "ndjson", "csv"] | None = None
 
 
 class TaskHandler(BaseHandler):
@@ -148,7 +116,7 @@ class TaskMessages(TaskHandler):
 
     def _accepted(self) -> str:
         for kind in self.request.headers.get("Accept", "").split(","):
-            if found := _FORMATS.get(kind.partition(";")[0].strip().lower()):
+            if found := _FORMAT_OF.get(kind.partition(";")[0].strip().lower()):
                 return found
         return "json"
 
@@ -177,10 +145,10 @@ class TaskMessages(TaskHandler):
 
     async def _stream(self, task_id: str, query: MessagesQuery, state: State | None, format: str) -> None:
         """All, in portions, none read before the one before it has left."""
-        lines, kind = (csv_lines, _CSV) if format == "csv" else (ndjson_lines, _NDJSON)
+        lines = csv_lines if format == "csv" else ndjson_lines
         # Before the first byte, so that a store that is away is told as such.
         views = await self._rows(task_id, query, state, _PORTION)
-        self.set_header("Content-Type", f"{kind}; charset=utf-8")
+        self.set_header("Content-Type", f"{FORMATS[format]}; charset=utf-8")
         self.set_header("X-Content-Type-Options", "nosniff")
         if format == "csv":
             self.set_header("Content-Disposition", f'attachment; filename="task-{_plain(task_id)}.csv"')

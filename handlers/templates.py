@@ -7,6 +7,7 @@ from typing import Any
 
 from handlers.base import BaseHandler
 from handlers.fields import refuse_if
+from handlers.parameters import TemplatesQuery
 from whatsapp.events import rfc3339
 from whatsapp.failures import InvalidRequest
 from whatsapp.template_list import Templates
@@ -14,7 +15,7 @@ from whatsapp.templates import Needs, Template
 
 __all__ = ["TemplateList"]
 
-_FILTERS = ("name", "status", "language")
+_FILTERS = TemplatesQuery.__struct_fields__
 
 
 class TemplateList(BaseHandler):

@@ -12,7 +12,7 @@ from typing import Any, get_args
 import aiohttp
 import pytest
 
-from handlers.tasks import StateName
+from handlers.parameters import StateName
 from store.states import State
 from tests.support.gateway import Harness, serving
 from whatsapp.sandbox import SandboxSettings

@@ -47,6 +47,9 @@ async def _ended(session: aiohttp.ClientSession, task_id: str) -> bool:
     async def look() -> int:
         async with session.get(f"/api/task-status/{task_id}") as answer:
             status = await answer.json()
+        if answer.status == 503:
+            # The store took too long, which a slow one may.
+            return 0
         assert answer.status == 404 or status["status"] != "FAILURE", status
         done = answer.status == 404 or (status["status"] == "SUCCESS" and status["completed_at"])
         return answer.status if done else 0

@@ -1,0 +1,90 @@
+"""What requests say beside their bodies: the queries of GETs, and the header that lets a POST be repeated
+(contract.md, Part 2).
+
+Pure. Types only: what is checked by them is also what the API's description tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from whatsapp.validate import Checked
+
+__all__ = [
+    "FORMATS",
+    "KEY_HEADER",
+    "KEY_PATTERN",
+    "ListQuery",
+    "MediaQuery",
+    "MessagesQuery",
+    "StateName",
+    "TemplatesQuery",
+]
+
+KEY_HEADER = "Idempotency-Key"
+KEY_PATTERN = r"[!-~]{1,255}"
+"""Visible ASCII characters."""
+
+FORMATS: Mapping[str, str] = {
+    "json": "application/json",
+    "ndjson": "application/x-ndjson",
+    "csv": "text/csv",
+}
+"""How a list of messages may be answered, and the content type of each."""
+
+StateName = Literal[
+    "queued",
+    "sending",
+    "unknown",
+    "sent",
+    "delivered",
+    "read",
+    "played",
+    "failed",
+    "cancelled",
+    "expired",
+]
+
+
+class ListQuery(Checked, frozen=True):
+    """Query of ``GET /api/tasks``."""
+
+    limit: Annotated[int, Meta(ge=1, le=200, description="How many.")] = 50
+    cursor: Annotated[str, Meta(max_length=200, description="`next` of the page before.")] = ""
+    status: (
+        Annotated[Literal["open", "done"], Meta(description="Only those with rows left, or without.")] | None
+    ) = None
+    kind: Annotated[str, Meta(max_length=100, description="Only those of this kind.")] = ""
+    source: Annotated[str, Meta(max_length=200, description="Only those from there.")] = ""
+
+
+class MessagesQuery(Checked, frozen=True):
+    """Query of ``GET /api/tasks/<id>/messages``."""
+
+    after: Annotated[int, Meta(ge=-1, description="`n` of the last one seen.")] = -1
+    limit: (
+        Annotated[int, Meta(ge=1, le=500, description="How many; 100 unless told. Of JSON only.")] | None
+    ) = None
+    state: Annotated[StateName, Meta(description="Only those in this state.")] | None = None
+    format: (
+        Annotated[Literal["json", "ndjson", "csv"], Meta(description="In place of the header Accept.")] | None
+    ) = None
+
+
+class MediaQuery(Checked, frozen=True):
+    """Query of ``/api/media/<id>`` and below."""
+
+    phone_number_id: Annotated[
+        str, Meta(description="The number of ours that Meta has it for; the default one unless named.")
+    ] = ""
+
+
+class TemplatesQuery(Checked, frozen=True):
+    """Query of ``GET /api/templates``."""
+
+    name: Annotated[str, Meta(description="Only those of this name.")] = ""
+    status: Annotated[str, Meta(description="Only those of this status.")] = ""
+    language: Annotated[str, Meta(description="Only those of this language.")] = ""
