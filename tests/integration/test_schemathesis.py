@@ -1,0 +1,80 @@
+"""schemathesis against the gateway's own description: no server error, and no answer that is not described.
+
+What it does is in ``tests/support/schemathesis.toml``. It runs as a process of its own, on a gateway that is
+one too: neither stops the other, and what it prints says how to ask for each fault again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.process import ROOT, Installation
+
+_CONFIG = ROOT / "tests" / "support" / "schemathesis.toml"
+_WITHIN_S = 240.0
+
+
+@pytest.mark.timeout(300)
+async def test_every_answer_is_as_described(tmp_path: Path) -> None:
+    gateway = Installation(
+        tmp_path,
+        # On its sandbox.
+        ACCESS_TOKEN=None,
+        PHONE_NUMBER_ID=None,
+        BASE_URL=None,
+        STORE_URL=None,
+        # Nearly all goes to one person, to whom one message in 6 s may go after the first 45. So long does a
+        # direct send wait for its turn until it is answered 202, and there are hundreds of them.
+        DIRECT_TIMEOUT_S=0.05,
+    )
+    process = await gateway.start()
+    try:
+        told, report = await _schemathesis(f"{gateway.url}/api/openapi.json", tmp_path)
+        if report["exit_code"] != 0:
+            pytest.fail(f"{told}\nThe gateway's log ends with:\n{process.errors[-3000:]}", pytrace=False)
+        process.signal(signal.SIGTERM)
+        assert await process.ended() == 0, process.errors[-3000:]
+    finally:
+        await process.kill()
+    gateway.check_logs()
+    # Were most requests refused for the same reason, nothing else would be looked at.
+    accepted = {
+        operation: sum(phase["accepted"] for phase in phases.values())
+        for operation, phases in report["valid_rates"].items()
+    }
+    assert len(accepted) == report["operations"]["total"] and all(accepted.values()), accepted
+
+
+async def _schemathesis(url: str, folder: Path) -> tuple[str, dict[str, Any]]:
+    """What it printed, and its report."""
+    printed, report = folder / "schemathesis.txt", folder / "report.json"
+    # What coverage is measured of is the gateway, and this would take twice as long.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    with printed.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "schemathesis.cli", "--config-file", _CONFIG, "run", url, "--no-color"),
+            cwd=folder,
+            env=inherited | {"PYTHONPATH": str(ROOT)},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        async with asyncio.timeout(_WITHIN_S):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+    told = printed.read_text()
+    if not report.exists():
+        pytest.fail(f"no report, exit status {process.returncode}:\n{told}", pytrace=False)
+    found: dict[str, Any] = json.loads(report.read_text())
+    return told, found

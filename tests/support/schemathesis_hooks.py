@@ -1,0 +1,39 @@
+"""What schemathesis does before it reads a description and before it sends a request; named by
+``schemathesis.toml``.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any
+
+import schemathesis
+
+from handlers import answers
+
+__all__ = ["before_call", "before_load_schema"]
+
+_KEY = "Idempotency-Key"
+_SHARED = 8
+"""One request of so many keeps the key that was made up for it."""
+_OPEN = {"Status"}
+"""Answers that are described in part only."""
+_number = count()
+
+
+@schemathesis.hook
+def before_load_schema(context: Any, raw_schema: dict[str, Any]) -> None:
+    """Hold answers to the fields that are described. Callers are not told that there are no others, since
+    later versions may add some."""
+    schemas = raw_schema["components"]["schemas"]
+    for name in schemas.keys() & (set(answers.__all__) - _OPEN):
+        schemas[name]["additionalProperties"] = False
+
+
+@schemathesis.hook
+def before_call(context: Any, case: schemathesis.Case, kwargs: dict[str, Any]) -> None:
+    """Give most requests a key of their own: the same few are made up for all, and a key that came with
+    another body is answered 422 before anything else is looked at."""
+    number = next(_number)
+    if case.headers.get(_KEY) and number % _SHARED:
+        case.headers[_KEY] += str(number)
