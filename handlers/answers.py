@@ -103,6 +103,7 @@ class SentMany(msgspec.Struct, frozen=True):
     message: str
     task_id: str
     result: SentResult | UnsetType = UNSET
+    skipped: int | UnsetType = UNSET
     warnings: list[str] | UnsetType = UNSET
 
 
@@ -113,6 +114,8 @@ class Broadcast(msgspec.Struct, frozen=True):
     total: int
     task_id: str | UnsetType = UNSET
     message: str | UnsetType = UNSET
+    skipped: int | UnsetType = UNSET
+    """Recipients who get nothing; left out where there is none."""
     dry_run: Literal[True] | UnsetType = UNSET
     valid: int | UnsetType = UNSET
     invalid: int | UnsetType = UNSET
@@ -132,6 +135,7 @@ class OwnSent(msgspec.Struct, frozen=True):
     data: dict[str, Any] | UnsetType = UNSET
     fallback: Literal[True] | UnsetType = UNSET
     result: SentResult | UnsetType = UNSET
+    skipped: int | UnsetType = UNSET
     warnings: list[str] | UnsetType = UNSET
 
 

@@ -47,7 +47,9 @@ class Read(NamedTuple):
 
 
 def read_fields(value: Any, kind: type[T], findings: Findings, path: str = "") -> Read | None:
-    """The fields of an object; None where it is none."""
+    """The fields of an object; None where it is none. An empty text is a field left out."""
+    if isinstance(value, dict) and "" in value.values():
+        value = {name: given for name, given in value.items() if given != "" or _required(kind, name)}
     before = len(findings.problems)
     found = validate(value, kind, findings, path)
     if found is not None:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from store.errors import Problem
 from whatsapp.failures import InvalidRequest
-from whatsapp.validate import Checked, Findings, validate
+from whatsapp.validate import MAX_PROBLEMS, Checked, Findings, validate
 
 __all__ = ["convert", "refusal", "refuse_if", "warnings_of"]
 
@@ -49,5 +49,6 @@ def refuse_if(problems: Sequence[Problem]) -> None:
 def refusal(problems: Sequence[Problem]) -> InvalidRequest:
     """What to raise for these faults, of which there is one at least; the sentence names the first."""
     path, problem = problems[0]
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    least = "at least " if len(problems) >= MAX_PROBLEMS else ""
+    more = f" (and {least}{len(problems) - 1} more)" if len(problems) > 1 else ""
     return InvalidRequest(f"{path}: {problem}{more}", problems)

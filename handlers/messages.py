@@ -25,7 +25,14 @@ from whatsapp.outbox import Outbox
 from whatsapp.template_list import Templates
 from whatsapp.validate import Findings, join
 
-__all__ = ["SendHandler", "problem_of"]
+__all__ = ["SendHandler", "counted", "problem_of"]
+
+_ENDS = {
+    State.EXPIRED: "expires_at: the time passed before the message could be sent",
+    EventType.MESSAGE_EXPIRED: "expires_at: the time passed before the message could be sent",
+    State.CANCELLED: "the message was cancelled before it left",
+    EventType.MESSAGE_CANCELLED: "the message was cancelled before it left",
+}
 
 
 class SendHandler(BaseHandler):
@@ -132,13 +139,20 @@ class SendHandler(BaseHandler):
         self._errors["meta_refused" if by_meta else "not_sent"] += 1
         answer = {
             "success": False,
-            "error": error.get("details") or error.get("title") or f"the message ended as {end}",
+            "error": error.get("details")
+            or error.get("title")
+            or _ENDS.get(end, f"the message ended: {end}"),
             "code": "meta_refused" if by_meta else "not_sent",
             "task_id": task_id,
         }
         if by_meta:
             answer["meta"] = meta
         self.answer(answer, 400 if by_meta else 502)
+
+
+def counted(messages: int) -> str:
+    """So many messages, as the beginning of a sentence that goes on in the passive."""
+    return "1 message is" if messages == 1 else f"{messages} messages are"
 
 
 def problem_of(error: bytes) -> str:

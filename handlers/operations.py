@@ -21,6 +21,7 @@ __all__ = ["EXAMPLES", "operations"]
 
 _TEXT = {"type": "string"}
 _JSON_LIST = {"type": "string", "contentMediaType": "application/json", "description": "A list."}
+_JSON_OBJECT = {**_JSON_LIST, "description": "An object."}
 _PHONE = "5215550001111"
 _SHEET = f"phone,name\n{_PHONE},Ana\nnobody,Bo\n{_PHONE},Ana\n"
 _BUTTONS = [{"id": "yes", "title": "Yes"}, {"id": "no", "title": "No"}]
@@ -139,6 +140,7 @@ def operations() -> Iterator[Operation]:
 
 def _broadcasts() -> Operation:
     fields = plain_fields(SheetRequest) | dict.fromkeys(("parameters", "components"), _JSON_LIST)
+    fields["fallback_template"] = _JSON_OBJECT
     del fields["use_queue"]
     return Operation(
         "POST",

@@ -71,7 +71,7 @@ class Options(Checked, frozen=True, kw_only=True):
     phone_number_id: str | int = ""
     """Which of our numbers sends; the default one unless it is named."""
     ordered: bool = False
-    on_unknown: Literal["", "resend", "fail"] = ""
+    on_unknown: Literal["resend", "fail"] | None = None
     fallback_template: FallbackTemplate | None = None
 
 
@@ -105,7 +105,7 @@ def terms_of(options: Options, now_ms: int, findings: Findings) -> Terms:
     expires = _time(options.expires_at, "expires_at", now_ms, findings)
     if due and expires and expires <= due:
         findings.fault("expires_at", "must be after send_at")
-    return Terms(due, expires, options.callback_data, options.ordered, options.on_unknown)
+    return Terms(due, expires, options.callback_data, options.ordered, options.on_unknown or "")
 
 
 def lane_of(options: Options, numbers: Sequence[str], findings: Findings) -> str:

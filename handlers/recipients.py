@@ -32,14 +32,12 @@ from whatsapp.compose import addressed
 from whatsapp.drafts import Draft
 from whatsapp.identity import Address
 from whatsapp.templates import Template
-from whatsapp.validate import Findings, join
+from whatsapp.validate import MAX_PROBLEMS, Findings, join
 
 __all__ = ["Drafts", "Recipients", "SameForAll"]
 
 _STEP = 50
 """Recipients until the loop is let go: some milliseconds."""
-_ENOUGH = 1000
-"""Faults after which no more are looked for, if any refuses the whole."""
 
 
 class Drafts(ABC):
@@ -53,7 +51,7 @@ class Drafts(ABC):
     def __init__(self, name: str, findings: Findings, *, drop_repeated: bool, fallback: bytes = b"") -> None:
         self.drafts: list[Draft] = []
         self.places = array("I")
-        """Of each draft, where its recipient stands in the request."""
+        """Of each draft, where its recipient stands in the request; ascending."""
         self.dropped: list[Problem] = []
         """The first who were named before."""
         self.total = 0
@@ -81,14 +79,15 @@ class Drafts(ABC):
         for n, item in enumerate(items):
             if n % _STEP == 0:
                 await asyncio.sleep(0)
-                if n >= _ENOUGH and self._findings.problems and (not to_the_end or self.fault_for_all):
+                enough = self._findings.faults >= MAX_PROBLEMS
+                if enough and (not to_the_end or self.fault_for_all):
                     return
             if item is not None:
                 self._take(self._number(n, item), item, keep)
 
     def _take(self, place: int, item: Any, keep: int) -> None:
         self.total += 1
-        path = f"{self._name}[{place}]"
+        path = self.path_at(place)
         try:
             value = self._value(item)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -109,9 +108,9 @@ class Drafts(ABC):
         """Whether a field that is the same for all is at fault."""
         return any(not path.startswith(f"{self._name}[") for path, _ in self._findings.problems)
 
-    def path_of(self, n: int) -> str:
-        """Where the recipient of a draft stands in the request."""
-        return f"{self._name}[{self.places[n]}]"
+    def path_at(self, place: int) -> str:
+        """Where the recipient of this place stands in the request."""
+        return f"{self._name}[{place}]"
 
     def _number(self, index: int, item: Any) -> int:
         """The number of an item where its path is told."""

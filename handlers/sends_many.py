@@ -11,7 +11,7 @@ import msgspec
 from handlers.base import MAX_DETAILS
 from handlers.drafting import Read, read_request
 from handlers.fields import refuse_if
-from handlers.messages import SendHandler, problem_of
+from handlers.messages import SendHandler, counted, problem_of
 from handlers.options import MAX_RECIPIENTS, PRIORITIES, ManyRequest, lane_of, terms_of
 from handlers.recipients import Drafts, Recipients
 from handlers.sends import ManySend
@@ -61,16 +61,19 @@ class ManyHandler(SendHandler):
     ) -> None:
         """Store a task for those who have a draft, and answer with it; ``more`` stands in the answer."""
         drafts = recipients.drafts
+        if skipped := recipients.total - len(drafts):
+            more["skipped"] = skipped
         task_id = await self.outbox.submit(
             kind,
             drafts,
+            places=recipients.places,
             lane=lane,
             priority=PRIORITIES[request.priority],
             terms=terms,
             task_id=self.task_id,
-            skipped=recipients.total - len(drafts),
+            skipped=skipped,
         )
-        self.accept(task_id, f"{len(drafts)} messages are queued", warnings, **more)
+        self.accept(task_id, f"{counted(len(drafts))} queued", warnings, **more)
 
     async def _send_and_wait(
         self,
@@ -85,6 +88,7 @@ class ManyHandler(SendHandler):
         task_id, taken = await self.outbox.submit_and_complete(
             kind,
             recipients.drafts,
+            places=recipients.places,
             lane=lane,
             priority=HIGH,
             timeout_s=self.direct_timeout_s,
@@ -97,7 +101,7 @@ class ManyHandler(SendHandler):
             return
         if taken < len(recipients.drafts):
             failures = await self.outbox.failures(task_id, MAX_DETAILS)
-            problems += [(recipients.path_of(n), problem_of(error)) for n, error in failures]
+            problems += [(recipients.path_at(place), problem_of(error)) for place, error in failures]
         result = {
             "total": total,
             "successful": taken,

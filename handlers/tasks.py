@@ -12,6 +12,7 @@ from tornado.iostream import StreamClosedError
 
 from handlers.base import BaseHandler, NotFound
 from handlers.fields import convert, refusal
+from handlers.messages import counted
 from handlers.parameters import FORMATS, ListQuery, MessagesQuery
 from handlers.requests import RetryRequest
 from store.base import Store
@@ -184,7 +185,7 @@ class CancelTask(TaskHandler):
         self.answer(
             {
                 "success": True,
-                "message": f"{done.cancelled} messages are cancelled",
+                "message": f"{counted(done.cancelled)} cancelled",
                 "task_id": task_id,
                 "cancelled": done.cancelled,
                 "too_late": done.too_late,
@@ -208,7 +209,7 @@ class RetryTask(TaskHandler):
         self.answer(
             {
                 "success": True,
-                "message": f"{done.retried} messages are queued again",
+                "message": f"{counted(done.retried)} queued again",
                 "task_id": task_id,
                 "retried": done.retried,
                 "not_failed": done.left,

@@ -209,6 +209,13 @@ class UploadForm:
             self._type = self._known_type()
             if self._type:
                 _refuse(type_fault(self._type))
+        elif self._field not in _FIELDS:
+            _refuse(
+                (
+                    self._field[:100] or "form",
+                    "is no field of this form, which takes file and " + ", ".join(_FIELDS),
+                )
+            )
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._field == "file":
@@ -227,7 +234,9 @@ class UploadForm:
         if self._field in _FIELDS:
             self._fields[self._field] = _decoded(bytes(self._value)).strip()
             if self._field == "type" and self._fields["type"]:
-                _refuse(type_fault(plain_type(self._fields["type"])))
+                given = self._fields["type"]
+                no_type = Fault("type", f"{given[:100]} is no mime type, such as application/pdf")
+                _refuse(type_fault(plain_type(given)) if plain_type(given) else no_type)
             if self._field == "phone_number_id":
                 _refuse(number_fault(self._fields["phone_number_id"], self._desk.numbers))
 

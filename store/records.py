@@ -142,7 +142,7 @@ class NewRow(msgspec.Struct, frozen=True, gc=False):
     """One message to one recipient, to be put into the outbox. Its id is ``<task id>-<n>``."""
 
     n: int
-    """Its place in the task, from 0."""
+    """Its number in the task, from 0; there may be gaps."""
     lane: str
     """The phone number id that sends it."""
     contact: str

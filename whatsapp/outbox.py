@@ -70,12 +70,14 @@ class Outbox:
         source: str = "api",
         task_id: str = "",
         terms: Terms = AT_ONCE,
+        places: Sequence[int] = (),
         skipped: int = 0,
     ) -> str:
         """Store a task with a row for each draft, durably; its id.
 
-        With ``task_id`` a repetition of the same call has no effect. ``skipped``: recipients asked for that
-        have no draft. Raises Draining, StoreUnavailable.
+        With ``task_id`` a repetition of the same call has no effect. ``places``: of each draft its number,
+        ascending; else they are counted from 0. ``skipped``: recipients asked for that have no draft. Raises
+        Draining, StoreUnavailable.
         """
         if self._draining:
             raise Draining("the gateway is stopping, try again in a moment")
@@ -84,13 +86,15 @@ class Outbox:
         created = _task_created(task, lane)
         if len(drafts) <= _CHUNK:
             async with answered_in_time():
-                rows = await self._rows(drafts, 0, lane, priority, terms)
+                rows = await self._rows(drafts, places or range(len(drafts)), lane, priority, terms)
                 await self._store.create_task(task, rows, [created])
             return task.id
+        places = places or range(len(drafts))
         await self._store.create_task(task, (), ready=False)
         for start in range(0, len(drafts), _CHUNK):
             async with answered_in_time():
-                rows = await self._rows(drafts[start : start + _CHUNK], start, lane, priority, terms)
+                chunk = slice(start, start + _CHUNK)
+                rows = await self._rows(drafts[chunk], places[chunk], lane, priority, terms)
                 await self._store.add_rows(task.id, rows)
         await self._store.mark_ready(task.id, [created])
         return task.id
@@ -136,6 +140,7 @@ class Outbox:
         timeout_s: float,
         terms: Terms = AT_ONCE,
         task_id: str = "",
+        places: Sequence[int] = (),
         skipped: int = 0,
     ) -> tuple[str, int | None]:
         """As :meth:`submit`, then how many Meta took once every row has ended; None if time ran out first."""
@@ -148,6 +153,7 @@ class Outbox:
                 priority=priority,
                 task_id=task_id,
                 terms=terms,
+                places=places,
                 skipped=skipped,
             )
             if may_be_known and (known := await self._store.find_task(task_id)) and known.completed_at:
@@ -173,7 +179,7 @@ class Outbox:
             del self._waiters[key]
 
     async def _rows(
-        self, drafts: Sequence[Draft], start: int, lane: str, priority: Priority, terms: Terms
+        self, drafts: Sequence[Draft], places: Sequence[int], lane: str, priority: Priority, terms: Terms
     ) -> list[NewRow]:
         keys = await self._contacts.resolve({draft.address for draft in drafts if not draft.contact})
         return [
@@ -190,7 +196,7 @@ class Outbox:
                 terms.on_unknown,
                 draft.fallback,
             )
-            for n, draft in enumerate(drafts, start)
+            for n, draft in zip(places, drafts, strict=True)
         ]
 
     def _notice(self, batch: Sequence[Event]) -> None:

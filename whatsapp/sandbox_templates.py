@@ -58,6 +58,8 @@ _ALL: tuple[dict[str, Any], ...] = (
         {"type": "FOOTER", "text": "Gracias"},
         _buttons({"type": "QUICK_REPLY", "text": "Bien"}, _ORDER),
     ),
+    _template("order_ready", "es", "UTILITY", _body("Hola {{1}}, tu pedido {{2}} está listo.")),
+    _template("see_you", "es", "UTILITY", _body("Hola {{1}}, nos vemos el {{2}}.")),
     _template(
         "appointment",
         "en",

@@ -199,8 +199,9 @@ def _compare_text(
         return
     names = [_text(one.get("parameter_name")) for one in parameters]
     if sorted(names) != sorted(places):
-        wanted = ", ".join(places) or "no parameters"
-        yield path, f"the {what} takes {wanted}, not {', '.join(names) or 'nothing'}"
+        wanted = f"parameters by the names {', '.join(places)}" if places else "no parameters"
+        got = ", ".join(filter(None, names)) or (f"{len(names)} without a name" if names else "nothing")
+        yield path, f"the {what} takes {wanted}, not {got}"
 
 
 def _compare_cards(

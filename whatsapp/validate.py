@@ -20,14 +20,15 @@ from msgspec.structs import FieldInfo
 
 from store.errors import Problem
 
-__all__ = ["GROWS", "MAX_UNKNOWN", "Checked", "Findings", "Unchecked", "join", "validate"]
+__all__ = ["GROWS", "MAX_PROBLEMS", "MAX_UNKNOWN", "Checked", "Findings", "Unchecked", "join", "validate"]
 
 MAX_UNKNOWN = 100
 """Unknown fields that are told, and as many other things that are passed on."""
 GROWS = Meta(extra={"grows": True})
 """Marks a ``Literal`` to which Meta adds: ``Annotated[Literal["a", "b"], GROWS]``. A text that it lacks is
 found, and taken."""
-_MAX_PROBLEMS = 1000
+MAX_PROBLEMS = 1000
+"""Faults that are told; more are only counted."""
 _NAME_LIMIT = 100
 """So much is told of a name that we do not know."""
 _BAD: Any = object()
@@ -65,7 +66,7 @@ class Findings:
     def fault(self, path: str, problem: str) -> None:
         """Something is wrong here."""
         self.faults += 1
-        if len(self.problems) < _MAX_PROBLEMS:
+        if len(self.problems) < MAX_PROBLEMS:
             self.problems.append((path, problem))
 
     def pass_on(self, path: str, what: str, given: str, known: Iterable[str]) -> None:

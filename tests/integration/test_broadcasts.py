@@ -64,7 +64,7 @@ async def test_a_file_as_it_is_saved_is_sent(tmp_path: Path, content: bytes, war
     async with serving(tmp_path) as gateway:
         answer = (await broadcast(gateway, content, message="Hola {{ name }},\r\nadiós {{NAME}}")).ok
         assert (answer["success"], answer["total"]) == (True, 1)
-        assert answer["message"] == "1 messages are queued"
+        assert answer["message"] == "1 message is queued"
         warnings = answer.get("warnings", [])
         assert len(warnings) == warned and all("Windows-1252" in warning for warning in warnings)
         (call,) = await gateway.calls.wait(1)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from handlers.messages import counted
 from handlers.options import MAX_RECIPIENTS
 from handlers.sends import MANY, ONE
 from tests.support.gateway import Answer, Harness, serving
@@ -351,7 +352,7 @@ async def test_many_are_queued_by_default(tmp_path: Path) -> None:
         for number, (path, body, to, contents) in enumerate(many_bodies(), 1):
             answer = await gateway.post(path, body)
             assert set(answer.ok) == {"success", "message", "task_id"}, (path, answer)
-            assert answer.body["message"] == f"{len(to)} messages are queued"
+            assert answer.body["message"] == f"{counted(len(to))} queued"
             await gateway.events.wait("task.completed", number)
             expected = [{**envelope(phone), **what} for phone, what in zip(to, contents, strict=True)]
             assert sorted(sent(gateway), key=str) == sorted(expected, key=str), (path, body)
@@ -742,6 +743,22 @@ async def test_the_failed_are_named_by_their_place_in_the_request(tmp_path: Path
         assert [error.partition(":")[0] for error in result["errors"]] == ["phones[0]", "phones[2]"]
 
 
+@pytest.mark.parametrize("wait", [False, True])
+async def test_messages_have_the_number_of_their_recipient_in_the_request(tmp_path: Path, wait: bool) -> None:
+    phones = ["12", PHONE, "34", f"+{PHONE}", OTHER]
+    recipients = [{"phone": phone, "message": str(n)} for n, phone in enumerate(phones)]
+    options = {"duplicates": "drop", "on_invalid": "skip", "use_queue": not wait}
+    async with serving(tmp_path, sandbox=QUIET) as gateway:
+        answer = await gateway.bulk(recipients, **options)
+        assert answer.ok.get("skipped") == (None if wait else 3)
+        await gateway.events.wait("task.completed")
+        page = (await gateway.get(f"/api/tasks/{answer.body['task_id']}/messages?limit=1")).ok
+        assert [message["n"] for message in page["messages"]] == [page["next"]] == [1]
+        rest = (await gateway.get(f"/api/tasks/{answer.body['task_id']}/messages?after=1")).ok
+        assert [message["n"] for message in rest["messages"]] == [4]
+        assert rest["messages"][0]["message_id"] == f"{answer.body['task_id']}-4"
+
+
 # -- when, and with what -----------------------------------------------------------------------------------
 
 
@@ -794,7 +811,7 @@ async def test_what_expires_before_it_leaves_is_answered_so(tmp_path: Path) -> N
         soon = (datetime.now(UTC) + timedelta(seconds=0.3)).isoformat()
         answer = await gateway.send(PHONE, "too late", expires_at=soon)
         assert (answer.status, answer.body["code"]) == (502, "not_sent")
-        assert "expired" in answer.body["error"]
+        assert answer.body["error"].startswith("expires_at: the time passed")
         assert [call.text for call in gateway.calls.all] == ["first"]
 
 

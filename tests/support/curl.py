@@ -56,11 +56,13 @@ def _taken_apart(arguments: Sequence[str]) -> Mapping[str, Sequence[str]]:
     left = iter(arguments)
     for argument in left:
         option = argument if argument.startswith("-") else ""
-        assert option in ("", "-s", "-X", "-H", "-d", "-F", "-o"), f"only curl itself knows {option}"
+        assert option in ("", "-s", "-X", "-H", "-d", "-F", "-o", "--form-string"), (
+            f"only curl itself knows {option}"
+        )
         if option != "-s":
             found[option].append(next(left) if option else argument)
     assert all(len(found[once]) <= 1 for once in ("", "-X", "-d", "-o")) and found[""], arguments
-    assert not (found["-d"] and found["-F"]), arguments
+    assert not (found["-d"] and (found["-F"] or found["--form-string"])), arguments
     return found
 
 
@@ -71,8 +73,11 @@ async def _ask(asked: Mapping[str, Sequence[str]], folder: Path) -> Ran:
         (data,) = asked["-d"]
         assert not data.startswith("@"), "only curl itself takes a body from a file"
         headers.setdefault("Content-Type", _FORM)
-    elif asked["-F"]:
+    elif asked["-F"] or asked["--form-string"]:
         data = _form(asked["-F"], folder)
+        for field in asked["--form-string"]:
+            name, _, value = field.partition("=")
+            data.add_field(name, value)
     method = "GET" if data is None else "POST"
     timeout = aiohttp.ClientTimeout(total=GUARD_S)
     async with (

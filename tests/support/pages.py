@@ -54,7 +54,9 @@ class Command(NamedTuple):
         if "curl" not in self.text or found is None:
             return "", ""
         method = re.search(r" -X (\w+)", self.text)
-        return method[1] if method else "POST" if re.search(r" -[dF] ", self.text) else "GET", found[1]
+        return method[1] if method else "POST" if re.search(
+            r" (-[dF]|--form-string) ", self.text
+        ) else "GET", found[1]
 
 
 class Section(NamedTuple):

@@ -194,9 +194,25 @@ def test_whatever_comes_is_a_message_or_is_refused_in_the_callers_fields(path: s
     assert problems or content is not None
 
 
+def test_an_empty_text_is_a_field_left_out() -> None:
+    send = ONE["/api/send-template"]
+    left_out = {
+        "language": "",
+        "priority": "",
+        "parameters": "",
+        "use_queue": "",
+        "on_unknown": "",
+        "send_at": "",
+    }
+    problems, content = faults_of(send, {"phone": PHONE, "template_name": "a", **left_out})
+    assert problems == [] and content is not None and b'"es"' in content
+    problems, _ = faults_of(send, {"phone": PHONE, "template_name": ""})
+    assert [path for path, _ in problems] == ["template_name"]
+
+
 def test_no_fault_hides_another() -> None:
     send = OneSend("x", TemplateRequest, ONE["/api/send-template"].compose)
-    body = {"template_name": 5, "language": "", "parameters": ["", "x"], "priority": "urgent"}
+    body = {"template_name": 5, "language": 7, "parameters": ["", "x"], "priority": "urgent"}
     problems, content = faults_of(send, body)
     assert {path for path, _ in problems} == {
         "phone",

@@ -57,7 +57,7 @@ async def test_each_has_a_draft_at_its_place() -> None:
     assert [draft.address.phone for draft in recipients.drafts] == [phone(n) for n in range(120)]
     assert json.loads(recipients.drafts[7].payload)["text"]["body"] == "7"
     assert (list(recipients.places), findings.problems) == (list(range(120)), [])
-    assert recipients.path_of(7) == "recipients[7]"
+    assert recipients.path_at(7) == "recipients[7]"
 
 
 async def test_the_loop_is_let_go_again_and_again() -> None:
@@ -102,7 +102,7 @@ async def test_those_at_fault_have_none_and_are_named_by_their_place() -> None:
     items: list[Any] = [*texts(3), 5, {"phone": "12", "message": ""}, *texts(1)]
     recipients, findings = await read(BULK, items, skip=True)
     assert list(recipients.places) == [0, 1, 2, 5]
-    assert recipients.path_of(3) == "recipients[5]"
+    assert recipients.path_at(5) == "recipients[5]"
     assert [path for path, _ in findings.problems] == [
         "recipients[3]",
         "recipients[4].phone",
@@ -121,7 +121,7 @@ async def test_phones_are_named_without_a_field() -> None:
         ("phones[4]", "must be text or a number"),
         ("phones[5]", "must be text or a number"),
     ]
-    assert recipients.path_of(2) == "phones[6]"
+    assert recipients.path_at(6) == "phones[6]"
 
 
 async def test_a_field_is_named_where_it_was_given() -> None:
@@ -136,20 +136,25 @@ async def test_a_field_is_named_where_it_was_given() -> None:
     assert [path for path, _ in findings.problems] == ["template_name"]
 
 
-async def test_a_fault_for_all_is_told_once_and_ends_the_search() -> None:
+async def test_a_fault_for_all_is_told_once_beside_those_of_single_recipients() -> None:
     items = [{"phone": phone(n) if n < 1500 else "12", "body_text": "x"} for n in range(2000)]
     for skip in (True, False):
         recipients, findings = await read(LIST, items, skip=skip, button_text="y" * 21)
-        assert findings.problems == [("button_text", "21 characters, at most 20")]
+        assert findings.problems[0] == ("button_text", "21 characters, at most 20")
+        assert [path for path, _ in findings.problems[1:]] == [
+            f"recipients[{n}].phone" for n in range(1500, 2000)
+        ]
         assert recipients.fault_for_all and not recipients.drafts
 
 
-async def test_where_one_refuses_all_not_every_fault_is_looked_for() -> None:
-    items = [{"phone": "12", "message": "x"}, *texts(2000)]
-    recipients, _ = await read(BULK, items)
-    assert len(recipients.drafts) == 999
-    recipients, _ = await read(BULK, items, skip=True)
-    assert len(recipients.drafts) == 2000
+async def test_after_a_thousand_faults_no_more_are_looked_for_where_one_refuses_all() -> None:
+    wrong: list[dict[str, object]] = [{"phone": "12", "message": "x"}]
+    recipients, findings = await read(BULK, [*wrong, *texts(2000), *wrong])
+    assert [path for path, _ in findings.problems] == ["recipients[0].phone", "recipients[2001].phone"]
+    recipients, findings = await read(BULK, wrong * 3000)
+    assert (len(findings.problems), recipients.total) == (1000, 1000)
+    recipients, _ = await read(BULK, [*wrong * 1500, *texts(500)], skip=True)
+    assert (recipients.total, len(recipients.drafts)) == (2000, 500)
 
 
 async def test_those_named_before_are_dropped_where_that_is_wanted() -> None:

@@ -134,8 +134,8 @@ def test_what_is_composed_right_has_no_problems(template: Json) -> None:
         (composed("winter", "en"), "name", "is REJECTED, only APPROVED"),
         (composed("hello_world", "es", body("x")), "components", "body takes no parameters, not 1"),
         (composed("appointment", "en", body(customer="A")), "components", "customer, hour, not customer"),
-        (composed("appointment", "en", body("A", "9")), "components", "the body takes customer, hour"),
-        (composed("appointment", "en"), "components", "takes customer, hour, not nothing"),
+        (composed("appointment", "en", body("A", "9")), "components", "customer, hour, not 2 without a name"),
+        (composed("appointment", "en"), "components", "by the names customer, hour, not nothing"),
         (composed("catalogue", "en", body("A"), COUPON), "components", "header takes one image, not nothing"),
         (
             composed("catalogue", "en", {"type": "header", "parameters": text("x")}, body("A"), COUPON),
