@@ -145,6 +145,8 @@ def bare_refusal(status: int, method: str, allowed: Iterable[str]) -> tuple[str,
 
 
 def _why_not_json(body: bytes, error: Exception) -> str:
+    if not body:
+        return "the body is empty: send a JSON object"
     try:
         body.decode()
     except UnicodeDecodeError as broken:

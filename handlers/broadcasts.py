@@ -76,7 +76,7 @@ class Broadcasts(ManyHandler):
         )
         refuses = request.on_invalid == "refuse" and not request.dry_run
         await rows.read(rows.bounded(sheet.rows), to_the_end=not refuses, keep=MAX_DETAILS)
-        if not rows.total:
+        if not rows.total and not findings.problems:
             findings.fault("file", "has no row below its header")
         if refuses or rows.fault_for_all or not (rows.drafts or request.dry_run):
             refuse_if(findings.problems)
@@ -171,6 +171,10 @@ class _Rows(Recipients):
                 yield row
         except BadSheet as error:
             self._told_to.fault("file", str(error))
+
+    def _where(self, path: str) -> str | None:
+        # Of a list as a whole: how many there are is the same in every row.
+        return path if path in ("parameters", "components") else super()._where(path)
 
     def _number(self, index: int, item: Row) -> int:
         return item.number

@@ -6,6 +6,7 @@ stands for it while the rest is composed and checked.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -36,6 +37,8 @@ __all__ = [
 T = TypeVar("T", bound=Checked)
 _TOLD_KEPT = 2000
 _NO_ADDRESS = "must be a phone in international digits, or a user id"
+_ROUNDED = re.compile(r"\d([.,]\d+)?[eE]\+?\d+")
+_FORMAT_AS_TEXT = "; a spreadsheet has rounded it: format the column as text"
 
 
 class Read(NamedTuple):
@@ -78,7 +81,8 @@ def address_of(phone: str | int, findings: Findings, path: str) -> Address | Non
     """Whom a phone or user id means; None and a fault where it means nobody."""
     address = parse_address(phone)
     if address is None:
-        findings.fault(path, _NO_ADDRESS)
+        rounded = isinstance(phone, str) and _ROUNDED.fullmatch(phone.strip())
+        findings.fault(path, _NO_ADDRESS + (_FORMAT_AS_TEXT if rounded else ""))
     return address
 
 

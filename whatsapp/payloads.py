@@ -108,7 +108,7 @@ class Message(Content, frozen=True):
         yield from super().rules()
         if self.biz_opaque_callback_data is not None:
             # The lane writes its own behind the message, and knows by it which attempt a status is about.
-            yield "biz_opaque_callback_data", "is the gateway's own"
+            yield "biz_opaque_callback_data", "is the gateway's own: use callback_data"
         if self.recipient_type == "group":
             yield from self._group_faults()
         else:

@@ -20,6 +20,8 @@ __all__ = ["BadSheet", "Row", "Sheet", "has_places", "read_sheet", "render", "un
 
 _PLACE = re.compile(r"\{\{([^{}]*)\}\}")
 _DELIMITERS = ",;\t|"
+_SEPARATOR = re.compile(rf"sep=([{_DELIMITERS}])\r?\n")
+"""A first line that Excel writes and reads, and that is no row."""
 _MAX_COLUMNS = 200
 _HEADER_WITHIN = 1000
 """So many lines at the beginning may be empty."""
@@ -71,7 +73,9 @@ class Sheet(NamedTuple):
 def read_sheet(content: bytes) -> Sheet:
     """The sheet in a file. Raises BadSheet."""
     text, notes = _decode(content)
-    delimiter = _delimiter(text)
+    if said := _SEPARATOR.match(text):
+        text = text[said.end() :]
+    delimiter = said[1] if said else _delimiter(text)
     records = _records(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
     header = next((fields for _, fields in islice(records, _HEADER_WITHIN) if fields), None)
     if header is None:

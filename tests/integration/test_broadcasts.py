@@ -228,6 +228,9 @@ async def test_a_template_is_checked_and_its_faults_are_named(tmp_path: Path) ->
         fields = {"template_name": "hello_world", "parameters": '["{{name}}"]'}
         found = details(await broadcast(gateway, content, **fields))
         assert "rows[2].parameters[0]" in found
+        # How many there are is the same in every row.
+        found = details(await broadcast(gateway, sheet(3), **fields, on_invalid="skip"))
+        assert list(found) == ["parameters"]
         found = details(await broadcast(gateway, content, **{**fields, "parameters": '["{{nam}}"]'}))
         assert list(found) == ["parameters[0]"]
         assert nothing_stored(gateway)

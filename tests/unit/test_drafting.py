@@ -101,6 +101,16 @@ def test_a_phone_is_an_address(phone: str | int, digits: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("phone", "rounded"), [("5,21555E+12", True), ("5.2E+12", True), ("E.123", False), ("52155", False)]
+)
+def test_a_phone_that_a_spreadsheet_has_rounded_is_told_so(phone: str, rounded: bool) -> None:
+    findings = Findings()
+    assert address_of(phone, findings, "rows[2].phone") is None
+    ((_, problem),) = findings.problems
+    assert problem.endswith("format the column as text") == rounded
+
+
+@pytest.mark.parametrize(
     ("path", "faulty", "prefix", "where"),
     [
         ("buttons[1].id", (), "recipients[3]", "recipients[3].buttons[1].id"),

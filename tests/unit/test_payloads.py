@@ -82,7 +82,7 @@ def test_a_text_is_as_long_as_its_limit_and_no_longer(kind: str, path: str, limi
         ("text", "type", "fax", f"must be one of {', '.join(KINDS)}"),
         ("text", "messaging_product", "sms", "must be one of whatsapp"),
         ("text", "recipient_type", "crowd", "must be one of individual, group"),
-        ("text", "biz_opaque_callback_data", "mine", "is the gateway's own"),
+        ("text", "biz_opaque_callback_data", "mine", "is the gateway's own: use callback_data"),
         ("image", "image", {}, ONE_SOURCE),
         ("video", "video", {"id": "1", "link": "https://example.com/a"}, ONE_SOURCE),
         ("audio", "audio", {"voice": True}, ONE_SOURCE),

@@ -23,6 +23,7 @@ def rows_of(content: bytes) -> list[Row]:
             "phone;Name\r521;Ana\r522;José".encode("cp1252"), id="windows, semicolons, old line ends"
         ),
         pytest.param("\n\nphone , Name\n\n521, Ana\n , \n522,José,,\n".encode(), id="blanks and empty lines"),
+        pytest.param("sep=;\r\nphone;Name\r\n521;Ana\r\n522;José\r\n".encode(), id="Excel's own first line"),
         pytest.param('"phone","Name"\n"521","Ana"\n"522","José"\n'.encode(), id="quoted"),
     ],
 )
