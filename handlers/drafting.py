@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from handlers.fields import refusal, warnings_of
+from handlers.options import FallbackTemplate
 from handlers.requests import STAND_INS
 from whatsapp.compose import Composed, addressed, addressed_to_group, encode, reword, translate
 from whatsapp.drafts import GROUP_KEY, Draft
@@ -51,8 +52,8 @@ class Read(NamedTuple):
 
 def read_fields(value: Any, kind: type[T], findings: Findings, path: str = "") -> Read | None:
     """The fields of an object; None where it is none. An empty text is a field left out."""
-    if isinstance(value, dict) and "" in value.values():
-        value = {name: given for name, given in value.items() if given != "" or _required(kind, name)}
+    if isinstance(value, dict):
+        value = _without_empty_texts(value, kind)
     before = len(findings.problems)
     found = validate(value, kind, findings, path)
     if found is not None:
@@ -176,6 +177,15 @@ class ContentCheck:
         if len(self._told) < _TOLD_KEPT:
             self._told.add((where, what))
         return True
+
+
+def _without_empty_texts(value: dict[str, Any], kind: type[Checked]) -> dict[str, Any]:
+    if "" in value.values():
+        value = {name: given for name, given in value.items() if given != "" or _required(kind, name)}
+    fallback = value.get("fallback_template")
+    if isinstance(fallback, dict):
+        value = {**value, "fallback_template": _without_empty_texts(fallback, FallbackTemplate)}
+    return value
 
 
 def _required(kind: type[Checked], name: str) -> bool:

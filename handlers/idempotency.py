@@ -27,7 +27,7 @@ from store.monitor import KEEP_ANSWERS_MS
 from store.records import AnswerRecord
 from whatsapp.failures import Draining, InvalidRequest
 
-__all__ = ["HOLD_MS", "REPLAYED", "Idempotency", "IdempotencyMismatch", "Work"]
+__all__ = ["HOLD_MS", "REPLAYED", "Idempotency", "IdempotencyMismatch", "Work", "check_key"]
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +37,13 @@ HOLD_MS = 15_000
 _POLL_S = (0.02, 0.05, 0.1, 0.25)
 _KEY = re.compile(KEY_PATTERN, re.ASCII)
 _TASKS = uuid.UUID("b7f5bd2f-6e0c-4b52-9c1d-0f6f7f0c7c55")
+
+
+def check_key(key: str) -> None:
+    """Raise InvalidRequest for what can be no key."""
+    if _KEY.fullmatch(key) is None:
+        problem = "must be 1 to 255 visible ASCII characters"
+        raise InvalidRequest(f"{KEY_HEADER}: {problem}", [(KEY_HEADER, problem)])
 
 
 class IdempotencyMismatch(GatewayError):
@@ -88,9 +95,7 @@ class Idempotency:
 
         Raises InvalidRequest, IdempotencyMismatch, Draining, StoreUnavailable.
         """
-        if _KEY.fullmatch(key) is None:
-            problem = "must be 1 to 255 visible ASCII characters"
-            raise InvalidRequest(f"{KEY_HEADER}: {problem}", [(KEY_HEADER, problem)])
+        check_key(key)
         name, digest = f"{path}\n{key}", hashlib.sha256(body).hexdigest()
         turn = 0
         while True:

@@ -18,7 +18,9 @@ from tornado.web import stream_request_body
 from handlers.access import check_same_site
 from handlers.base import BaseHandler
 from handlers.fields import refusal
+from handlers.idempotency import check_key
 from handlers.options import number_fault
+from handlers.parameters import KEY_HEADER
 from handlers.upload_form import UploadDesk, UploadForm
 from store.errors import GatewayError
 from whatsapp.media import Media, Upload
@@ -143,6 +145,9 @@ class MediaUpload(BaseHandler):
     def _check(self) -> None:
         self.admit()
         check_same_site(self.request)
+        if (key := self.request.headers.get(KEY_HEADER)) is not None and self.request.method == "POST":
+            # The rest of it follows once the file is in, which it is about.
+            check_key(key)
 
     def sameness(self) -> bytes:
         """The file, and what was said of it: whoever repeats a form puts another boundary around it."""

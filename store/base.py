@@ -183,9 +183,9 @@ class Store(Protocol):
         ``queued`` with an attempt made, due or not; in the order of seq, past ``after_seq``."""
         ...
 
-    async def undelivered(self, lane: str, sent_since: int, after_seq: int, limit: int) -> list[RowView]:
-        """Rows of a lane with ``ordered`` that stand in ``sent`` since this time or later, in the order of
-        seq, past ``after_seq``."""
+    async def undelivered(self, lane: str, after: Place, limit: int) -> list[RowView]:
+        """Rows of a lane with ``ordered`` that stand in ``sent``, in the order of (last_sent_at, seq), past
+        ``after``, whose ``due`` is such a time."""
         ...
 
     async def mark_sending(self, lease: Lease, rows: Sequence[Row]) -> set[str]:

@@ -89,7 +89,7 @@ _INDEXES: Mapping[str, Sequence[IndexModel]] = {
         IndexModel([("lane", 1), ("seq", 1)], name="again", partialFilterExpression={"again": True}),
         IndexModel([("lane", 1), ("state", 1), ("seq", 1)], name="state"),
         IndexModel(
-            [("lane", 1), ("seq", 1)],
+            [("lane", 1), ("last_sent_at", 1), ("seq", 1)],
             name="undelivered",
             partialFilterExpression={"ordered": True, "state": State.SENT.value},
         ),
@@ -289,8 +289,8 @@ class MongoStore:
     async def find_by_wamid(self, wamids: Collection[str]) -> dict[str, str]:
         return await self._rows.find_by_wamid(wamids)
 
-    async def undelivered(self, lane: str, sent_since: int, after_seq: int, limit: int) -> list[RowView]:
-        return await self._rows.undelivered(lane, sent_since, after_seq, limit)
+    async def undelivered(self, lane: str, after: Place, limit: int) -> list[RowView]:
+        return await self._rows.undelivered(lane, after, limit)
 
     async def rows_in_state(self, lane: str, state: State, after_seq: int, limit: int) -> list[Row]:
         return await self._rows.rows_in_state(lane, state, after_seq, limit)

@@ -24,13 +24,10 @@ from store.mongo_connection import Connection, Document, LongCommit
 from store.mongo_leases import Coordination, lost
 from store.mongo_log import MongoLog
 from store.mongo_rows import ROWS, Rows
-from store.records import TIME_OF, Change, Cursor, Lease, NewEvent, Row
+from store.records import TIME_OF, Change, Cursor, Lease, NewEvent, Row, Standing
 from store.states import TAKEN, State, sources_of
 
 __all__ = ["Moves"]
-
-_Standing = tuple[State, int, int, bool]
-"""State, attempt, term, and whether there is a fallback that was not used."""
 
 _CHUNK = 100
 """Moves in one bulk: well inside the time of one answer even where an update takes some milliseconds."""
@@ -134,14 +131,11 @@ class Moves:
             *(append(n, events) for n, events in enumerate(told) if events and results[n] is None)
         )
 
-    async def _standing(self, ids: Collection[str]) -> dict[str, _Standing]:
+    async def _standing(self, ids: Collection[str]) -> dict[str, Standing]:
         """What guards ask of rows."""
-        wanted = {"state": 1, "attempt": 1, "term": 1, "has_fallback": 1}
+        wanted = {"state": 1, "attempt": 1, "term": 1, "has_fallback": 1, "over": 1}
         found = await self._db.find(ROWS, {"_id": {"$in": list(ids)}}, wanted) if ids else []
-        return {
-            d["_id"]: (State(d["state"]), int(d["attempt"]), int(d["term"]), "has_fallback" in d)
-            for d in found
-        }
+        return {d["_id"]: _standing(d) for d in found}
 
     async def _save_cursors(
         self, works: Sequence[_Work], results: list[list[bool] | Exception | None]
@@ -245,6 +239,10 @@ def _move(change: Change) -> _Move:
     if change.fall_back:
         values["fell_back"] = True
         update.setdefault("$unset", {})["has_fallback"] = ""
+    if change.ends_attempts:
+        values["over"] = change.attempt
+    if change.to is State.SENT:
+        values["last_sent_at"] = change.at
     if change.wamid:
         update["$addToSet"] = {"wamids": change.wamid}
     return _Move(change.row_id, _guards(change), update, change)
@@ -266,10 +264,30 @@ def _kept(move: _Move) -> UpdateOne | None:
     return UpdateOne({"_id": move.row_id, "$or": missing}, update)
 
 
-def _events_of_moves(moves: Sequence[_Move], rows: Mapping[str, _Standing]) -> Iterator[NewEvent]:
+def _standing(document: Document) -> Standing:
+    return Standing(
+        State(document["state"]),
+        int(document["attempt"]),
+        int(document["term"]),
+        "has_fallback" in document,
+        int(document.get("over", 0)),
+    )
+
+
+def _events_of_moves(moves: Sequence[_Move], rows: Mapping[str, Standing]) -> Iterator[NewEvent]:
+    """Of those that will be made, each judged by what the ones before it make of its row."""
+    rows = dict(rows)
     for move in moves:
         change = move.change
-        if change and change.event and move.row_id in rows and change.allowed(*rows[move.row_id]):
+        if change is None or move.row_id not in rows or not change.allowed(rows[move.row_id]):
+            continue
+        row = rows[move.row_id]
+        rows[move.row_id] = row._replace(
+            state=change.to,
+            has_fallback=row.has_fallback and not change.fall_back,
+            over=change.attempt if change.ends_attempts else row.over,
+        )
+        if change.event:
             yield change.event
 
 
@@ -288,6 +306,9 @@ def _guards(change: Change) -> Document | None:
         guards["term"] = {"$lt": change.before_term}
     if change.fall_back:
         guards["has_fallback"] = True
+    if change.to is State.SENT:
+        # None where no attempt is over yet.
+        guards["over"] = {"$not": {"$gte": max(change.word_of, 1)}}
     return guards
 
 

@@ -62,16 +62,15 @@ class Rows:
         rows = {row.id: row for row in found}
         return sorted(rows.values(), key=lambda row: row.seq)[:limit]
 
-    async def undelivered(self, lane: str, sent_since: int, after_seq: int, limit: int) -> list[RowView]:
-        """Those that others wait for, by seq."""
-        where = {
-            "lane": lane,
-            "ordered": True,
-            "state": State.SENT.value,
-            "seq": {"$gt": after_seq},
-            "sent_at": {"$gte": sent_since},
-        }
-        found = await self._db.find(ROWS, where, sort=[("seq", 1)], limit=limit)
+    async def undelivered(self, lane: str, after: Place, limit: int) -> list[RowView]:
+        """Those that others wait for, by (last_sent_at, seq)."""
+        waited_for = {"lane": lane, "ordered": True, "state": State.SENT.value}
+        at_once = {**waited_for, "last_sent_at": after.due, "seq": {"$gt": after.seq}}
+        found = await self._db.find(ROWS, at_once, sort=[("seq", 1)], limit=limit)
+        if len(found) < limit:
+            later = {**waited_for, "last_sent_at": {"$gt": after.due}}
+            sort = [("last_sent_at", 1), ("seq", 1)]
+            found += await self._db.find(ROWS, later, sort=sort, limit=limit - len(found))
         return [_view(document) for document in found]
 
     async def _of_ready_tasks(
@@ -162,7 +161,7 @@ def new_row(task: NewTask, row: NewRow, seq: int, now: int) -> Document:
     """A row's document, due ``now`` where it asks for at once.
 
     Times of its fate, ``wamids``, ``error``, ``again``, ``retried``, ``marks``, ``ordered``, ``on_unknown``,
-    ``fallback``, ``has_fallback`` and ``fell_back`` are there only when they say something.
+    ``fallback``, ``has_fallback``, ``fell_back`` and ``over`` are there only when they say something.
     """
     asked: Document = {"ordered": True} if row.ordered else {}
     if row.on_unknown:
@@ -226,4 +225,5 @@ def _view(document: Document) -> RowView:
         delivered_at=int(document.get("delivered_at", 0)),
         read_at=int(document.get("read_at", 0)),
         ended_at=int(document.get("ended_at", 0)),
+        last_sent_at=int(document.get("last_sent_at", 0)),
     )

@@ -29,6 +29,7 @@ __all__ = [
     "Priority",
     "Row",
     "RowView",
+    "Standing",
     "TaskPlace",
     "TaskView",
     "claim_of",
@@ -238,6 +239,8 @@ class RowView(msgspec.Struct, frozen=True, gc=False):
     read_at: int
     ended_at: int
     """When it failed, was cancelled or expired."""
+    last_sent_at: int = 0
+    """When it last came into ``sent``: of a row that was sent anew this is not ``sent_at``."""
 
 
 TIME_OF: dict[State, str] = {
@@ -267,6 +270,17 @@ class TaskView(msgspec.Struct, frozen=True, gc=False):
     """Sum of its rows' ``retried``; not newer than ``counts``."""
 
 
+class Standing(NamedTuple):
+    """How a row stands, as far as guards ask."""
+
+    state: State
+    attempt: int
+    term: int
+    has_fallback: bool
+    over: int
+    """Attempts up to this one are over: the row was queued afresh, or fell back, after it."""
+
+
 class Change(msgspec.Struct, frozen=True, gc=False):
     """What is to become of one row. Applied only where every guard holds, else it changes nothing."""
 
@@ -281,6 +295,9 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     """Guard: only if the row was marked under an older term than this; 0: any."""
     only_from: tuple[State, ...] = ()
     """Guard, beside the table of moves: only from these states; empty: any that the table allows."""
+    word_of: int = 0
+    """The attempt that this is word of; 0: not known. Guard, with ``to`` = sent: one that is not over. What
+    Meta says late of an attempt that failed does not stop what was queued in its place."""
     wamid: str = ""
     """An id of Meta's to keep. It is kept even where a guard stops the move, and so is, with ``to`` in
     :data:`~store.states.TAKEN`, the first time at which Meta was known to have taken the row."""
@@ -291,24 +308,31 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     doubt: bool = False
     """Mark that Meta may have taken an attempt."""
     fresh: bool = False
-    """With ``to`` = queued: begin anew, with no failures, no end, and one more in ``retried``."""
+    """With ``to`` = queued: begin anew, with no failures, no end, and one more in ``retried``; ``attempt``,
+    which must be given, and all before it are over."""
     fall_back: bool = False
-    """With ``to`` = queued: send the row's fallback from now on. Guard: only if it has one, and has not
-    fallen back yet."""
+    """With ``to`` = queued: send the row's fallback from now on; ``attempt``, which must be given, and all
+    before it are over. Guard: only if it has one, and has not fallen back yet."""
     error: bytes = b""
     """JSON to keep as the row's last error; empty leaves what is there."""
     event: NewEvent | None = None
     """What to tell the log if the row moves; an event that is true in any case is none of a change's."""
 
-    def allowed(self, state: State, attempt: int, term: int, has_fallback: bool) -> bool:
+    @property
+    def ends_attempts(self) -> bool:
+        """Whether the attempts made so far are over with it."""
+        return self.fresh or self.fall_back
+
+    def allowed(self, row: Standing) -> bool:
         """Whether every guard holds for a row that stands like this."""
         return (
-            can_move(state, self.to)
-            and (not self.only_from or state in self.only_from)
-            and self.attempt in (0, attempt)
-            and self.term in (0, term)
-            and (not self.before_term or term < self.before_term)
-            and (not self.fall_back or has_fallback)
+            can_move(row.state, self.to)
+            and (not self.only_from or row.state in self.only_from)
+            and self.attempt in (0, row.attempt)
+            and self.term in (0, row.term)
+            and (not self.before_term or row.term < self.before_term)
+            and (not self.fall_back or row.has_fallback)
+            and (self.to is not State.SENT or not row.over or self.word_of > row.over)
         )
 
 

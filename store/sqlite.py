@@ -212,8 +212,8 @@ class SqliteStore:
     async def find_by_wamid(self, wamids: Collection[str]) -> dict[str, str]:
         return await self._read(Reads.find_by_wamid, wamids)
 
-    async def undelivered(self, lane: str, sent_since: int, after_seq: int, limit: int) -> list[RowView]:
-        return await self._read(Reads.undelivered, lane, sent_since, after_seq, limit)
+    async def undelivered(self, lane: str, after: Place, limit: int) -> list[RowView]:
+        return await self._read(Reads.undelivered, lane, after, limit)
 
     async def rows_in_state(self, lane: str, state: State, after_seq: int, limit: int) -> list[Row]:
         return await self._read(Reads.rows_in_state, lane, state, after_seq, limit)

@@ -101,12 +101,13 @@ class Reads:
             (lane, after_seq, lane, after_seq, limit),
         )
 
-    def undelivered(self, lane: str, sent_since: int, after_seq: int, limit: int) -> list[RowView]:
+    def undelivered(self, lane: str, after: Place, limit: int) -> list[RowView]:
         """Down their own index."""
-        where = (
-            "lane = ? AND state = 'sent' AND ordered = 1 AND sent_at >= ? AND seq > ? ORDER BY seq LIMIT ?"
+        return self._views(
+            "lane = ? AND state = 'sent' AND ordered = 1 AND (last_sent_at, seq) > (?, ?)"
+            " ORDER BY last_sent_at, seq LIMIT ?",
+            (lane, after.due, after.seq, limit),
         )
-        return self._views(where, (lane, sent_since, after_seq, limit))
 
     def rows_in_state(self, lane: str, state: State, after_seq: int, limit: int) -> list[Row]:
         """By seq."""
@@ -235,7 +236,8 @@ class Reads:
 
     def _views(self, condition: str, parameters: Sequence[object]) -> list[RowView]:
         found = self._db.execute(
-            f"SELECT {_ROW}, error, sent_at, delivered_at, read_at, ended_at FROM rows WHERE {condition}",
+            f"SELECT {_ROW}, error, sent_at, delivered_at, read_at, ended_at, last_sent_at FROM rows"
+            f" WHERE {condition}",
             tuple(parameters),
         )
         return [_view(values, self._wamids(values[0])) for values in found.fetchall()]

@@ -111,7 +111,11 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE rows ADD COLUMN on_unknown TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE rows ADD COLUMN fallback BLOB NOT NULL DEFAULT x''",
         "ALTER TABLE rows ADD COLUMN fell_back INTEGER NOT NULL DEFAULT 0",
-        "CREATE INDEX rows_undelivered ON rows (lane, seq) WHERE state = 'sent' AND ordered = 1",
+        # over: attempts up to this one are over, see Standing in records.py.
+        "ALTER TABLE rows ADD COLUMN over INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE rows ADD COLUMN last_sent_at INTEGER NOT NULL DEFAULT 0",
+        "CREATE INDEX rows_undelivered ON rows (lane, last_sent_at, seq)"
+        " WHERE state = 'sent' AND ordered = 1",
     ),
 )
 

@@ -23,6 +23,7 @@ from store.records import (
     NewRow,
     NewTask,
     Row,
+    Standing,
     claim_of,
 )
 from store.sqlite_reads import row_key
@@ -318,25 +319,25 @@ class Writes:
     def _apply_one(self, change: Change) -> bool:
         task_id, n = row_key(change.row_id)
         found = self._db.execute(
-            "SELECT seq, state, attempt, term, sent_at, fallback != x'' AND NOT fell_back FROM rows"
+            "SELECT seq, sent_at, state, attempt, term, fallback != x'' AND NOT fell_back, over FROM rows"
             " WHERE task_id = ? AND n = ?",
             (task_id, n),
         ).fetchone()
         if found is None:
             return False
-        seq, state, attempt, term, sent_at, has_fallback = found
+        seq, sent_at, *stands = found
         if change.wamid:
             self._db.execute(
                 "INSERT INTO wamids VALUES (?, ?, ?) ON CONFLICT (wamid) DO NOTHING",
                 (change.wamid, seq, change.at),
             )
-        source = State(state)
-        if not change.allowed(source, attempt, term, bool(has_fallback)):
+        row = Standing(State(stands[0]), *stands[1:])
+        if not change.allowed(row):
             if change.to in TAKEN and not sent_at:
                 self._db.execute("UPDATE rows SET sent_at = ? WHERE seq = ?", (change.at, seq))
             return False
         self._update_row(seq, change)
-        opened = (change.to in OPEN) - (source in OPEN)
+        opened = (change.to in OPEN) - (row.state in OPEN)
         if opened:
             self._db.execute(
                 "UPDATE tasks SET open_rows = open_rows + ?,"
@@ -359,6 +360,11 @@ class Writes:
             sets.append("doubt = 1")
         if change.fall_back:
             sets.append("fell_back = 1")
+        if change.ends_attempts:
+            sets.append("over = attempt")
+        if change.to is State.SENT:
+            sets.append("last_sent_at = ?")
+            parameters.append(change.at)
         if change.error:
             sets.append("error = ?")
             parameters.append(change.error)

@@ -13,7 +13,7 @@ sent       Meta's answer, or a status that proves it        stays; statuses move
 delivered  a status                                         stays
 read       a status                                         stays
 played     a status (voice notes)                           stays
-failed     a refusal, too many attempts, a failed status    stays; a person may queue it again
+failed     a refusal, too many attempts, a failed status    stays; a person, or its fallback, queues it again
 cancelled  a person, before it left                         stays
 expired    its ``expires_at`` passed before it left         stays
 ========== ================================================ ==============================================

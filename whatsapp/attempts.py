@@ -220,7 +220,8 @@ class Attempts:
         """An earlier attempt was in doubt: two ids on the row mean that the recipient may have it twice."""
         try:
             view = (await self._store.find_rows([row.id])).get(row.id)
-            if view is not None and len(view.wamids) > 1:
+            # What was sent anew after it had failed has another id by right.
+            if view is not None and len(view.wamids) > 1 + view.row.retried:
                 await self._log.append([doubled(row, view.wamids, self._clock.now_ms())])
         except StoreError as error:
             _log.warning("a double was not told: %s", error.message)

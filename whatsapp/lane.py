@@ -274,8 +274,9 @@ class Lane:
                 self._reader.news(event.at)
                 self._woken.set()
             elif event.type == EventType.MESSAGE_RETRYING and event.key.endswith(f":{FALLS_BACK}"):
-                # By a status: nothing held its place in memory.
+                # By a status: nothing held its place in memory. The row may follow its event a moment later.
                 self._reader.news(event.at)
+                self._queue.recall(event.message_id, self._clock.monotonic() + _POLL_S)
                 self._woken.set()
             elif event.type == EventType.MESSAGE_RECEIVED:
                 inbound += 1

@@ -99,7 +99,7 @@ def taken(row: Row, wamid: str, answer: bytes, now: int) -> tuple[Change, NewEve
     whole = answer.decode("utf-8", "replace").encode()
     data = outcome_data(row, wamid=wamid, answer=msgspec.Raw(whole))
     event = _event(EventType.MESSAGE_SENT, sent_key(row), row, now, data)
-    return Change(row.id, State.SENT, now, wamid=wamid), event
+    return Change(row.id, State.SENT, now, word_of=row.attempt, wamid=wamid), event
 
 
 def refused(
@@ -139,8 +139,7 @@ def fell_back(row: Row, failure: Change, error: Mapping[str, Any], now: int) -> 
     """What follows on ``failure`` where it is a status's word that the window was closed for what Meta had
     taken: its fallback is sent, with its attempts counted anew."""
     event = _fallback_event(row, now, outcome_data(row, wamid=failure.wamid, error=error))
-    change = _afresh(row.id, failure.attempt, now)
-    return msgspec.structs.replace(change, fall_back=True, event=event)
+    return msgspec.structs.replace(_afresh(row.id, row.attempt, now), fall_back=True, event=event)
 
 
 def not_sent(row: Row, term: int, why: str, now: int, delay_s: float) -> Change:
@@ -203,10 +202,22 @@ def requeued(row: Row, now: int) -> Change:
 
 
 def carried_again(event: Event, attempt: int) -> Change | None:
-    """The move of :func:`requeued`, read from its event; None of another event's."""
-    if event.type != EventType.MESSAGE_RETRYING or f":{_AGAIN}" not in event.key:
+    """The move of :func:`requeued`, or of a row that :func:`refused` has fall back, read from its event; None
+    of another event's."""
+    if event.type != EventType.MESSAGE_RETRYING:
         return None
-    return _afresh(event.message_id, attempt, event.at)
+    if event.key.endswith(f":{FALLS_BACK}"):
+        refused = (State.SENDING,)
+        return Change(
+            event.message_id,
+            State.QUEUED,
+            event.at,
+            attempt=attempt,
+            only_from=refused,
+            due=event.at,
+            fall_back=True,
+        )
+    return _afresh(event.message_id, attempt, event.at) if f":{_AGAIN}" in event.key else None
 
 
 def _afresh(row_id: str, attempt: int, now: int) -> Change:

@@ -24,9 +24,12 @@ from collections.abc import Iterable, Iterator
 from math import inf
 from typing import NamedTuple, Protocol
 
-from store.records import Priority, Row
+from store.records import Priority, Row, RowView
+from store.states import State
 
-__all__ = ["PRIORITIES", "LaneQueue", "PairLimit", "Stream"]
+__all__ = ["PRIORITIES", "LaneQueue", "PairLimit", "Stream", "held_until", "next_look"]
+
+_LOOK_MS = 1000
 
 PRIORITIES: tuple[Priority, ...] = (0, 1, 2)
 
@@ -70,6 +73,19 @@ class _Waiting:
 
     def idle(self) -> bool:
         return not (self.rows or self.blockers or self.more)
+
+
+def held_until(view: RowView, ordered_ms: int) -> int:
+    """Until when (ms) a row that Meta took holds others back for want of its delivery; 0: it does not."""
+    holds = view.row.ordered and view.row.state is State.SENT
+    return view.last_sent_at + ordered_ms if holds else 0
+
+
+def next_look(view: RowView, ordered_ms: int, now: int) -> int:
+    """When (ms) to see whether such a row was delivered, since the word of it may be missed: the tracker may
+    be behind, and a status may not name its row. The longer it holds, the seldomer."""
+    pause = min(max(now - view.last_sent_at, _LOOK_MS), 30 * _LOOK_MS)
+    return min(held_until(view, ordered_ms), now + pause)
 
 
 class LaneQueue:
@@ -122,9 +138,9 @@ class LaneQueue:
             self.recall(row_id, when)
 
     def recall_blockers(self) -> None:
-        """Have all rows that hold others back looked up now, but for those that wait for their own time."""
+        """Have all rows that hold others back looked up now, but for those that are going to be."""
         for row_id in self._blocks:
-            if row_id not in self._recall_at or row_id in self._ordered:
+            if row_id not in self._recall_at:
                 self.recall(row_id, 0.0)
 
     def recalled(self, now: float, limit: int) -> list[str]:

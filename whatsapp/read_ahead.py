@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from store.base import Store
-from store.records import Place, Priority, Row, RowView
+from store.records import Place, Priority, Row
 from store.states import ENDED, State
 from whatsapp.clock import Clock
-from whatsapp.queue import PRIORITIES, LaneQueue
+from whatsapp.queue import PRIORITIES, LaneQueue, held_until, next_look
 
-__all__ = ["ReadAhead", "waited_for"]
+__all__ = ["ReadAhead"]
 
 _PAGE = 500
 _STREAMS = 50
@@ -88,8 +88,10 @@ class ReadAhead:
             raise
         for row_id in ids:
             view = views.get(row_id)
-            if view is not None and (until := waited_for(view, self._ordered_ms)) > now:
-                self._queue.block(view.row, self._clock.monotonic_at(until))
+            if view is not None and held_until(view, self._ordered_ms) > now:
+                # Only if it still holds others back: its delivery may have been told during the read.
+                look_at = next_look(view, self._ordered_ms, now)
+                self._queue.may_have_ended(row_id, self._clock.monotonic_at(look_at))
             elif view is None or view.row.state in ENDED:
                 self._queue.unblock(row_id)
             elif view.row.state is State.QUEUED and view.row.due <= now:
@@ -120,12 +122,6 @@ class ReadAhead:
             self._again[priority] = _place(rows)
         else:
             del self._again[priority]
-
-
-def waited_for(view: RowView, ordered_ms: int) -> int:
-    """Until when a row that Meta took holds others back for want of word that it was delivered; 0: not."""
-    waits = view.row.ordered and view.row.state is State.SENT
-    return view.sent_at + ordered_ms if waits else 0
 
 
 def _place(rows: Sequence[Row]) -> Place:

@@ -11,12 +11,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 from store.base import Store
-from store.records import Row
+from store.records import Place, Row
 from store.states import State
 from whatsapp.clock import Clock
 from whatsapp.outcome import lost
-from whatsapp.queue import LaneQueue
-from whatsapp.read_ahead import waited_for
+from whatsapp.queue import LaneQueue, next_look
 from whatsapp.unknown import UnknownRows
 
 __all__ = ["Calls", "Recovery"]
@@ -88,12 +87,12 @@ class Recovery:
         self._queue.recall_blockers()
 
     async def _wait_for_delivery(self, stops: Callable[[], bool]) -> None:
-        since = self._clock.now_ms() - self._ordered_ms
-        after = 0
-        while not stops() and (views := await self._store.undelivered(self._lane, since, after, _PAGE)):
-            after = views[-1].row.seq
+        after = Place(self._clock.now_ms() - self._ordered_ms, 0)
+        while not stops() and (views := await self._store.undelivered(self._lane, after, _PAGE)):
+            after = Place(views[-1].last_sent_at, views[-1].row.seq)
             for view in views:
-                self._queue.block(view.row, self._clock.monotonic_at(waited_for(view, self._ordered_ms)))
+                look_at = next_look(view, self._ordered_ms, self._clock.now_ms())
+                self._queue.block(view.row, self._clock.monotonic_at(look_at))
 
     async def _end_calls(self, term: int, stops: Callable[[], bool]) -> None:
         if not self._store.atomic:

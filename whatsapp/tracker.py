@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 import msgspec
 
 from store.base import Store
-from store.records import Change, Cursor, Event, Lease, NewEvent, TaskView
+from store.records import Change, Cursor, Event, Lease, NewEvent, RowView, TaskView
 from store.states import ENDED, OPEN, TAKEN, State
 from whatsapp.errors import classify, meta_object, parse_status_error
 from whatsapp.events import STATUS_KEY, EventType, build_event, task_key, task_of
@@ -74,6 +74,8 @@ class StatusEvent(msgspec.Struct, frozen=True):
     error: bytes
     window_closed: bool = False
     """Whether Meta refused it because the recipient has not written for 24 hours."""
+    offset: int = 0
+    """Of its event."""
 
 
 def change_of_status(status: StatusEvent) -> Change:
@@ -90,7 +92,7 @@ def change_of_status(status: StatusEvent) -> Change:
             wamid=status.wamid,
             error=status.error,
         )
-    return Change(status.row_id, status.state, status.at, wamid=status.wamid)
+    return Change(status.row_id, status.state, status.at, word_of=status.attempt, wamid=status.wamid)
 
 
 class Tracker:
@@ -103,9 +105,7 @@ class Tracker:
     async def handle(self, batch: Sequence[Event], cursor: Cursor, lease: Lease) -> None:
         """Apply a batch, then save the cursor. Raises StoreUnavailable, LeaseLost."""
         statuses = await self._statuses(batch)
-        changes = await self._changes(statuses)
-        if not self._store.atomic:
-            changes += [change for event in batch if (change := _change_of_outcome(event))]
+        changes = await self._changes(batch, statuses)
         if changes:
             await self._store.apply(changes, await self._derived(statuses))
         await self._complete(_ended_tasks(batch, statuses))
@@ -124,20 +124,33 @@ class Tracker:
                 named.append(msgspec.structs.replace(status, row_id=row_id))
         return named
 
-    async def _changes(self, statuses: Sequence[StatusEvent]) -> list[Change]:
-        """What statuses do to their rows; a row that Meta refused for want of an open window may have
-        something else to be sent."""
-        closed = {status.row_id for status in statuses if status.window_closed}
-        views = await self._store.find_rows(closed) if closed else {}
-        changes = []
-        for status in statuses:
-            change = change_of_status(status)
-            changes.append(change)
-            view = views.get(status.row_id)
-            if status.window_closed and view is not None and view.row.has_fallback:
-                error = msgspec.json.decode(status.error)
-                changes.append(fell_back(view.row, change, error, self._now_ms()))
+    async def _changes(self, batch: Sequence[Event], statuses: Sequence[StatusEvent]) -> list[Change]:
+        """What a batch does to rows, in the order in which it came."""
+        by_offset = {status.offset: status for status in statuses}
+        failed = {status.row_id for status in statuses if status.state is State.FAILED}
+        views = await self._store.find_rows(failed) if failed else {}
+        changes: list[Change] = []
+        for event in batch:
+            if (status := by_offset.get(event.offset)) is not None:
+                changes += self._changes_of(status, views.get(status.row_id))
+            elif not self._store.atomic and (change := _change_of_outcome(event)):
+                changes.append(change)
         return changes
+
+    def _changes_of(self, status: StatusEvent, view: RowView | None) -> list[Change]:
+        """``view``: of a failure its row, which may have something else to be sent."""
+        change = change_of_status(status)
+        if status.state is not State.FAILED or view is None:
+            return [change]
+        if not status.attempt and view.wamids and view.wamids[-1] != status.wamid:
+            # Of an attempt that was followed by another, which it does not end.
+            return []
+        row = view.row
+        if not status.window_closed or not (row.has_fallback or row.fell_back):
+            return [change]
+        # Also where it fell back before: a repetition completes what a crash left out, and moves it no more.
+        error = msgspec.json.decode(status.error)
+        return [change, fell_back(row, change, error, self._now_ms())]
 
     async def _derived(self, statuses: Sequence[StatusEvent]) -> list[NewEvent]:
         """Events that follow from statuses, by what the rows are before they are applied.
@@ -211,6 +224,7 @@ def _read_status(event: Event) -> StatusEvent | None:
         event.at,
         error,
         window_closed,
+        event.offset,
     )
 
 
@@ -226,7 +240,7 @@ def _change_of_outcome(event: Event) -> Change | None:
     if state is None:
         return carried_again(event, data.attempt)
     if state is State.SENT:
-        return Change(event.message_id, state, event.at, wamid=data.wamid or "")
+        return Change(event.message_id, state, event.at, word_of=data.attempt, wamid=data.wamid or "")
     if state in (State.CANCELLED, State.EXPIRED):
         return Change(event.message_id, state, event.at, only_from=(State.QUEUED,))
     return Change(

@@ -64,7 +64,7 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     ),
     "find_rows": lambda store: store.find_rows(["task-0"]),
     "find_by_wamid": lambda store: store.find_by_wamid(["wamid"]),
-    "undelivered": lambda store: store.undelivered(LANE, 0, 0, 10),
+    "undelivered": lambda store: store.undelivered(LANE, Place(0, 0), 10),
     "rows_in_state": lambda store: store.rows_in_state(LANE, State.QUEUED, 0, 10),
     "task_rows": lambda store: store.task_rows("task", -1, 10),
     "list_tasks": lambda store: store.list_tasks(10, kind="text"),

@@ -235,16 +235,43 @@ async def test_a_row_falls_back_once(store: Store, source: State) -> None:
     await add_task(store, "task", [new_row(payload=b"{1}", fallback=b"{2}")])
     lease = await lane_lease(store)
     await bring(store, lease, {"task-0": source})
-    back = Change("task-0", State.QUEUED, 5, due=5, fall_back=True, event=new_event("back"))
+    back = Change("task-0", State.QUEUED, 5, attempt=1, due=5, fall_back=True, event=new_event("back"))
     assert await store.apply([back]) == [True]
     row = (await view(store, "task-0")).row
     assert (row.payload, row.has_fallback, row.fell_back) == (b"{2}", False, True)
     assert [found.payload for found in await read_all(store)] == [b"{2}"]
-    await bring(store, lease, {"task-0": source})
-    assert await store.apply([msgspec.structs.replace(back, event=new_event("again"))]) == [False]
+    await bring(store, lease, {"task-0": State.SENDING})
+    again = msgspec.structs.replace(back, attempt=2, event=new_event("again"))
+    assert await store.apply([again]) == [False]
     row = (await view(store, "task-0")).row
-    assert (row.payload, row.state) == (b"{2}", source)
+    assert (row.payload, row.state) == (b"{2}", State.SENDING)
     assert [event.key for event in await store.events_after(0, 10)] == ["back"]
+
+
+@pytest.mark.parametrize("how", [{"fresh": True}, {"fall_back": True}])
+async def test_late_word_of_an_attempt_that_is_over_does_not_stop_what_follows_it(
+    store: Store, how: dict[str, Any]
+) -> None:
+    await add_task(store, "task", [new_row(fallback=b"{2}")])
+    lease = await lane_lease(store)
+    await bring(store, lease, {"task-0": State.SENDING})
+    work = [
+        Change("task-0", State.SENT, 5, word_of=1, wamid="a"),
+        Change("task-0", State.FAILED, 6, attempt=1, only_from=(State.SENT,)),
+        Change("task-0", State.QUEUED, 7, attempt=1, due=7, event=new_event("anew"), **how),
+        Change("task-0", State.SENT, 8, word_of=1, wamid="a"),
+        Change("task-0", State.SENT, 8, wamid="a"),
+    ]
+    assert await store.apply(work) == [True, True, True, False, False]
+    assert [event.key for event in await store.events_after(0, 10)] == ["anew"]
+    # As a batch is repeated whose cursor was not saved.
+    await store.apply(work)
+    assert (await view(store, "task-0")).row.state is State.QUEUED
+    await bring(store, lease, {"task-0": State.SENDING})
+    assert await store.apply(work) == [False] * 5
+    assert await store.apply([Change("task-0", State.SENT, 9, word_of=2, wamid="b")]) == [True]
+    found = await view(store, "task-0")
+    assert (found.wamids, found.sent_at, found.last_sent_at) == (("a", "b"), 5, 9)
 
 
 async def test_a_row_without_a_fallback_does_not_fall_back(store: Store) -> None:

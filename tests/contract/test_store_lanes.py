@@ -175,15 +175,22 @@ async def test_rows_that_others_wait_for_are_read_until_they_are_delivered(store
     await store.apply([Change(row_id, State.SENT, 10 + n) for n, row_id in enumerate(tasks)])
     await store.apply([Change("task-4", State.DELIVERED, 20), Change("task-5", State.FAILED, 20)])
 
-    async def waited_for(since: int, after: int = 0, limit: int = 10) -> list[str]:
-        return [found.row.id for found in await store.undelivered(LANE, since, after, limit)]
+    async def waited_for(after: Place, limit: int = 10) -> list[str]:
+        return [found.row.id for found in await store.undelivered(LANE, after, limit)]
 
-    assert await waited_for(0) == ["task-0", "task-2", "task-3"]
-    assert await waited_for(12) == ["task-2", "task-3"]
-    first = (await store.undelivered(LANE, 0, 0, 1))[0]
-    assert (first.row.id, first.sent_at) == ("task-0", 10)
-    assert await waited_for(0, first.row.seq, 1) == ["task-2"]
-    assert await store.undelivered("200", 0, 0, 10) == []
+    assert await waited_for(START) == ["task-0", "task-2", "task-3"]
+    assert await waited_for(Place(12, 0)) == ["task-2", "task-3"]
+    first = (await store.undelivered(LANE, START, 1))[0]
+    assert (first.row.id, first.last_sent_at) == ("task-0", 10)
+    assert await waited_for(Place(10, first.row.seq), 1) == ["task-2"]
+    assert await store.undelivered("200", START, 10) == []
+    # What is sent anew is waited for anew.
+    failed = Change("task-0", State.FAILED, 30)
+    await store.apply([failed, Change("task-0", State.QUEUED, 31, attempt=1, due=31, fresh=True)])
+    await bring(store, lease, {"task-0": State.SENDING})
+    await store.apply([Change("task-0", State.SENT, 40, word_of=2)])
+    assert await waited_for(START) == ["task-2", "task-3", "task-0"]
+    assert ((await view(store, "task-0")).sent_at, (await view(store, "task-0")).last_sent_at) == (10, 40)
 
 
 @pytest.mark.parametrize("state", State)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import msgspec
 import pytest
@@ -14,6 +15,7 @@ from store.records import Change, Cursor, NewRow
 from store.states import State
 from tests.support.rows import TASK
 from tests.support.store_values import LANE, add_task, bring, lane_lease, new_row, new_task, view
+from whatsapp import task_control
 from whatsapp.errors import GraphError, classify
 from whatsapp.outcome import refused
 from whatsapp.retry import RetryPolicy
@@ -70,7 +72,9 @@ class Rig:
 def rig(io_loop: IOLoop, store: Store) -> Iterator[Rig]:
     rig = Rig(store)
     io_loop.run_sync(rig.start)
-    yield rig
+    # Several portions, of no more rows than a slow server takes in time.
+    with mock.patch.object(task_control, "_PORTION", 25):
+        yield rig
 
 
 def rows(count: int) -> list[NewRow]:
@@ -78,15 +82,15 @@ def rows(count: int) -> list[NewRow]:
 
 
 async def test_what_is_queued_is_cancelled_and_told_and_ends_the_task(rig: Rig) -> None:
-    ids = await add_task(rig.store, TASK, rows(1100))
+    ids = await add_task(rig.store, TASK, rows(56))
     await add_task(rig.store, "other", rows(1))
     await bring(rig.store, rig.lane, {ids[0]: S.SENT, ids[1]: S.FAILED, ids[2]: S.SENDING})
-    assert await rig.control.cancel(TASK) == Cancelled(1097, 3)
+    assert await rig.control.cancel(TASK) == Cancelled(53, 3)
     assert await rig.told("message.cancelled") == ids[3:]
     assert await rig.track() == []
     await rig.store.apply([Change(ids[2], S.SENT, 1)])
-    assert await rig.control.cancel(TASK) == Cancelled(1097, 3)
-    assert len(await rig.told("message.cancelled")) == 1097
+    assert await rig.control.cancel(TASK) == Cancelled(53, 3)
+    assert len(await rig.told("message.cancelled")) == 53
     assert (await view(rig.store, "other-0")).row.state is S.QUEUED
 
 
@@ -106,15 +110,15 @@ async def test_there_is_nothing_to_do_to_an_unknown_task(rig: Rig) -> None:
 
 
 async def test_what_failed_is_queued_anew_and_lanes_hear_of_it(rig: Rig) -> None:
-    ids = await add_task(rig.store, TASK, rows(600))
-    await bring(rig.store, rig.lane, {**dict.fromkeys(ids[:590], S.FAILED), ids[591]: S.SENT})
+    ids = await add_task(rig.store, TASK, rows(60))
+    await bring(rig.store, rig.lane, {**dict.fromkeys(ids[:55], S.FAILED), ids[56]: S.SENT})
     before = rig.now
-    assert await rig.control.retry(TASK, None) == Retried(590, 0)
-    assert await rig.told("message.retrying") == ids[:590]
+    assert await rig.control.retry(TASK, None) == Retried(55, 0)
+    assert await rig.told("message.retrying") == ids[:55]
     found = await rig.store.events_after(0, 10_000)
     (event,) = [event for event in found if event.type == "task.retried"]
     assert event.phone_number_id == LANE and event.offset == found[-1].offset
-    assert msgspec.json.decode(event.body)["data"] == {"task_id": TASK, "count": 590}
+    assert msgspec.json.decode(event.body)["data"] == {"task_id": TASK, "count": 55}
     seen = await view(rig.store, ids[0])
     assert (seen.row.state, seen.row.failures, seen.row.due) == (S.QUEUED, 0, event.at)
     assert event.at > before

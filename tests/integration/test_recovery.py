@@ -126,9 +126,10 @@ async def test_an_ordered_row_that_is_not_delivered_holds_back_its_contact_for_t
     )
     await bench.take_over()
     assert await bench.leaving() == ["task-3"]
-    assert bench.queue.next_at() == 4.0
+    # It is looked at before its time is over: word of its delivery may be missed.
+    assert bench.queue.next_at() == 1.0
     await bench.store.apply([Change("task-0", State.DELIVERED, NOW)])
-    await bench.recovery.look(1)
+    bench.queue.recall("task-0", 0.0)
     assert await bench.leaving() == ["task-1"]
 
 

@@ -322,7 +322,7 @@ def test_a_failure_is_guarded_and_a_proof_is_not() -> None:
         error=b"{}",
     )
     assert change(S.FAILED, 0).only_from == (S.SENT,)
-    assert change(S.READ, 3) == Change(ROW, S.READ, NOW, wamid="wamid.A")
+    assert change(S.READ, 3) == Change(ROW, S.READ, NOW, word_of=3, wamid="wamid.A")
 
 
 # -- message.sent, once ------------------------------------------------------------------------------------

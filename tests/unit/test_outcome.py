@@ -21,6 +21,7 @@ from whatsapp.outcome import (
     cancelled,
     doubled,
     expired,
+    fell_back,
     lost,
     not_sent,
     outcome_data,
@@ -184,7 +185,7 @@ def test_any_answer_that_was_read_can_be_told(before: bytes, after: bytes) -> No
 def test_a_taken_row_is_sent_whatever_it_was() -> None:
     # No guard: an answer of Meta's with an id holds also where the lane has lost its lease, or given up.
     change, _ = taken(ROW, "wamid.A", ACCEPTED, NOW)
-    assert untold(change) == Change(ROW.id, State.SENT, NOW, wamid="wamid.A")
+    assert untold(change) == Change(ROW.id, State.SENT, NOW, word_of=ROW.attempt, wamid="wamid.A")
 
 
 def test_a_taken_row_is_told_with_metas_own_answer() -> None:
@@ -296,6 +297,47 @@ def test_every_refusal_is_guarded_by_its_attempt_and_term(code: int, status: int
 
 
 # -- other ends --------------------------------------------------------------------------------------------
+
+
+def test_a_refusal_for_a_closed_window_has_the_fallback_sent_once() -> None:
+    row = msgspec.structs.replace(ROW, has_fallback=True)
+    closed = graph_error(131047)
+    change = refused(row, TERM, closed, classify(closed), POLICY, half, NOW)
+    assert (change.to, change.fall_back, change.fresh, change.burn, change.due) == (
+        State.QUEUED,
+        True,
+        False,
+        False,
+        NOW,
+    )
+    assert (change.attempt, change.term, change.only_from) == (2, TERM, (State.SENDING,))
+    assert change.event is not None and change.event.type == "message.retrying"
+    data = json.loads(change.event.body)["data"]
+    assert (data["fallback"], data["retry_in_ms"], data["error"]["code"]) == (True, 0, 131047)
+    assert refused(ROW, TERM, closed, classify(closed), POLICY, half, NOW).to is State.FAILED
+    other = graph_error(100)
+    assert refused(row, TERM, other, classify(other), POLICY, half, NOW).to is State.FAILED
+
+
+def test_a_status_for_a_closed_window_has_the_fallback_sent_afresh() -> None:
+    failure = Change(ROW.id, State.FAILED, NOW, attempt=2, wamid="wamid.A", error=b"{}")
+    change = fell_back(ROW, failure, {"code": 131047}, NOW)
+    assert (change.to, change.fall_back, change.fresh, change.attempt, change.only_from) == (
+        State.QUEUED,
+        True,
+        True,
+        2,
+        (State.FAILED,),
+    )
+    sent = msgspec.structs.replace(ROW, fell_back=True)
+    assert outcome_data(sent)["fallback"] is True and "fallback" not in outcome_data(ROW)
+
+
+@pytest.mark.parametrize(("asked", "resend", "again"), [("resend", False, True), ("fail", True, False)])
+def test_a_row_says_what_becomes_of_it_in_doubt(asked: str, resend: bool, again: bool) -> None:
+    row = msgspec.structs.replace(ROW, on_unknown=asked)
+    change = resolve_unknown(row, resend, POLICY, NOW)
+    assert change.to is (State.QUEUED if again else State.FAILED)
 
 
 def test_what_never_left_goes_back_unburnt_and_without_doubt() -> None:

@@ -117,7 +117,8 @@ class Outbox:
         """As in the contract."""
         self._answer()
         rows = [(entry.as_row(), entry.sent_at) for entry in self.entries]
-        return {row.id: RowView(row, (), b"", sent_at, 0, 0, 0) for row, sent_at in rows if row.id in ids}
+        views = {row.id: RowView(row, (), b"", sent_at, 0, 0, 0, sent_at) for row, sent_at in rows}
+        return {row_id: view for row_id, view in views.items() if row_id in ids}
 
     def _answer(self) -> None:
         if self.answers == 0:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import cast
 
+import msgspec
+import pytest
+
 from store.base import Store
-from store.records import Place, Row
-from tests.support.rows import LANE, make_row
+from store.records import Place, Row, RowView
+from store.states import State
+from tests.support.rows import LANE, make_row, make_view
 from whatsapp.clock import Clock
 from whatsapp.pacing import PairPacer
-from whatsapp.queue import LaneQueue
+from whatsapp.queue import LaneQueue, held_until, next_look
 from whatsapp.read_ahead import ReadAhead
 
 PAGE = 500
@@ -94,3 +99,50 @@ async def test_all_is_read_again_a_page_a_turn_and_once() -> None:
     assert len(bench.backlog.read) == 4
     row = bench.queue.take(bench.now / 1000)
     assert row is not None and row.contact == "ben"
+
+
+# -- ordered rows ------------------------------------------------------------------------------------------
+
+
+def sent(at: int, *, ordered: bool = True) -> RowView:
+    row = make_row(ordered=ordered, state=State.SENT, attempt=1)
+    return msgspec.structs.replace(make_view(row), last_sent_at=at)
+
+
+class Delivering:
+    """A store in which a row is still sent, and whose reader hears meanwhile that it was delivered."""
+
+    def __init__(self, queue: LaneQueue, told: bool) -> None:
+        self._queue = queue
+        self._told = told
+
+    async def find_rows(self, ids: Collection[str]) -> dict[str, RowView]:
+        """As in the contract."""
+        if self._told:
+            for row_id in ids:
+                self._queue.unblock(row_id)
+        return {row_id: sent(9_500) for row_id in ids}
+
+    async def read_ahead(self, *_: object) -> list[Row]:
+        """As in the contract."""
+        return []
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_a_delivery_that_is_told_during_the_read_is_not_forgotten_by_it(told: bool) -> None:
+    queue = LaneQueue(PairPacer())
+    row = sent(9_500).row
+    queue.block(row, 0.0)
+    clock = Clock(lambda: 10_000, lambda: 10.0)
+    store = cast(Store, Delivering(queue, told))
+    await ReadAhead(LANE, queue, store=store, clock=clock, ordered_s=300.0).refill()
+    assert list(queue.blocking) == ([] if told else [row.id])
+    assert queue.next_at() == (float("inf") if told else 11.0)
+
+
+def test_an_ordered_row_is_looked_at_the_seldomer_the_longer_it_holds() -> None:
+    ages = (0, 1_000, 5_000, 60_000, 299_000)
+    looks = [next_look(sent(0), 300_000, age) - age for age in ages]
+    assert looks == [1_000, 1_000, 5_000, 30_000, 1_000]
+    assert held_until(sent(7), 300_000) == 300_007
+    assert held_until(sent(7, ordered=False), 300_000) == 0

@@ -1,0 +1,175 @@
+"""A fallback's turn on every store, as the tracker and the lane find it: whatever comes late, or twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+from tornado.ioloop import IOLoop
+
+from store.base import Store
+from store.log import Log
+from store.records import Cursor, Event, RowView
+from store.states import State
+from tests.support.rows import TASK
+from tests.support.store_values import add_task, bring, lane_lease, new_row, view
+from tests.support.webhooks import OUR_ID, PHONE, body, entry, message_value
+from whatsapp.contacts import Contacts
+from whatsapp.errors import GraphError, classify
+from whatsapp.intake import Intake
+from whatsapp.outcome import refused, taken
+from whatsapp.retry import RetryPolicy
+from whatsapp.tracker import Tracker
+
+ROW = f"{TASK}-0"
+NOW = 1_700_000_000_000
+CLOSED = {"code": 131047, "title": "Re-engagement message"}
+ANSWER = b'{"messages":[{"id":"wamid.A"}]}'
+
+
+def status(name: str, wamid: str = "wamid.A", *, attempt: int = 1, **fields: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {"id": wamid, "status": name, "timestamp": "1700000000", "recipient_id": PHONE}
+    reference = {"biz_opaque_callback_data": f"{ROW}.{attempt}"} if attempt else {}
+    return {**found, **reference, **fields}
+
+
+def failed(**fields: Any) -> dict[str, Any]:
+    return status("failed", errors=[CLOSED], **fields)
+
+
+class Rig:
+    """A row whose first attempt is under way, and the tracker, which reads when the test says so."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.log = Log(store)
+        self._tracker = Tracker(store, now_ms=lambda: NOW)
+        self._intake = Intake(self.log, Contacts(store), now_ms=lambda: NOW)
+        self._seen = 0
+
+    async def start(self) -> None:
+        await self.log.start()
+        self.lane = await lane_lease(self.store, name=f"lane:{OUR_ID}")
+        self._lease = await lane_lease(self.store, name="consumer:tracker")
+        row = new_row(0, lane=OUR_ID, contact=PHONE, payload=b"{1}", fallback=b"{2}")
+        await add_task(self.store, TASK, [row])
+        await self.send()
+
+    async def send(self) -> None:
+        """The lane claims the row."""
+        await bring(self.store, self.lane, {ROW: State.SENDING})
+
+    async def answer(self, wamid: str = "wamid.A") -> None:
+        """Meta's answer to the attempt under way, or to the first, comes late."""
+        row = (await self.view()).row
+        change, event = taken(row, wamid, ANSWER, NOW)
+        await self.store.apply([change], [event])
+
+    async def hear(self, *statuses: dict[str, Any]) -> None:
+        await self._intake.take(body(entry(message_value(statuses=list(statuses)))))
+
+    async def track(self) -> Sequence[Event]:
+        """Handle all that is new; what it was."""
+        events = await self.store.events_after(self._seen, 1000)
+        if events:
+            self._seen = events[-1].offset
+            await self.handle(events)
+        return events
+
+    async def handle(self, events: Sequence[Event]) -> None:
+        await self._tracker.handle(events, Cursor("tracker", events[-1].offset), self._lease)
+
+    async def view(self) -> RowView:
+        return await view(self.store, ROW)
+
+    async def told(self, type: str) -> list[Event]:
+        return [event for event in await self.store.events_after(0, 1000) if event.type == type]
+
+    async def falls_back(self) -> None:
+        """It is queued with its fallback, and was told so once."""
+        row = (await self.view()).row
+        assert (row.state, row.payload, row.fell_back) == (State.QUEUED, b"{2}", True)
+        assert len(await self.told("message.retrying")) == 1
+        task = await self.store.find_task(TASK)
+        assert task is not None and task.completed_at == 0
+
+
+@pytest.fixture
+def rig(io_loop: IOLoop, store: Store) -> Iterator[Rig]:
+    rig = Rig(store)
+    io_loop.run_sync(rig.start)
+    yield rig
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_what_meta_took_and_then_refused_falls_back(rig: Rig, together: bool) -> None:
+    await rig.answer()
+    if not together:
+        await rig.track()
+    await rig.hear(status("sent"))
+    await rig.hear(failed())
+    batch = await rig.track()
+    await rig.falls_back()
+    # The cursor was not saved, and all of it comes again: also once the fallback is under way, and taken.
+    await rig.handle(batch)
+    await rig.falls_back()
+    await rig.send()
+    await rig.handle(batch)
+    assert (await rig.view()).row.state is State.SENDING
+    await rig.answer("wamid.B")
+    await rig.handle(batch)
+    found = await rig.view()
+    assert (found.row.state, found.wamids) == (State.SENT, ("wamid.A", "wamid.B"))
+    assert await rig.told("message.doubled") == []
+
+
+async def test_the_answer_of_the_refused_attempt_may_come_after_all(rig: Rig) -> None:
+    late = (await rig.view()).row
+    await rig.hear(failed())
+    await rig.track()
+    change, event = taken(late, "wamid.A", ANSWER, NOW)
+    assert await rig.store.apply([change], [event]) == [False]
+    await rig.hear(status("sent"))
+    await rig.track()
+    await rig.falls_back()
+
+
+async def test_a_row_refused_at_once_falls_back(rig: Rig) -> None:
+    error = GraphError(code=131047, http_status=400, from_graph=True, title="closed")
+    change = refused((await rig.view()).row, 0, error, classify(error), RetryPolicy(), lambda: 0.5, NOW)
+    if not rig.store.atomic:
+        # A crash between the log and the rows leaves the event alone; the tracker carries it over.
+        assert change.event is not None
+        await rig.store.append_events([change.event])
+    else:
+        assert await rig.store.apply([change]) == [True]
+    batch = await rig.track()
+    await rig.falls_back()
+    await rig.send()
+    await rig.handle(batch)
+    assert (await rig.view()).row.state is State.SENDING
+
+
+async def test_a_failure_without_our_reference_ends_its_own_attempt_only(rig: Rig) -> None:
+    await rig.answer()
+    await rig.track()
+    await rig.hear(failed(attempt=0))
+    batch = await rig.track()
+    await rig.falls_back()
+    await rig.send()
+    await rig.answer("wamid.B")
+    await rig.handle(batch)
+    assert (await rig.view()).row.state is State.SENT
+
+
+async def test_a_fallback_that_fails_has_failed(rig: Rig) -> None:
+    await rig.answer()
+    await rig.hear(failed())
+    await rig.track()
+    await rig.send()
+    await rig.answer("wamid.B")
+    await rig.hear(failed(attempt=2, wamid="wamid.B"))
+    await rig.track()
+    assert (await rig.view()).row.state is State.FAILED
+    assert [event.type for event in await rig.told("task.completed")] == ["task.completed"]
