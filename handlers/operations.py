@@ -6,7 +6,7 @@ this list against the routes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from handlers import answers
@@ -20,8 +20,8 @@ from handlers.sheet_request import SheetRequest
 __all__ = ["EXAMPLES", "operations"]
 
 _TEXT = {"type": "string"}
-_JSON_LIST = {"type": "string", "contentMediaType": "application/json", "description": "A list."}
-_JSON_OBJECT = {**_JSON_LIST, "description": "An object."}
+_JSON_LIST = {"type": "string", "description": "A list, as JSON."}
+_JSON_OBJECT = {"type": "string", "description": "An object, as JSON."}
 _PHONE = "5215550001111"
 _SHEET = f"phone,name\n{_PHONE},Ana\nnobody,Bo\n{_PHONE},Ana\n"
 _BUTTONS = [{"id": "yes", "title": "Yes"}, {"id": "no", "title": "No"}]
@@ -141,6 +141,8 @@ def operations() -> Iterator[Operation]:
 def _broadcasts() -> Operation:
     fields = plain_fields(SheetRequest) | dict.fromkeys(("parameters", "components"), _JSON_LIST)
     fields["fallback_template"] = _JSON_OBJECT
+    fields["message"] = {**fields["message"], "examples": ["Hello"]}
+    fields["dry_run"] = {**fields["dry_run"], "examples": [True]}
     del fields["use_queue"]
     return Operation(
         "POST",
@@ -166,6 +168,10 @@ def _broadcasts() -> Operation:
 def _form(fields: Mapping[str, Any]) -> dict[str, Any]:
     """A form with a file, and other fields."""
     properties = {"file": {"type": "string", "format": "binary"}, **fields}
+    for name, schema in fields.items():
+        if schema.get("type") == "string" and "examples" not in schema:
+            # Empty is left out; without an example the page would fill it with "string".
+            properties[name] = {**schema, "examples": [""]}
     return {"type": "object", "required": ["file"], "properties": properties}
 
 
@@ -291,5 +297,6 @@ def _status() -> Iterator[Operation]:
 
 
 def _a(kind: str) -> str:
-    words: Sequence[str] = kind.replace("_", " ").split()
-    return f"{'an' if words[0][0] in 'aeiou' else 'a'} {' '.join(words)}"
+    """A task's kind in a sentence."""
+    what = {"interactive": "interactive message", "media": "file"}.get(kind, kind.replace("_", " "))
+    return f"{'an' if what[0] in 'aeiou' else 'a'} {what}"

@@ -1,136 +1,146 @@
-"""``/docs`` in a real browser: what a person sees of the API and tries from it, without the internet."""
+"""``/docs`` as a person sees it: in a real browser, served by the program as it is started."""
 
 from __future__ import annotations
 
-import re
-import shutil
+import json
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import pytest
-from playwright.async_api import Page, Request, async_playwright, expect
+from playwright.async_api import FilePayload, Locator, Page
 
-from handlers.operations import operations
-from tests.support.process import Installation
+from handlers.operations import EXAMPLES, operations
+from tests.support.browser import PHONE_WIDTH, PUBLIC_NAME, Visit, visit
+from tests.support.process import NOTHING_SET, Installation
 
-_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-_FOUND = next(filter(None, map(shutil.which, _BROWSERS)), None)
-# As root there is no sandbox of its own; and it must not call home.
-_FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-_SANDBOX: dict[str, object] = dict.fromkeys(
-    ("VERIFY_TOKEN", "ACCESS_TOKEN", "PHONE_NUMBER_ID", "APP_SECRET", "STORE_URL", "BASE_URL")
-)
-_PHONE = {"width": 390, "height": 844}
-_DESK = {"width": 1280, "height": 900}
-
-pytestmark = pytest.mark.skipif(_FOUND is None, reason="no browser is here: apt install chromium")
-
-
-class Visit:
-    """A page, with all that it asked for and complained of."""
-
-    def __init__(self, page: Page) -> None:
-        self.page = page
-        self.requests: list[Request] = []
-        self.complaints: list[str] = []
-        page.on("request", lambda request: self.requests.append(request))
-        page.on(
-            "console",
-            lambda told: (
-                self._complain(f"{told.text} {told.location['url']}") if told.type == "error" else None
-            ),
-        )
-        page.on("pageerror", lambda error: self._complain(str(error)))
-
-    def _complain(self, text: str) -> None:
-        self.complaints.append(text)
+_KEY = "k&<+%"
+_SEND = "/api/send-message"
 
 
 @asynccontextmanager
-async def visiting(size: dict[str, int]) -> AsyncIterator[Visit]:
-    """A browser's empty page of this size."""
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=_FOUND, args=list(_FLAGS))
-        try:
-            page = await browser.new_page(viewport=size)  # type: ignore[arg-type]
-            yield Visit(page)
-        finally:
-            await browser.close()
-
-
-@asynccontextmanager
-async def on_its_sandbox(folder: Path, **variables: object) -> AsyncIterator[Installation]:
-    """A gateway without credentials."""
-    installation = Installation(folder, **_SANDBOX, **variables)
+async def _gateway(folder: Path, **variables: object) -> AsyncIterator[Installation]:
+    """A gateway on its sandbox, which has no reason to complain either."""
+    installation = Installation(folder, **NOTHING_SET, **variables)
     process = await installation.start()
     try:
         yield installation
+        process.signal(signal.SIGTERM)
+        assert await process.ended() == 0, process.errors
+        installation.check_logs()
     finally:
         await process.kill()
-    installation.check_logs()
 
 
-async def open_docs(visit: Visit, installation: Installation, query: str = "") -> None:
+async def _open(seen: Visit, url: str) -> None:
     """Open the page, and return when it shows the operations."""
-    await visit.page.goto(f"{installation.url}/docs{query}")
-    await expect(visit.page.locator(".opblock").first).to_be_visible()
+    answer = await seen.page.goto(url)
+    assert answer is not None and answer.status == 200
+    await seen.page.locator(".opblock").first.wait_for()
 
 
-async def test_the_page_lists_every_operation_and_asks_nobody_else(tmp_path: Path) -> None:
-    async with on_its_sandbox(tmp_path) as installation, visiting(_DESK) as visit:
-        await open_docs(visit, installation)
-        methods = await visit.page.locator(".opblock-summary-method").all_inner_texts()
-        paths = await visit.page.locator(".opblock-summary-path").all_inner_texts()
-        # The page lets long paths be broken after each slash.
-        shown = sorted(zip(methods, (re.sub(r"\u200b|\s", "", path) for path in paths), strict=True))
-        assert shown == sorted((operation.method, operation.path) for operation in operations())
-        assert {request.url.split("/")[2] for request in visit.requests if "://" in request.url} == {
-            installation.url.split("/")[2]
-        }
-        assert visit.complaints == []
+async def _check_quiet(seen: Visit, host: str) -> None:
+    """Only the gateway was asked for anything, and the browser found nothing to complain of."""
+    await seen.page.wait_for_load_state("networkidle")
+    assert seen.hosts == {host}
+    assert seen.complaints == []
 
 
-async def test_a_send_that_is_tried_from_the_page_is_sent(tmp_path: Path) -> None:
-    async with on_its_sandbox(tmp_path) as installation, visiting(_DESK) as visit:
-        await open_docs(visit, installation)
-        operation = visit.page.locator("#operations-messages-post_send_message")
-        await operation.locator(".opblock-summary-control").click()
-        await operation.get_by_role("button", name="Try it out").click()
-        await operation.get_by_role("button", name="Execute").click()
-        live = operation.locator(".live-responses-table .response").first
-        await expect(live.locator(".response-col_status")).to_contain_text("200")
-        await expect(live).to_contain_text("the message is queued")
-        await expect(live).to_contain_text('"task_id"')
-        assert visit.complaints == []
+async def _try_out(page: Page, path: str) -> Locator:
+    """Unfold what posts to this path, and make it ready to be filled in."""
+    operation = page.locator(".opblock-post").filter(has=page.locator(f'[data-path="{path}"]'))
+    await operation.locator(".opblock-summary-control").click()
+    await operation.get_by_role("button", name="Try it out").click()
+    return operation
 
 
-async def test_where_a_key_is_needed_the_page_hands_on_the_one_in_its_address(tmp_path: Path) -> None:
-    async with on_its_sandbox(tmp_path, API_KEY="the-key") as installation, visiting(_DESK) as visit:
-        refused = await visit.page.request.get(f"{installation.url}/docs")
-        assert refused.status == 401
-        await open_docs(visit, installation, "?token=the-key")
-        operation = visit.page.locator("#operations-status-get_status")
-        await operation.locator(".opblock-summary-control").click()
-        await operation.get_by_role("button", name="Try it out").click()
-        await operation.get_by_role("button", name="Execute").click()
-        live = operation.locator(".live-responses-table .response").first
-        await expect(live.locator(".response-col_status")).to_contain_text("200")
-        (asked,) = (request for request in visit.requests if request.url.endswith("/api/status"))
-        assert (await asked.all_headers())["x-api-key"] == "the-key"
-        assert visit.complaints == []
+async def _execute(operation: Locator) -> tuple[int, dict[str, Any]]:
+    """Send it; the status and the body that the page shows."""
+    await operation.get_by_role("button", name="Execute").click()
+    shown = operation.locator(".live-responses-table tbody .response")
+    status = await shown.locator(".response-col_status").inner_text()
+    body: dict[str, Any] = json.loads(await shown.locator(".highlight-code code").first.inner_text())
+    return int(status), body
 
 
-async def test_on_a_phone_the_page_is_no_wider_than_the_screen(tmp_path: Path) -> None:
-    async with on_its_sandbox(tmp_path) as installation, visiting(_PHONE) as visit:
-        await open_docs(visit, installation)
-        wider = "document.documentElement.scrollWidth - window.innerWidth"
-        assert await visit.page.evaluate(wider) <= 0
+async def test_all_operations_are_listed(tmp_path: Path) -> None:
+    async with visit() as seen, _gateway(tmp_path) as gateway:
+        await _open(seen, f"{gateway.url}/docs")
+        assert await seen.page.title() == "WhatsApp gateway: API"
+        told = []
+        for summary in await seen.page.locator(".opblock-summary-control").all():
+            method = await summary.locator(".opblock-summary-method").inner_text()
+            path = await summary.locator(".opblock-summary-path").get_attribute("data-path")
+            told.append((method, path, await summary.locator(".opblock-summary-description").inner_text()))
+        assert sorted(told) == sorted((one.method, one.path, one.summary) for one in operations())
+        await _check_quiet(seen, f"127.0.0.1:{gateway.port}")
+
+
+async def test_a_message_is_sent_from_the_page(tmp_path: Path) -> None:
+    async with visit() as seen, _gateway(tmp_path) as gateway:
+        await _open(seen, f"{gateway.url}/docs")
+        operation = await _try_out(seen.page, _SEND)
+        assert json.loads(await operation.locator("textarea").input_value()) == EXAMPLES[_SEND]
+        status, body = await _execute(operation)
+        assert status == 200 and body["success"], body
+        answer = await seen.page.request.get(f"{gateway.url}/api/task-status/{body['task_id']}")
+        assert answer.status == 200 and sum((await answer.json())["counts"].values()) == 1
+        await _check_quiet(seen, f"127.0.0.1:{gateway.port}")
+
+
+@pytest.mark.parametrize(
+    ("path", "file", "field"),
+    [
+        ("/api/media", FilePayload(name="a.txt", mimeType="text/plain", buffer=b"Tea"), "media_id"),
+        (
+            "/api/broadcasts",
+            FilePayload(name="a.csv", mimeType="text/csv", buffer=b"phone\n5215550001111\n"),
+            "preview",
+        ),
+    ],
+)
+async def test_a_form_needs_only_its_file(tmp_path: Path, path: str, file: FilePayload, field: str) -> None:
+    async with visit() as seen, _gateway(tmp_path) as gateway:
+        await _open(seen, f"{gateway.url}/docs")
+        operation = await _try_out(seen.page, path)
+        await operation.locator("input[type=file]").set_input_files(file)
+        status, body = await _execute(operation)
+        assert status == 200 and body["success"] and body[field], body
+        await _check_quiet(seen, f"127.0.0.1:{gateway.port}")
+
+
+async def test_with_a_key_the_page_opens_by_its_token_and_hands_it_on(tmp_path: Path) -> None:
+    async with visit() as seen, _gateway(tmp_path, API_KEY=_KEY) as gateway:
+        host = f"{PUBLIC_NAME}:{gateway.port}"
+        await _open(seen, f"http://{host}/docs?token={quote(_KEY)}")
+        operation = await _try_out(seen.page, _SEND)
+        async with seen.page.expect_request(f"**{_SEND}") as sent:
+            status, body = await _execute(operation)
+        assert (await sent.value).headers["x-api-key"] == _KEY
+        assert status == 200 and body["task_id"], body
+        await _check_quiet(seen, host)
+
+
+@pytest.mark.parametrize("query", ["", "?token=another"])
+async def test_with_a_key_the_page_is_refused_without_it(tmp_path: Path, query: str) -> None:
+    async with visit() as seen, _gateway(tmp_path, API_KEY=_KEY) as gateway:
+        answer = await seen.page.goto(f"http://{PUBLIC_NAME}:{gateway.port}/docs{query}")
+        assert answer is not None and answer.status == 401
+        assert "unauthorized" in await seen.page.locator("body").inner_text()
+        assert await seen.page.locator("#swagger-ui").count() == 0
+
+
+async def test_on_a_phone_nothing_has_to_be_scrolled_to_the_side(tmp_path: Path) -> None:
+    async with visit(phone=True) as seen, _gateway(tmp_path) as gateway:
+        await _open(seen, f"{gateway.url}/docs")
+        picture = tmp_path / "phone.png"
+        await seen.page.screenshot(path=picture)
+        assert await seen.width() <= PHONE_WIDTH, picture
+        operation = await _try_out(seen.page, _SEND)
+        assert (await _execute(operation))[0] == 200
+        await operation.screenshot(path=picture)
+        assert await seen.width() <= PHONE_WIDTH, picture
+        await _check_quiet(seen, f"127.0.0.1:{gateway.port}")

@@ -16,6 +16,7 @@ import pytest
 from tests.support.curl import run
 from tests.support.mongod import Mongod, database_url
 from tests.support.process import (
+    NOTHING_SET,
     NUMBER,
     ROOT,
     TOKEN,
@@ -26,9 +27,6 @@ from tests.support.process import (
     running_sandbox,
 )
 
-_NOTHING_SET: dict[str, object] = dict.fromkeys(
-    ("VERIFY_TOKEN", "ACCESS_TOKEN", "PHONE_NUMBER_ID", "APP_SECRET", "STORE_URL", "BASE_URL")
-)
 _PHONE = "5215550001111"
 
 
@@ -264,13 +262,13 @@ async def test_check_tells_of_a_meta_that_cannot_be_reached(tmp_path: Path) -> N
 
 
 async def test_check_tells_of_a_variable_that_is_misspelt(tmp_path: Path) -> None:
-    status, lines = await _check(Installation(tmp_path, **_NOTHING_SET, APISECRET=1, ACCESS_TOKENS="x"))
+    status, lines = await _check(Installation(tmp_path, **NOTHING_SET, APISECRET=1, ACCESS_TOKENS="x"))
     assert status == 0
     assert lines["note"] == "ACCESS_TOKENS is not a setting; did you mean ACCESS_TOKEN?"
 
 
 async def test_check_without_credentials_says_that_the_sandbox_would_be_used(tmp_path: Path) -> None:
-    status, lines = await _check(Installation(tmp_path, **_NOTHING_SET))
+    status, lines = await _check(Installation(tmp_path, **NOTHING_SET))
     assert status == 0
     assert lines.keys() == {"configuration", "store", "graph"}
     assert "sandbox" in lines["configuration"]

@@ -22,6 +22,7 @@ import aiohttp
 
 __all__ = [
     "GUARD_S",
+    "NOTHING_SET",
     "NUMBER",
     "ROOT",
     "SECRET",
@@ -42,6 +43,10 @@ GUARD_S = 30.0
 NUMBER = "106540352242922"
 TOKEN = "a-token"
 SECRET = "an-app-secret"
+NOTHING_SET: dict[str, object] = dict.fromkeys(
+    ("VERIFY_TOKEN", "ACCESS_TOKEN", "PHONE_NUMBER_ID", "APP_SECRET", "STORE_URL", "BASE_URL")
+)
+"""Of an :class:`Installation`: no credentials, so that it starts on its sandbox."""
 _DISPLAY = "15550783881"
 _KEPT = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "SYSTEMROOT")
 _LOOK_S = 0.02
