@@ -123,7 +123,7 @@ class Gateway:
         self._contacts = Contacts(self._store)
         self._parts.push_async_callback(self._contacts.flush)
         self._log.subscribe(self._contacts.notice)
-        self._intake = Intake(self._log, self._contacts, now_ms=_now_ms)
+        self._intake = Intake(self._log, self._contacts, self._store, now_ms=_now_ms)
         self._idempotency = Idempotency(self._store, holder=self._owner, now_ms=_now_ms)
         self._parts.push_async_callback(self._idempotency.close)
         self._outbox = Outbox(self._store, self._log, self._contacts, now_ms=_now_ms)

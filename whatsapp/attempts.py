@@ -24,6 +24,7 @@ from whatsapp.contacts import Contacts
 from whatsapp.drafts import GROUP_KEY
 from whatsapp.error_policy import Scope
 from whatsapp.errors import GraphError, Verdict, classify
+from whatsapp.events import RowRef
 from whatsapp.failures import NoAnswer, NotSent
 from whatsapp.graph import Graph
 from whatsapp.identity import Address
@@ -140,7 +141,8 @@ class Attempts:
             await self._settle(row, self._back(row, term, "the lane's lease was not renewed in time"))
             return
         try:
-            answer = await self._graph.send(row.lane, row.payload, f"{row.id}.{row.attempt}")
+            reference = str(RowRef(row.id, row.attempt, bool(row.callback_data)))
+            answer = await self._graph.send(row.lane, row.payload, reference)
             result = read_answer(answer, self._clock.now_ms())
         except NotSent as failure:
             delay_s = self._brakes.unreachable(failure.message)

@@ -7,7 +7,8 @@ Owns the shape of an event's body, which is what subscribers get (contract.md, P
      "data": {...}}
 
 and the reference to an outbox row that travels in ``biz_opaque_callback_data`` (CLOUD_API.md 1.1):
-``<row>.<attempt>``, where a row's id is ``<task id>-<n>``.
+``<row>.<attempt>``, where a row's id is ``<task id>-<n>``, and a ``+`` where its caller's data is to be told
+with what comes back.
 """
 
 from __future__ import annotations
@@ -83,20 +84,22 @@ class RowRef(NamedTuple):
 
     row_id: str
     attempt: int
+    has_data: bool = False
+    """Whether the row has ``callback_data``: what comes back looks it up only then."""
 
     def __str__(self) -> str:
-        return f"{self.row_id}.{self.attempt}"
+        return f"{self.row_id}.{self.attempt}{'+' if self.has_data else ''}"
 
     @classmethod
     def parse(cls, text: object) -> RowRef | None:
         """The reference in a status's ``biz_opaque_callback_data``; None if it is not one of ours."""
         if not isinstance(text, str) or (match := _ROW_REF.fullmatch(text)) is None:
             return None
-        return cls(match[1], int(match[2]))
+        return cls(match[1], int(match[2]), bool(match[3]))
 
 
 _ROW_REF = re.compile(
-    r"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}-[0-9]{1,9})\.([0-9]{1,6})", re.ASCII
+    r"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}-[0-9]{1,9})\.([0-9]{1,6})(\+?)", re.ASCII
 )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from store.base import Store
 from store.deadline import answered_in_time
 from store.log import Log
 from store.records import NewEvent
@@ -21,8 +22,9 @@ __all__ = ["Intake"]
 class Intake:
     """Takes the bodies of webhooks whose signature has been checked."""
 
-    def __init__(self, log: Log, contacts: Contacts, *, now_ms: Callable[[], int]) -> None:
+    def __init__(self, log: Log, contacts: Contacts, store: Store, *, now_ms: Callable[[], int]) -> None:
         self._log = log
+        self._store = store
         self._contacts = contacts
         self._now_ms = now_ms
         self.last_at = 0
@@ -33,14 +35,22 @@ class Intake:
         updates = parse(body)
         if updates:
             async with answered_in_time():
-                await self._store(updates)
+                await self._append(updates)
         self.last_at = self._now_ms()
 
-    async def _store(self, updates: Sequence[Update]) -> None:
+    async def _append(self, updates: Sequence[Update]) -> None:
         keys = await self._keys(updates)
+        await self._add_callback_data([update for update in updates if update.has_callback_data])
         now = self._now_ms()
         events = [_event(update, key, now) for update, key in zip(updates, keys, strict=True)]
         await self._log.append(events)
+
+    async def _add_callback_data(self, updates: Sequence[Update]) -> None:
+        """Of statuses about rows that have some."""
+        rows = await self._store.find_rows({update.message_id for update in updates}) if updates else {}
+        for update in updates:
+            if (view := rows.get(update.message_id)) is not None:
+                update.data["callback_data"] = view.row.callback_data
 
     async def _keys(self, updates: Sequence[Update]) -> list[str]:
         """Whom each update is about; all are looked up at once, unless somebody changes in between."""

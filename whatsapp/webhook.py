@@ -67,7 +67,8 @@ def parse(body: bytes) -> list[Update]:
     message.echo         the same, and field
     contact.changed      as message.received, and change: old_phone, new_phone, old_user_id, new_user_id,
                          or null where only the security code is new
-    message.<status>     status, contact, metadata, task_id, message_id, wamid, attempt (null if not ours)
+    message.<status>     status, contact, metadata, task_id, message_id, wamid, attempt,
+                         callback_data (null if not ours)
     webhook.error        error, field, metadata, entry_id, time
     template.status,     field, value, entry_id, time
     account.update

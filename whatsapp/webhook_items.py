@@ -106,6 +106,8 @@ class Update(msgspec.Struct, frozen=True, gc=False):
     """The outbox row that a status is about, if ``biz_opaque_callback_data`` is ours."""
     attempt: int = 0
     """Which attempt at that row; 0 where there is none."""
+    has_callback_data: bool = False
+    """Whether that row has some, which is to be put into ``data``."""
     change: IdentityChange | None = None
     """What an identity change moves."""
     inbound: bool = False
@@ -199,6 +201,7 @@ def read_status(frame: Frame, part: str, status: Any) -> Update:
         "message_id": row.row_id if row else None,
         "wamid": wamid or None,
         "attempt": row.attempt if row else None,
+        "callback_data": None,
     }
     if frame.field != MESSAGES:
         data["field"] = frame.field
@@ -211,6 +214,7 @@ def read_status(frame: Frame, part: str, status: Any) -> Update:
         address=address,
         message_id=row.row_id if row else "",
         attempt=row.attempt if row else 0,
+        has_callback_data=row.has_data if row else False,
     )
 
 

@@ -45,7 +45,7 @@ class Rig:
         self.store = store
         self.log = Log(store)
         self._tracker = Tracker(store, now_ms=lambda: NOW)
-        self._intake = Intake(self.log, Contacts(store), now_ms=lambda: NOW)
+        self._intake = Intake(self.log, Contacts(store), store, now_ms=lambda: NOW)
         self._seen = 0
 
     async def start(self) -> None:

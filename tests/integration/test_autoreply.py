@@ -41,7 +41,7 @@ class Rig:
         self.contacts = Contacts(self.store.as_store())
         self.outbox = Outbox(self.store.as_store(), self.log, self.contacts, now_ms=lambda: self.now)
         self.replies = self.consumer()
-        self._intake = Intake(self.log, self.contacts, now_ms=lambda: self.now)
+        self._intake = Intake(self.log, self.contacts, self.store.as_store(), now_ms=lambda: self.now)
 
     async def start(self) -> None:
         await self.log.start()

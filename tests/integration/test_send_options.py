@@ -107,6 +107,27 @@ def delivered(call: Call, wamid: str) -> bytes:
     return msgspec.json.encode({"object": "whatsapp_business_account", "entry": [entry]})
 
 
+# -- callback_data -----------------------------------------------------------------------------------------
+
+
+async def test_the_callers_data_comes_back_with_every_word_of_its_message(tmp_path: Path) -> None:
+    async with serving(tmp_path) as gateway:
+        await gateway.send(PHONE, callback_data='order "7" ñ')
+        await gateway.send(OTHER)
+        await gateway.send("5215577131026", callback_data="lost")
+        await gateway.events.wait("message.read", 2)
+        await gateway.events.wait("message.failed")
+        told = {
+            (event.type, event.contact): msgspec.json.decode(event.body)["data"]["callback_data"]
+            for event in gateway.events.all
+            if event.message_id
+        }
+        types = ("message.sent", "message.status", "message.delivered", "message.read")
+        assert {told[type, PHONE] for type in types} == {'order "7" ñ'}
+        assert {told[type, OTHER] for type in types} == {None}
+        assert told["message.failed", "5215577131026"] == "lost"
+
+
 # -- on_unknown --------------------------------------------------------------------------------------------
 
 

@@ -52,7 +52,7 @@ class Rig:
         self.log = Log(self.store.as_store())
         self.tracker = Tracker(self.store.as_store(), now_ms=lambda: self.now)
         contacts = Contacts(self.store.as_store())
-        self._intake = Intake(self.log, contacts, now_ms=lambda: self.now)
+        self._intake = Intake(self.log, contacts, self.store.as_store(), now_ms=lambda: self.now)
 
     async def start(self) -> None:
         await self.log.start()

@@ -106,9 +106,9 @@ def test_no_time_loses_a_millisecond(at: int) -> None:
 # -- references --------------------------------------------------------------------------------------------
 
 
-@given(UUIDS, st.integers(0, 999_999_999), st.integers(0, 999_999))
-def test_a_reference_comes_back_as_it_left(task_id: str, n: int, attempt: int) -> None:
-    reference = RowRef(f"{task_id}-{n}", attempt)
+@given(UUIDS, st.integers(0, 999_999_999), st.integers(0, 999_999), st.booleans())
+def test_a_reference_comes_back_as_it_left(task_id: str, n: int, attempt: int, has_data: bool) -> None:
+    reference = RowRef(f"{task_id}-{n}", attempt, has_data)
     assert RowRef.parse(str(reference)) == reference
     assert task_of(reference.row_id) == task_id
 
@@ -127,6 +127,7 @@ def test_a_reference_comes_back_as_it_left(task_id: str, n: int, attempt: int) -
         f"{TASK}-.1",
         f"{TASK}.1",
         f"{TASK}-0.1 ",
+        f"{TASK}-0.1++",
         f" {TASK}-0.1",
         f"{TASK}-0.1\n",
         f"{TASK}-0.-1",

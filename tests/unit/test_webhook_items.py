@@ -265,6 +265,7 @@ def test_a_status_and_the_row_that_it_settles(name: str, type: str) -> None:
             "message_id": ROW,
             "wamid": "wamid.A",
             "attempt": 2,
+            "callback_data": None,
         },
     )
 
