@@ -48,7 +48,7 @@ class Drafts(ABC):
     them from elsewhere: it says how they are counted and read.
     """
 
-    def __init__(self, name: str, findings: Findings, *, drop_repeated: bool, fallback: bytes = b"") -> None:
+    def __init__(self, name: str, findings: Findings, *, drop_repeated: bool, fallback: bytes) -> None:
         self.drafts: list[Draft] = []
         self.places = array("I")
         """Of each draft, where its recipient stands in the request; ascending."""

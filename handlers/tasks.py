@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 _PORTION = 500
 """Rows read and written at once when all of a task are asked for."""
-_FORMAT_OF = {**{kind: name for name, kind in FORMATS.items()}, "*/*": "json"}
+_FORMAT_OF = {kind: name for name, kind in FORMATS.items()} | {"*/*": "json"}
 
 Q = TypeVar("Q", bound=Checked)
 

@@ -210,12 +210,8 @@ class UploadForm:
             if self._type:
                 _refuse(type_fault(self._type))
         elif self._field not in _FIELDS:
-            _refuse(
-                (
-                    self._field[:100] or "form",
-                    "is no field of this form, which takes file and " + ", ".join(_FIELDS),
-                )
-            )
+            what = "is no field of this form, which takes file and " + ", ".join(_FIELDS)
+            _refuse(Fault(self._field[:100] or "form", what))
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._field == "file":
@@ -235,8 +231,9 @@ class UploadForm:
             self._fields[self._field] = _decoded(bytes(self._value)).strip()
             if self._field == "type" and self._fields["type"]:
                 given = self._fields["type"]
+                plain = plain_type(given)
                 no_type = Fault("type", f"{given[:100]} is no mime type, such as application/pdf")
-                _refuse(type_fault(plain_type(given)) if plain_type(given) else no_type)
+                _refuse(type_fault(plain) if plain else no_type)
             if self._field == "phone_number_id":
                 _refuse(number_fault(self._fields["phone_number_id"], self._desk.numbers))
 
@@ -247,7 +244,7 @@ class UploadForm:
         return media_type(self._fields.get("type", ""), self._part_type, self._name)
 
 
-def _refuse(fault: Fault | Problem | None) -> None:
+def _refuse(fault: Problem | None) -> None:
     if fault is not None:
         raise refusal([fault])
 

@@ -32,6 +32,7 @@ from whatsapp.outcome import (
     Taken,
     doubled,
     expired,
+    is_doubled,
     lost,
     not_sent,
     read_answer,
@@ -222,8 +223,7 @@ class Attempts:
         """An earlier attempt was in doubt: two ids on the row mean that the recipient may have it twice."""
         try:
             view = (await self._store.find_rows([row.id])).get(row.id)
-            # What was sent anew after it had failed has another id by right.
-            if view is not None and len(view.wamids) > 1 + view.row.retried:
+            if view is not None and is_doubled(view.row, view.wamids):
                 await self._log.append([doubled(row, view.wamids, self._clock.now_ms())])
         except StoreError as error:
             _log.warning("a double was not told: %s", error.message)

@@ -28,7 +28,7 @@ from whatsapp.attempts import Attempts, HeldLease
 from whatsapp.brakes import Brakes
 from whatsapp.clock import Clock
 from whatsapp.events import STATUS_KEY, EventType
-from whatsapp.outcome import FALLS_BACK
+from whatsapp.outcome import tells_fallback
 from whatsapp.pacing import LanePacer, PairPacer
 from whatsapp.queue import LaneQueue
 from whatsapp.read_ahead import ReadAhead
@@ -273,7 +273,7 @@ class Lane:
             if event.type in (EventType.TASK_CREATED, EventType.TASK_RETRIED):
                 self._reader.news(event.at)
                 self._woken.set()
-            elif event.type == EventType.MESSAGE_RETRYING and event.key.endswith(f":{FALLS_BACK}"):
+            elif tells_fallback(event):
                 # By a status: nothing held its place in memory. The row may follow its event a moment later.
                 self._reader.news(event.at)
                 self._queue.recall(event.message_id, self._clock.monotonic() + _POLL_S)

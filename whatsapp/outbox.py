@@ -84,12 +84,12 @@ class Outbox:
         now = self._now_ms()
         task = NewTask(task_id or str(uuid.uuid4()), kind, source, len(drafts), now, skipped)
         created = _task_created(task, lane)
+        places = places or range(len(drafts))
         if len(drafts) <= _CHUNK:
             async with answered_in_time():
-                rows = await self._rows(drafts, places or range(len(drafts)), lane, priority, terms)
+                rows = await self._rows(drafts, places, lane, priority, terms)
                 await self._store.create_task(task, rows, [created])
             return task.id
-        places = places or range(len(drafts))
         await self._store.create_task(task, (), ready=False)
         for start in range(0, len(drafts), _CHUNK):
             async with answered_in_time():

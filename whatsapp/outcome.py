@@ -8,7 +8,7 @@ the event that tells it, comes out. What an error means is asked of ``errors.py`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -20,7 +20,6 @@ from whatsapp.events import EventType, build_event
 from whatsapp.retry import GiveUp, RetryPolicy
 
 __all__ = [
-    "FALLS_BACK",
     "WINDOW_CLOSED",
     "Answer",
     "Taken",
@@ -29,6 +28,7 @@ __all__ = [
     "doubled",
     "expired",
     "fell_back",
+    "is_doubled",
     "lost",
     "not_sent",
     "outcome_data",
@@ -39,13 +39,14 @@ __all__ = [
     "resolve_unknown",
     "sent_key",
     "taken",
+    "tells_fallback",
     "unanswered",
 ]
 
 
 WINDOW_CLOSED = "window_closed"
 """Name in the error table of Meta's refusal for want of an open 24-hour window (131047)."""
-FALLS_BACK = "fallback"
+_FALLS_BACK = "fallback"
 """Ends the keys of events of rows that send their fallback from then on."""
 _AGAIN = "again:"
 """Marks the keys of events of rows that a person has had sent anew."""
@@ -135,10 +136,11 @@ def refused(
     )
 
 
-def fell_back(row: Row, failure: Change, error: Mapping[str, Any], now: int) -> Change:
+def fell_back(row: Row, failure: Change, now: int) -> Change:
     """What follows on ``failure`` where it is a status's word that the window was closed for what Meta had
     taken: its fallback is sent, with its attempts counted anew."""
-    event = _fallback_event(row, now, outcome_data(row, wamid=failure.wamid, error=error))
+    data = outcome_data(row, wamid=failure.wamid, error=msgspec.Raw(failure.error))
+    event = _fallback_event(row, now, data)
     return msgspec.structs.replace(_afresh(row.id, row.attempt, now), fall_back=True, event=event)
 
 
@@ -204,20 +206,24 @@ def requeued(row: Row, now: int) -> Change:
 def carried_again(event: Event, attempt: int) -> Change | None:
     """The move of :func:`requeued`, or of a row that :func:`refused` has fall back, read from its event; None
     of another event's."""
-    if event.type != EventType.MESSAGE_RETRYING:
-        return None
-    if event.key.endswith(f":{FALLS_BACK}"):
-        refused = (State.SENDING,)
+    if tells_fallback(event):
         return Change(
             event.message_id,
             State.QUEUED,
             event.at,
             attempt=attempt,
-            only_from=refused,
+            only_from=(State.SENDING,),
             due=event.at,
             fall_back=True,
         )
-    return _afresh(event.message_id, attempt, event.at) if f":{_AGAIN}" in event.key else None
+    if event.type != EventType.MESSAGE_RETRYING or f":{_AGAIN}" not in event.key:
+        return None
+    return _afresh(event.message_id, attempt, event.at)
+
+
+def tells_fallback(event: Event) -> bool:
+    """Whether it says that a row sends its fallback from then on."""
+    return event.type == EventType.MESSAGE_RETRYING and event.key.endswith(f":{_FALLS_BACK}")
 
 
 def _afresh(row_id: str, attempt: int, now: int) -> Change:
@@ -230,6 +236,12 @@ def proved(row: Row, wamid: str, proof: State, now: int) -> NewEvent:
     return _event(EventType.MESSAGE_SENT, sent_key(row), row, now, data)
 
 
+def is_doubled(row: Row, wamids: Collection[str]) -> bool:
+    """Whether the recipient may have it twice: what was sent anew after it had failed has another id by
+    right."""
+    return len(wamids) > 1 + row.retried
+
+
 def doubled(row: Row, wamids: Sequence[str], now: int) -> NewEvent:
     """Meta gave the row more than one id: the recipient may have the message as often."""
     data = outcome_data(row, wamid=wamids[-1], wamids=list(wamids))
@@ -238,7 +250,7 @@ def doubled(row: Row, wamids: Sequence[str], now: int) -> NewEvent:
 
 def _fallback_event(row: Row, now: int, data: dict[str, Any]) -> NewEvent:
     data = {**data, "retry_in_ms": 0, "fallback": True}
-    return _event(EventType.MESSAGE_RETRYING, _key(row, FALLS_BACK), row, now, data)
+    return _event(EventType.MESSAGE_RETRYING, _key(row, _FALLS_BACK), row, now, data)
 
 
 def sent_key(row: Row) -> str:

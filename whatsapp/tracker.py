@@ -16,7 +16,7 @@ from store.records import Change, Cursor, Event, Lease, NewEvent, RowView, TaskV
 from store.states import ENDED, OPEN, TAKEN, State
 from whatsapp.errors import classify, meta_object, parse_status_error
 from whatsapp.events import STATUS_KEY, EventType, build_event, task_key, task_of
-from whatsapp.outcome import WINDOW_CLOSED, carried_again, doubled, fell_back, proved
+from whatsapp.outcome import WINDOW_CLOSED, carried_again, doubled, fell_back, is_doubled, proved
 
 __all__ = ["StatusEvent", "Tracker", "change_of_status"]
 
@@ -149,8 +149,7 @@ class Tracker:
         if not status.window_closed or not (row.has_fallback or row.fell_back):
             return [change]
         # Also where it fell back before: a repetition completes what a crash left out, and moves it no more.
-        error = msgspec.json.decode(status.error)
-        return [change, fell_back(row, change, error, self._now_ms())]
+        return [change, fell_back(row, change, self._now_ms())]
 
     async def _derived(self, statuses: Sequence[StatusEvent]) -> list[NewEvent]:
         """Events that follow from statuses, by what the rows are before they are applied.
@@ -174,8 +173,7 @@ class Tracker:
         events += [
             doubled(views[row_id].row, tuple(ids), self._now_ms())
             for row_id, ids in wamids.items()
-            # What was sent anew after it had failed has another id by right.
-            if len(ids) > 1 + views[row_id].row.retried
+            if is_doubled(views[row_id].row, ids)
         ]
         return events
 

@@ -321,7 +321,7 @@ def test_a_refusal_for_a_closed_window_has_the_fallback_sent_once() -> None:
 
 def test_a_status_for_a_closed_window_has_the_fallback_sent_afresh() -> None:
     failure = Change(ROW.id, State.FAILED, NOW, attempt=2, wamid="wamid.A", error=b"{}")
-    change = fell_back(ROW, failure, {"code": 131047}, NOW)
+    change = fell_back(ROW, failure, NOW)
     assert (change.to, change.fall_back, change.fresh, change.attempt, change.only_from) == (
         State.QUEUED,
         True,
