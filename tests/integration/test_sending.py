@@ -434,7 +434,6 @@ async def test_a_row_that_is_refused_although_the_number_works_is_given_up(
 async def test_a_meta_that_cannot_be_reached_costs_no_attempt(tmp_path: Path) -> None:
     async with serving(tmp_path, retry={"max_attempts": 1}) as gateway:
         assert (await gateway.send(PHONE, "before")).status == 200
-        url = gateway.sandbox.base_url
         await gateway.sandbox.stop()
         task_id = await gateway.queue(PHONE, "meanwhile")
         (data, *_) = await gateway.events.wait("message.retrying", task_id=task_id)
@@ -442,7 +441,7 @@ async def test_a_meta_that_cannot_be_reached_costs_no_attempt(tmp_path: Path) ->
         assert (await gateway.task(task_id))["status"] == "RETRY"
         assert "cannot be reached" in (await gateway.lane())["why"]
         assert (await gateway.get("/api/status")).body["status"] == "degraded"
-        await gateway.start_sandbox(int(url.rpartition(":")[2]))
+        await gateway.start_sandbox(gateway.sandbox_port)
         await gateway.events.wait("message.sent", task_id=task_id)
         await gateway.lane_when(lambda lane: lane["why"] is None)
         assert [call.text for call in gateway.calls.all] == ["before", "meanwhile"]
@@ -560,9 +559,8 @@ async def test_a_status_before_the_call_breaks_off_holds_nobody_back(tmp_path: P
         task_id = await gateway.queue(PHONE, "first")
         await gateway.events.wait("message.read", task_id=task_id)
         await gateway.consumed("tracker")
-        port = int(gateway.sandbox.base_url.rpartition(":")[2])
         await gateway.sandbox.stop()
-        await gateway.start_sandbox(port)
+        await gateway.start_sandbox(gateway.sandbox_port)
         assert (await gateway.send(PHONE, "second")).status == 200
         assert (await gateway.task(task_id))["counts"]["read"] == 1
         assert [call.text for call in gateway.calls.all] == ["first", "second"]

@@ -268,6 +268,11 @@ class Harness(Client):
         self.calls.watch(self.sandbox)
         await self.sandbox.start()
 
+    @property
+    def sandbox_port(self) -> int:
+        """Where Meta is, or was before it was stopped."""
+        return int(self.sandbox.base_url.rpartition(":")[2])
+
     async def start_gateway(self) -> None:
         """Start the gateway, and tell Meta where it is."""
         settings = settings_for(self._directory, self.sandbox.base_url, self._changes)
