@@ -8,11 +8,9 @@ leave; in the end nothing is left.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Collection, Coroutine
-from dataclasses import dataclass
+from collections import Counter
 from math import isfinite
-from typing import Any, TypeVar, cast
+from typing import cast
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -20,115 +18,28 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from store.base import Store
 from store.errors import StoreUnavailable
-from store.records import Place, Row, RowView
+from store.records import Priority, Row
 from store.states import State
-from tests.support.rows import LANE, make_row
+from tests.support.outbox import OPEN, ORDERED_S, Entry, Outbox, at_once
+from tests.support.rows import LANE
 from whatsapp.clock import Clock
 from whatsapp.pacing import PairPacer
-from whatsapp.queue import PRIORITIES, LaneQueue, Stream
+from whatsapp.queue import PRIORITIES, LaneQueue
 from whatsapp.read_ahead import ReadAhead
-
-T = TypeVar("T")
+from whatsapp.recovery import Calls, Recovery
+from whatsapp.unknown import UnknownRows
 
 CONTACTS = ("ana", "ben")
 WINDOW, PER_STREAM, SHARE = 6, 3, 2
 BURST, INTERVAL_S = 5, 1.0
-ORDERED_S = 3.0
-OPEN = (State.QUEUED, State.SENDING, State.UNKNOWN)
 
 
-def at_once(work: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine that waits for nothing."""
-    try:
-        work.send(None)
-    except StopIteration as end:
-        return cast("T", end.value)
-    raise AssertionError("it waited")
+class Graces:
+    """The rows whose outcome nobody knows; hypothesis says when their grace ends."""
 
-
-@dataclass
-class Entry:
-    """A row of the model."""
-
-    n: int
-    contact: str
-    priority: int
-    due: int
-    state: State = State.QUEUED
-    attempt: int = 0
-    ready: bool = True
-    ordered: bool = False
-    sent_at: int = 0
-
-    @property
-    def stream(self) -> Stream:
-        return Stream(self.contact, self.priority)
-
-    @property
-    def place(self) -> tuple[int, int]:
-        return self.due, self.n
-
-    @property
-    def waited_for_until(self) -> int:
-        """Until when the later ones wait for its delivery."""
-        waits = self.ordered and self.state is State.SENT
-        return self.sent_at + int(1_000 * ORDERED_S) if waits else 0
-
-    def blocks(self, now: int) -> bool:
-        """Tried, and not over."""
-        return (self.state in OPEN and self.attempt > 0) or self.waited_for_until > now
-
-    def as_row(self) -> Row:
-        return make_row(
-            self.n,
-            contact=self.contact,
-            priority=self.priority,
-            due=self.due,
-            state=self.state,
-            attempt=self.attempt,
-            ordered=self.ordered,
-        )
-
-
-class Outbox:
-    """The part of a store that the read-ahead asks."""
-
-    def __init__(self) -> None:
-        self.entries: list[Entry] = []
-        self.answers = -1
-        """How many more reads are answered before the store is away; below 0: all."""
-
-    def queued(self, now: int) -> list[Entry]:
-        queued = (entry for entry in self.entries if entry.ready and entry.state is State.QUEUED)
-        return sorted((entry for entry in queued if entry.due <= now), key=lambda entry: entry.place)
-
-    async def read_ahead(self, lane: str, priority: int, after: Place, now: int, limit: int) -> list[Row]:
-        """As in the contract."""
-        return self._page([entry for entry in self.queued(now) if entry.priority == priority], after, limit)
-
-    async def read_contact(
-        self, lane: str, priority: int, contact: str, after: Place, now: int, limit: int
-    ) -> list[Row]:
-        """As in the contract."""
-        stream = Stream(contact, priority)
-        return self._page([entry for entry in self.queued(now) if entry.stream == stream], after, limit)
-
-    async def find_rows(self, ids: Collection[str]) -> dict[str, RowView]:
-        """As in the contract."""
-        self._answer()
-        rows = [(entry.as_row(), entry.sent_at) for entry in self.entries]
-        views = {row.id: RowView(row, (), b"", sent_at, 0, 0, 0, sent_at) for row, sent_at in rows}
-        return {row_id: view for row_id, view in views.items() if row_id in ids}
-
-    def _answer(self) -> None:
-        if self.answers == 0:
-            raise StoreUnavailable("the store is away")
-        self.answers -= 1
-
-    def _page(self, entries: list[Entry], after: Place, limit: int) -> list[Row]:
-        self._answer()
-        rows = (entry.as_row() for entry in entries)
-        return [row for row in rows if (row.due, row.seq) > after][:limit]
+    def add(self, row: Row) -> None:
+        """As :class:`UnknownRows` does."""
+        assert row.state is State.UNKNOWN
 
 
 class LaneMachine(RuleBasedStateMachine):
@@ -143,18 +54,27 @@ class LaneMachine(RuleBasedStateMachine):
 
     def start(self) -> None:
         """A process with an empty memory, and what it learns at its start."""
+        clock = Clock(lambda: self.clock, lambda: self.now)
         self.pairs = PairPacer(BURST, INTERVAL_S)
         self.queue = LaneQueue(self.pairs, window=WINDOW, per_stream=PER_STREAM, share=SHARE)
         self.reader = ReadAhead(
             LANE,
             self.queue,
             store=cast(Store, self.outbox),
-            clock=Clock(lambda: self.clock, lambda: self.now),
+            clock=clock,
             ordered_s=ORDERED_S,
         )
-        for entry in self.outbox.entries:
-            if entry.blocks(self.clock):
-                self.queue.block(entry.as_row(), self.again_at(entry))
+        unknown = cast(UnknownRows, Graces())
+        recovery = Recovery(
+            LANE,
+            store=cast(Store, self.outbox),
+            queue=self.queue,
+            calls=cast(Calls, None),
+            unknown=unknown,
+            clock=clock,
+            ordered_s=ORDERED_S,
+        )
+        at_once(recovery.take_over(2, lambda: False))
 
     # -- what happens to the outbox --------------------------------------------------------------------
 
@@ -165,14 +85,16 @@ class LaneMachine(RuleBasedStateMachine):
         later=st.sampled_from([0, 0, 0, 1_500]),
         ordered=st.booleans(),
     )
-    def rows_come_in(self, contact: str, priority: int, count: int, later: int, ordered: bool) -> None:
+    def rows_come_in(self, contact: str, priority: Priority, count: int, later: int, ordered: bool) -> None:
         for _ in range(count):
             n = len(self.outbox.entries)
-            self.outbox.entries.append(Entry(n, contact, priority, self.clock + later, ordered=ordered))
+            due = self.clock + later
+            entry = Entry(n, contact, priority, due, ordered=ordered, created_at=self.clock)
+            self.outbox.entries.append(entry)
         self.reader.news(self.clock)
 
     @rule(priority=st.sampled_from(PRIORITIES))
-    def a_row_of_a_task_is_stored(self, priority: int) -> None:
+    def a_row_of_a_task_is_stored(self, priority: Priority) -> None:
         # To somebody of its own: what was read before the task was ready may leave before its rows.
         n = len(self.outbox.entries)
         self.outbox.entries.append(Entry(n, "eva", priority, self.clock, ready=False))
@@ -194,8 +116,8 @@ class LaneMachine(RuleBasedStateMachine):
             proved = bool(entry.attempt) and data.draw(st.booleans())
             entry.state = State.DELIVERED if proved or entry.state is State.UNKNOWN else State.CANCELLED
             if entry.state is State.CANCELLED:
-                self.queue.withdraw(entry.as_row().id)
-            self.queue.unblock(entry.as_row().id)
+                self.queue.withdraw(entry.id)
+            self.queue.unblock(entry.id)
 
     @rule(data=st.data())
     def a_row_is_delivered(self, data: st.DataObject) -> None:
@@ -203,7 +125,7 @@ class LaneMachine(RuleBasedStateMachine):
         if found:
             entry = data.draw(st.sampled_from(found))
             entry.state = State.DELIVERED
-            self.queue.unblock(entry.as_row().id)
+            self.queue.unblock(entry.id)
 
     @rule(data=st.data())
     def a_status_proves_that_a_row_was_sent(self, data: st.DataObject) -> None:
@@ -211,7 +133,7 @@ class LaneMachine(RuleBasedStateMachine):
         if found:
             entry = data.draw(st.sampled_from(found))
             entry.state, entry.sent_at = State.SENT, self.clock
-            self.queue.sent(entry.as_row().id)
+            self.queue.sent(entry.id)
 
     @rule(data=st.data())
     def the_grace_of_an_unknown_row_ends(self, data: st.DataObject) -> None:
@@ -219,7 +141,7 @@ class LaneMachine(RuleBasedStateMachine):
         if found:
             entry = data.draw(st.sampled_from(found))
             entry.state, entry.due = State.QUEUED, self.clock
-            self.queue.recall(entry.as_row().id, self.now)
+            self.queue.recall(entry.id, self.now)
 
     # -- what the lane does ----------------------------------------------------------------------------
 
@@ -279,8 +201,6 @@ class LaneMachine(RuleBasedStateMachine):
 
     @rule()
     def the_process_begins_anew(self) -> None:
-        for entry, _ in self.in_flight:
-            entry.state = State.UNKNOWN
         self.in_flight.clear()
         self.start()
 
@@ -320,7 +240,7 @@ class LaneMachine(RuleBasedStateMachine):
             for entry in self.outbox.entries:
                 if entry.state is State.UNKNOWN:
                     entry.state, entry.due = State.QUEUED, self.clock
-                    self.queue.recall(entry.as_row().id, self.now)
+                    self.queue.recall(entry.id, self.now)
             self.read_all()
             while self.one_leaves() is not None:
                 pass
@@ -368,30 +288,12 @@ class LaneMachine(RuleBasedStateMachine):
         assert entry.due <= self.clock
         assert entry.contact not in {flying.contact for flying, _ in self.in_flight}
         assert self.pairs.ready_at(entry.contact, self.now) <= self.now
-        assert entry is self.heads()[entry.stream]
-
-    def heads(self) -> dict[Stream, Entry]:
-        """Of each stream the row that is next: the first that blocks, else the first that is due."""
-        streams: dict[Stream, list[Entry]] = defaultdict(list)
-        for entry in self.outbox.queued(self.clock):
-            streams[entry.stream].append(entry)
-        heads = {stream: entries[0] for stream, entries in streams.items()}
-        for entry in reversed(self.outbox.entries):
-            if entry.blocks(self.clock):
-                heads[entry.stream] = entry
-        return heads
+        assert entry is self.outbox.heads(self.clock)[entry.stream]
 
     def could_leave(self) -> list[Entry]:
         """Rows that nothing holds back."""
-        busy = {entry.contact for entry, _ in self.in_flight}
-        return [
-            entry
-            for entry in self.heads().values()
-            if entry.state is State.QUEUED
-            and entry.due <= self.clock
-            and entry.contact not in busy
-            and self.pairs.ready_at(entry.contact, self.now) <= self.now
-        ]
+        left = self.outbox.could_leave(self.clock)
+        return [entry for entry in left if self.pairs.ready_at(entry.contact, self.now) <= self.now]
 
     def settle(self, entry: Entry, row: Row, outcome: str, delay_ms: int) -> None:
         self.in_flight.remove((entry, row))
