@@ -275,6 +275,10 @@ class Store(Protocol):
         """Give the lease back, if it is still this owner's under this term."""
         ...
 
+    async def held_leases(self) -> list[Lease]:
+        """Every lease that somebody holds now, by the store's clock, in no order."""
+        ...
+
     async def claim_once(self, key: str, token: str, now: int, cooldown_ms: int) -> bool:
         """Whether the holder of ``token`` may do what ``key`` names, which may be done once per cooldown.
 

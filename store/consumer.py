@@ -89,29 +89,41 @@ class Consumer:
         return f"consumer:{self.name}"
 
     async def _consume(self, lease: Lease) -> None:
+        renewal = asyncio.Task(self._renew(lease), name=f"renew-{self.name}")
         try:
-            await self._follow(lease)
+            await self._follow(lease, renewal)
         except asyncio.CancelledError:
+            renewal.cancel()
             # Where the store is away the lease runs out by itself; it must not keep this task alive.
             with suppress(StoreError):
                 await self._store.release_lease(lease)
             raise
+        finally:
+            renewal.cancel()
 
-    async def _follow(self, lease: Lease) -> None:
-        loop = asyncio.get_running_loop()
-        renew_at = loop.time() + self._lease_ttl_ms / 3000
-        self.offset = await self._store.load_cursor(self.name)
+    async def _renew(self, lease: Lease) -> None:
+        """Extend the lease until another owner has it. Beside the work, since a batch may take longer than
+        the lease lasts."""
         while True:
-            if loop.time() >= renew_at:
-                renew_at = loop.time() + self._lease_ttl_ms / 3000
+            await asyncio.sleep(self._lease_ttl_ms / 3000)
+            try:
                 kept = await self._store.acquire_lease(self._lease_name, self._owner, self._lease_ttl_ms)
-                if kept is None or kept.term != lease.term:
-                    raise LeaseLost(f"the lease {self._lease_name} went to another owner")
+            except StoreError as error:
+                _log.warning("a lease could not be renewed: %s", error.message, extra={"consumer": self.name})
+                continue
+            if kept is None or kept.term != lease.term:
+                return
+
+    async def _follow(self, lease: Lease, renewal: asyncio.Task[None]) -> None:
+        """Hand over what comes, for as long as the lease is renewed."""
+        self.offset = await self._store.load_cursor(self.name)
+        while not renewal.done():
             batch = await self._log.read(self.offset, self._size)
             if batch:
                 await self._hand_over(batch, lease)
             else:
-                await self._wait(renew_at - loop.time())
+                await self._wait(renewal)
+        raise LeaseLost(f"the lease {self._lease_name} went to another owner")
 
     async def _hand_over(self, batch: Sequence[Event], lease: Lease) -> None:
         """One batch. Half as many next time where it fails: a store too slow for all of them at once would
@@ -148,12 +160,13 @@ class Consumer:
             exc_info=error,
         )
 
-    async def _wait(self, timeout: float) -> None:
+    async def _wait(self, renewal: asyncio.Task[None]) -> None:
+        """Return once there is more to read, or the lease is lost."""
+        growth = asyncio.Task(self._log.wait(self.offset), name=f"wait-{self.name}")
         try:
-            async with asyncio.timeout(max(timeout, 0.01)):
-                await self._log.wait(self.offset)
-        except TimeoutError:
-            pass
+            await asyncio.wait({growth, renewal}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            growth.cancel()
 
 
 def _is_no_try(error: Exception) -> bool:

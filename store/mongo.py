@@ -331,6 +331,9 @@ class MongoStore:
     async def release_lease(self, lease: Lease) -> None:
         await self._coordination.release_lease(lease)
 
+    async def held_leases(self) -> list[Lease]:
+        return await self._coordination.held_leases()
+
     async def claim_once(self, key: str, token: str, now: int, cooldown_ms: int) -> bool:
         return await self._coordination.claim_once(key, token, now, cooldown_ms)
 

@@ -49,6 +49,13 @@ class Coordination:
             lambda: self._db.call(lambda: self._db["leases"].update_one(where, {"$set": {"until": 0}})),
         )
 
+    async def held_leases(self) -> list[Lease]:
+        """Those that have not run out."""
+        # An aggregation, since some servers know the clock in pipelines only. The collection is small: a
+        # document for each number, consumer and place of a process.
+        found = await self._db.aggregate("leases", {"$match": {"$expr": {"$gt": ["$until", _NOW]}}})
+        return [Lease(d["_id"], d["owner"], int(d["term"])) for d in found]
+
     async def terms(self, names: Iterable[str]) -> dict[str, int]:
         """The newest term of each lease that there ever was."""
         wanted = list(set(names))

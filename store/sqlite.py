@@ -254,6 +254,9 @@ class SqliteStore:
     async def release_lease(self, lease: Lease) -> None:
         await self._write(lambda writes: writes.release_lease(lease))
 
+    async def held_leases(self) -> list[Lease]:
+        return await self._read(Reads.held_leases, self._now_ms())
+
     async def claim_once(self, key: str, token: str, now: int, cooldown_ms: int) -> bool:
         return await self._write(lambda writes: writes.claim_once(key, token, now, cooldown_ms))
 

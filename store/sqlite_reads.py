@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from store.records import Alias, Event, NewTask, Place, Row, RowView, TaskPlace, TaskView
+from store.records import Alias, Event, Lease, NewTask, Place, Row, RowView, TaskPlace, TaskView
 from store.states import TAKEN, State
 
 __all__ = ["Reads", "row_key"]
@@ -55,6 +55,13 @@ class Reads:
         """0 where there is none."""
         found = self._db.execute("SELECT offset FROM cursors WHERE name = ?", (name,)).fetchone()
         return int(found[0]) if found else 0
+
+    def held_leases(self, now: int) -> list[Lease]:
+        """Those that have not run out."""
+        return [
+            Lease(*found)
+            for found in self._db.execute("SELECT name, owner, term FROM leases WHERE until > ?", (now,))
+        ]
 
     def find_media(self, phone_number_id: str, sha256: str, mime_type: str, now: int) -> str | None:
         """None for what is over, too."""

@@ -1,7 +1,8 @@
 """The lanes of this process: which numbers it sends for, under which leases.
 
-Owns the leases of lanes: takes each number's lease when it is free, runs the lane while it holds it, renews
-it, and lets another process go on when it is lost. What a lane does is in ``lane.py``.
+Owns the leases of lanes: takes this process's share of them, runs a lane while it holds its lease, renews it,
+and lets another process go on when it is lost or that one's due. Whose share is what is decided in
+``spreading.py``; what a lane does is in ``lane.py``.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from typing import Any
 
 from store.base import Store
 from store.errors import StoreError
+from store.presence import Presence, living
 from store.records import Lease
 from whatsapp.attempts import HeldLease
 from whatsapp.lane import Lane
+from whatsapp.spreading import Spreading
 
 __all__ = ["Lanes"]
 
@@ -24,7 +27,12 @@ _log = logging.getLogger(__name__)
 _MARGIN_S = 2.0
 """How long before its end by our clock a lease is no longer trusted: what a call may take to leave, and
 drift."""
-_RETRY_S = 1.0
+_LOOK_S = 1.0
+_PRESENT = 2 / 3
+"""Of a lease's time: a process that died is counted no longer when its lanes come free, or a share of them
+would wait for it. One that is late with its sign of life loses nothing: nobody gives up or takes what it
+holds."""
+_LEASE = "lane:"
 
 
 class Lanes:
@@ -46,8 +54,13 @@ class Lanes:
         self._owner = owner
         self._ttl_s = lease_ttl_s
         self._monotonic = monotonic
+        self._presence = Presence(store, owner, int(_PRESENT * lease_ttl_s * 1000))
+        self._spreading = Spreading(owner, self._numbers)
+        self._keep_at = float("-inf")
+        self._busy: set[str] = set()  # lanes that are taken, worked or wound down
         self._running: dict[str, Lane] = {}
-        self._draining = False
+        self._ending: set[str] = set()
+        self._draining = asyncio.Event()
 
     @property
     def numbers(self) -> tuple[str, ...]:
@@ -55,14 +68,19 @@ class Lanes:
         return self._numbers
 
     async def run(self) -> None:
-        """Work all lanes that can be had, until drained or cancelled."""
+        """Work this process's share of the lanes, until drained or cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            for number in self._numbers:
-                tasks.create_task(self._keep(number), name=f"lane-{number}")
+            while not self._draining.is_set():
+                try:
+                    await self._look(tasks)
+                except StoreError as error:
+                    _log.warning("store away, lanes are neither taken nor given up: %s", error.message)
+                await self._beat()
+            await self._leave()
 
     def drain(self) -> None:
         """Claim nothing more; :meth:`run` returns once all that is in flight has been settled."""
-        self._draining = True
+        self._draining.set()
         for lane in self._running.values():
             lane.drain()
 
@@ -75,23 +93,73 @@ class Lanes:
             for number in self._numbers
         ]
 
-    async def _keep(self, number: str) -> None:
-        name = f"lane:{number}"
-        while not self._draining:
+    # -- which ones ------------------------------------------------------------------------------------
+
+    async def _look(self, tasks: asyncio.TaskGroup) -> None:
+        """See who holds what; give up, and seek, what is due."""
+        if self._monotonic() >= self._keep_at:
+            await self._presence.keep()
+            self._keep_at = self._monotonic() + self._ttl_s / 3
+        leases = await self._store.held_leases()
+        holders = {
+            number: lease.owner
+            for lease in leases
+            if lease.name.startswith(_LEASE)
+            # One that is ours, and that we never heard of, is as good as free.
+            and ((number := lease.name.removeprefix(_LEASE)) in self._busy or lease.owner != self._owner)
+        }
+        moves = self._spreading.look(holders, living(leases), self._ending)
+        for number in moves.give_up:
+            self._give_up(number)
+        for number in moves.seek:
+            if number not in self._busy and not self._draining.is_set():
+                self._busy.add(number)
+                tasks.create_task(self._take(number), name=f"lane-{number}")
+
+    def _give_up(self, number: str) -> None:
+        lane = self._running.get(number)
+        if lane is not None:
+            _log.info("the lane %s is handed over to another process", number)
+            self._ending.add(number)
+            lane.drain()
+
+    async def _beat(self) -> None:
+        try:
+            async with asyncio.timeout(min(_LOOK_S, self._ttl_s / 3)):
+                await self._draining.wait()
+        except TimeoutError:
+            pass
+
+    async def _leave(self) -> None:
+        """What we give back is then others' share at once."""
+        try:
+            await self._presence.leave()
+        except StoreError as error:
+            _log.warning("this process counts until its lease runs out: %s", error.message)
+
+    # -- one of them -----------------------------------------------------------------------------------
+
+    async def _take(self, number: str) -> None:
+        try:
             asked = self._monotonic()
-            try:
-                lease = await self._store.acquire_lease(name, self._owner, int(self._ttl_s * 1000))
-            except StoreError as error:
-                _log.warning("store away, lane %s waits: %s", number, error.message)
-                lease = None
-            if lease is None:
-                await asyncio.sleep(_RETRY_S)
-                continue
-            await self._work(number, HeldLease(lease, self._trusted_until(asked)))
+            lease = await self._acquire(f"{_LEASE}{number}")
+            if lease is not None:
+                await self._work(number, HeldLease(lease, self._trusted_until(asked)))
+        finally:
+            self._busy.discard(number)
+            self._ending.discard(number)
+
+    async def _acquire(self, name: str) -> Lease | None:
+        """Seek it; what the store does not answer is sought again at the next look."""
+        try:
+            return await self._store.acquire_lease(name, self._owner, int(self._ttl_s * 1000))
+        except StoreError as error:
+            _log.warning("store away, %s waits: %s", name, error.message)
+            return None
 
     async def _work(self, number: str, held: HeldLease) -> None:
         lane = self._running[number] = self._make_lane(number)
-        if self._draining:
+        if self._draining.is_set():
             lane.drain()
         try:
             async with asyncio.TaskGroup() as tasks:

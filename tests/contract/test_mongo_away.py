@@ -74,6 +74,7 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "depth": lambda store: store.depth(LANE),
     "acquire_lease": lambda store: store.acquire_lease("lane:100", "me", 60_000),
     "release_lease": lambda store: store.release_lease(LEASE),
+    "held_leases": lambda store: store.held_leases(),
     "claim_once": lambda store: store.claim_once("key", "token", 1, 1),
     "claim_answer": lambda store: store.claim_answer("key", "digest", "me", 1, hold_ms=1, keep_ms=1),
     "keep_answer": lambda store: store.keep_answer("key", 200, b"{}"),

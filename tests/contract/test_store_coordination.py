@@ -167,6 +167,23 @@ async def test_terms_go_on_growing_after_a_new_opening(store: Store, make_store:
         await again.close()
 
 
+async def test_a_lease_is_held_until_it_runs_out_or_is_given_back(store: Store) -> None:
+    assert await store.held_leases() == []
+    lane = await acquired(store, "lane:1", "a")
+    process = await acquired(store, "process:0", "b")
+    back = await acquired(store, "lane:2", "a")
+    assert sorted(await store.held_leases(), key=lambda lease: lease.name) == [lane, back, process]
+    await store.release_lease(back)
+    assert sorted(await store.held_leases(), key=lambda lease: lease.name) == [lane, process]
+    await store.release_lease(process)
+    await acquired(store, "consumer:tracker", "b", SHORT_MS)
+
+    async def ran_out() -> bool | None:
+        return await store.held_leases() == [lane] or None
+
+    assert await eventually(ran_out)
+
+
 # -- claims --------------------------------------------------------------------------------------------
 
 

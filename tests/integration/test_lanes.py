@@ -1,9 +1,9 @@
-"""Who works a lane: the lease is taken, renewed, lost to another owner, and given back."""
+"""Who works a lane: leases are taken, renewed, lost to another owner, given back, and shared out."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,6 +11,7 @@ import pytest
 from tornado.ioloop import IOLoop
 
 from settings import NumberSettings
+from store.presence import Presence, living
 from store.sqlite import SqliteStore
 from tests.support.gateway import NUMBER as OUR_NUMBER
 from tests.support.gateway import serving
@@ -64,21 +65,31 @@ class IdleLane:
 
 
 class Bench:
-    """Lanes of one number over a real store, with an idle lane in it."""
+    """Lanes of a process over a real store, with idle lanes in them."""
 
-    def __init__(self, store: SqliteStore, clock: Clock) -> None:
+    def __init__(
+        self, store: SqliteStore, clock: Clock, owner: str = "us", numbers: Sequence[str] = (NUMBER,)
+    ) -> None:
         self.store = store
         self.clock = clock
         self.runs: asyncio.Queue[HeldLease] = asyncio.Queue()
         self.ends: asyncio.Queue[str] = asyncio.Queue()
         self.lanes = Lanes(
-            [NUMBER],
+            numbers,
             lambda number: cast(Lane, IdleLane(self.runs, self.ends)),
             store=store,
-            owner="us",
+            owner=owner,
             lease_ttl_s=TTL_S,
             monotonic=asyncio.get_running_loop().time,
         )
+
+    async def works(self, lanes: int) -> None:
+        """Return once it works so many."""
+
+        async def look() -> bool | None:
+            return [lane["state"] for lane in self.lanes.status()].count("running") == lanes or None
+
+        await eventually(look)
 
 
 @pytest.fixture
@@ -189,6 +200,78 @@ async def test_a_number_that_another_owner_works_is_elsewhere(store: SqliteStore
         assert bench.lanes.status() == [{"phone_number_id": NUMBER, "state": "elsewhere"}]
         running.cancel()
     assert bench.runs.empty()
+
+
+# -- several processes -----------------------------------------------------------------------------------
+
+THREE = ("111", "222", "333")
+
+
+async def test_who_comes_is_handed_its_share_and_who_goes_hands_over_all(
+    store: SqliteStore, clock: Clock
+) -> None:
+    first, second = (Bench(store, clock, owner, THREE) for owner in ("first", "second"))
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        tasks.create_task(first.lanes.run())
+        await first.works(3)
+        tasks.create_task(second.lanes.run())
+        await second.works(1)
+        await first.works(2)
+        # Drained, and not stopped amid its calls.
+        assert first.ends.get_nowait() == "drained" and first.ends.empty()
+        first.lanes.drain()
+        await second.works(3)
+        assert second.ends.empty()
+        second.lanes.drain()
+    assert await store.held_leases() == []
+
+
+async def test_what_the_dead_held_is_worked_by_who_lives_once_its_leases_have_run_out(
+    store: SqliteStore, clock: Clock
+) -> None:
+    benches = [Bench(store, clock, owner, THREE) for owner in ("a", "b", "c")]
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(bench.lanes.run()) for bench in benches]
+        for bench in benches:
+            await bench.works(1)
+        # Cancelled, it gives nothing back.
+        running[0].cancel()
+        await asyncio.wait(running[:1])
+        assert len([lease for lease in await store.held_leases() if lease.owner == "a"]) == 2
+        # Within the time of the living, who renew theirs meanwhile, and past that of the dead.
+        while any(lease.owner == "a" for lease in await store.held_leases()):
+            clock.now += int(TTL_S * 1000) // 10
+            await asyncio.sleep(TTL_S / 10)
+        assert {lane["state"] for lane in benches[0].lanes.status()} == {"elsewhere"}
+
+        async def all_worked() -> bool | None:
+            states = [lane["state"] for bench in benches[1:] for lane in bench.lanes.status()]
+            return states.count("running") == 3 or None
+
+        await eventually(all_worked)
+        for bench in benches[1:]:
+            bench.lanes.drain()
+
+
+async def test_a_process_has_one_place_and_another_where_it_slept_too_long(
+    store: SqliteStore, clock: Clock
+) -> None:
+    ours, theirs = Presence(store, "us", 100), Presence(store, "them", 100)
+    await ours.keep()
+    await theirs.keep()
+    await ours.keep()
+    places = {lease.owner: lease.name for lease in await store.held_leases()}
+    assert sorted(places.values()) == ["process:0", "process:1"]
+    clock.now += 101
+    assert living(await store.held_leases()) == set()
+    # Who comes anew takes the place of one who slept; that one, awake again, goes elsewhere.
+    await Presence(store, "new", 100).keep()
+    await ours.keep()
+    await theirs.keep()
+    assert living(await store.held_leases()) == {"us", "them", "new"}
+    await ours.leave()
+    await ours.leave()
+    assert living(await store.held_leases()) == {"them", "new"}
 
 
 async def test_a_send_leaves_from_the_number_that_it_names(tmp_path: Path) -> None:

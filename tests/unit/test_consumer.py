@@ -501,6 +501,40 @@ async def test_the_lease_is_renewed_while_nothing_happens(rig: Rig) -> None:
         await stop(task)
 
 
+async def test_the_lease_is_renewed_while_a_batch_takes_longer_than_it_lasts(rig: Rig) -> None:
+    events = await rig.fill("a")
+    rig.gate.clear()
+    consumer = rig.consumer(ttl_ms=30)
+    with running(consumer) as task:
+        await rig.handled(1)
+        for _ in range(3):
+            # Each time nearly all that it lasts; a renewal comes in between.
+            rig.now_ms += 29
+            rig.store.calls["acquire_lease"] = 0
+            await rig.store.arrived("acquire_lease", 2)
+        assert await rig.real.acquire_lease(LEASE, "another", TTL_MS) is None
+        rig.gate.set()
+        await rig.passed(consumer, events[-1].offset)
+        assert rig.batches == [["a"]]
+        await stop(task)
+
+
+async def test_a_renewal_that_the_store_refuses_is_tried_again(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    consumer = rig.consumer(ttl_ms=30)
+    with running(consumer) as task:
+        await rig.log.wait_read()
+        rig.store.fail("acquire_lease")
+        await rig.store.arrived("acquire_lease", 2)
+        rig.store.heal()
+        events = await rig.fill("a")
+        await rig.passed(consumer, events[-1].offset)
+        assert await rig.real.acquire_lease(LEASE, "another", TTL_MS) is None
+        await stop(task)
+    assert all("could not be renewed" in warning for warning in warnings(caplog))
+
+
 async def test_a_lease_lost_at_rest_is_noticed(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     consumer = rig.consumer(ttl_ms=30)
     with running(consumer) as task:
