@@ -146,7 +146,7 @@ class Gateway:
             lease_ttl_s=settings.lease.ttl_s,
             monotonic=time.monotonic,
         )
-        self._consumers = [self._consumer(TRACKER, Tracker(self._store, now_ms=_now_ms))]
+        self._consumers = [self._consumer(TRACKER, self._make_tracker())]
         if settings.autoreply.enabled:
             self._consumers.append(self._consumer("autoreply", self._make_autoreply()))
         if folder is not None:
@@ -255,7 +255,7 @@ class Gateway:
         return Templates(graph, waba_id, checks=bool(named), monotonic=time.monotonic, now_ms=_now_ms)
 
     def _lane_builder(self, graph: Graph) -> LaneBuilder:
-        lane, retry, unknown = self._settings.lane, self._settings.retry, self._settings.unknown
+        lane, unknown = self._settings.lane, self._settings.unknown
         return LaneBuilder(
             LaneLimits(
                 rates=self._rates,
@@ -268,7 +268,7 @@ class Gateway:
                 resend=unknown.action == "resend",
                 ordered_s=self._settings.ordered.timeout_s,
             ),
-            RetryPolicy(retry.max_attempts, retry.base_s, retry.cap_s),
+            self._retry_policy,
             store=self._store,
             log=self._log,
             monitor=self._monitor,
@@ -277,6 +277,14 @@ class Gateway:
             clock=Clock(_now_ms, time.monotonic),
             random=random.random,
         )
+
+    @property
+    def _retry_policy(self) -> RetryPolicy:
+        retry = self._settings.retry
+        return RetryPolicy(retry.max_attempts, retry.base_s, retry.cap_s)
+
+    def _make_tracker(self) -> Tracker:
+        return Tracker(self._store, policy=self._retry_policy, random=random.random, now_ms=_now_ms)
 
     def _make_autoreply(self) -> AutoReply:
         settings = self._settings.autoreply

@@ -232,10 +232,11 @@ def _move(change: Change) -> _Move:
         update["$min"] = {"sent_at": change.at}
     if change.fresh:
         values["failures"] = 0
-        update["$inc"] = {"retried": 1}
         update["$unset"] = {"ended_at": ""}
     elif change.burn:
         update["$inc"] = {"failures": 1}
+    if change.sends_anew:
+        update.setdefault("$inc", {})["retried"] = 1
     if change.fall_back:
         values["fell_back"] = True
         update.setdefault("$unset", {})["has_fallback"] = ""

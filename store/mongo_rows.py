@@ -226,4 +226,5 @@ def _view(document: Document) -> RowView:
         read_at=int(document.get("read_at", 0)),
         ended_at=int(document.get("ended_at", 0)),
         last_sent_at=int(document.get("last_sent_at", 0)),
+        over=int(document.get("over", 0)),
     )

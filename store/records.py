@@ -217,7 +217,8 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     callback_data: str
     created_at: int
     retried: int = 0
-    """How often it was queued afresh after it had failed for good."""
+    """How often it was queued anew after it had failed for good, or after Meta had failed what it had taken.
+    """
     ordered: bool = False
     on_unknown: str = ""
     has_fallback: bool = False
@@ -241,6 +242,8 @@ class RowView(msgspec.Struct, frozen=True, gc=False):
     """When it failed, was cancelled or expired."""
     last_sent_at: int = 0
     """When it last came into ``sent``: of a row that was sent anew this is not ``sent_at``."""
+    over: int = 0
+    """Attempts up to this one are over, see :class:`Standing`."""
 
 
 TIME_OF: dict[State, str] = {
@@ -307,6 +310,9 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     """Count the attempt against the limit."""
     doubt: bool = False
     """Mark that Meta may have taken an attempt."""
+    undone: bool = False
+    """With ``to`` = queued: Meta failed what it had taken, and it is sent again, with one more in
+    ``retried``; ``attempt``, which must be given, and all before it are over."""
     fresh: bool = False
     """With ``to`` = queued: begin anew, with no failures, no end, and one more in ``retried``; ``attempt``,
     which must be given, and all before it are over."""
@@ -321,7 +327,12 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     @property
     def ends_attempts(self) -> bool:
         """Whether the attempts made so far are over with it."""
-        return self.fresh or self.fall_back
+        return self.fresh or self.undone or self.fall_back
+
+    @property
+    def sends_anew(self) -> bool:
+        """Whether what follows has an id of Meta's of its own by right."""
+        return self.fresh or self.undone
 
     def allowed(self, row: Standing) -> bool:
         """Whether every guard holds for a row that stands like this."""

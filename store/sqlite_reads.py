@@ -243,7 +243,7 @@ class Reads:
 
     def _views(self, condition: str, parameters: Sequence[object]) -> list[RowView]:
         found = self._db.execute(
-            f"SELECT {_ROW}, error, sent_at, delivered_at, read_at, ended_at, last_sent_at FROM rows"
+            f"SELECT {_ROW}, error, sent_at, delivered_at, read_at, ended_at, last_sent_at, over FROM rows"
             f" WHERE {condition}",
             tuple(parameters),
         )

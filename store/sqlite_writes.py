@@ -353,9 +353,11 @@ class Writes:
             sets.append("due = ?")
             parameters.append(change.due)
         if change.fresh:
-            sets += ["failures = 0", "ended_at = 0", "retried = retried + 1"]
+            sets += ["failures = 0", "ended_at = 0"]
         elif change.burn:
             sets.append("failures = failures + 1")
+        if change.sends_anew:
+            sets.append("retried = retried + 1")
         if change.doubt:
             sets.append("doubt = 1")
         if change.fall_back:

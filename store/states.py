@@ -9,7 +9,7 @@ state      who puts a row there                             what a crash makes o
 queued     the request; a retry; a stop before the call     nothing: the lane reads it again
 sending    the lane, durably, just before the call          ``unknown``, when the lane's lease is next taken
 unknown    a call without a clear answer; a crash           stays; the grace begins anew
-sent       Meta's answer, or a status that proves it        stays; statuses move it on
+sent       Meta's answer, or a status that proves it        stays; statuses move it on, or queue it again
 delivered  a status                                         stays
 read       a status                                         stays
 played     a status (voice notes)                           stays
@@ -54,7 +54,8 @@ MOVES: dict[State, frozenset[State]] = {
     # A status may overtake the answer of the call.
     _S.SENDING: TAKEN | {_S.QUEUED, _S.FAILED, _S.UNKNOWN},
     _S.UNKNOWN: TAKEN | {_S.FAILED, _S.QUEUED},
-    _S.SENT: _LATE_PROOFS | {_S.FAILED, _S.EXPIRED},
+    # Meta may fail what it took: for good, or so that it is sent again.
+    _S.SENT: _LATE_PROOFS | {_S.FAILED, _S.EXPIRED, _S.QUEUED},
     _S.DELIVERED: frozenset({_S.READ, _S.PLAYED}),
     _S.READ: frozenset({_S.PLAYED}),
     _S.PLAYED: frozenset(),

@@ -98,13 +98,7 @@ class Brakes:
 
     def react(self, row: Row, verdict: Verdict) -> Verdict:
         """Brake as the verdict says; the verdict as it counts for the row."""
-        now = self._monotonic()
-        if verdict.scope is Scope.LANE:
-            self._pacer.throttled(now)
-        elif verdict.scope is Scope.APP:
-            self.pause(verdict.delay_s)
-        elif verdict.scope is Scope.BROADCAST:
-            self._broadcast_until = max(self._broadcast_until, now + verdict.delay_s)
+        self._hold(verdict)
         if verdict.outcome is Outcome.RETRY and not verdict.burn:
             return self._bounded(row, verdict)
         if verdict.outcome is not Outcome.PARK:
@@ -115,6 +109,21 @@ class Brakes:
         self._refused_rows.add(row.id)
         self._park(verdict.operator)
         return verdict
+
+    def told(self, verdict: Verdict) -> None:
+        """Brake as the verdict says on a message that Meta took and failed later."""
+        self._hold(verdict)
+        if verdict.outcome is Outcome.PARK:
+            self._park(verdict.operator)
+
+    def _hold(self, verdict: Verdict) -> None:
+        now = self._monotonic()
+        if verdict.scope is Scope.LANE:
+            self._pacer.throttled(now)
+        elif verdict.scope in (Scope.APP, Scope.NUMBER):
+            self.pause(verdict.delay_s)
+        elif verdict.scope is Scope.BROADCAST:
+            self._broadcast_until = max(self._broadcast_until, now + verdict.delay_s)
 
     def _bounded(self, row: Row, verdict: Verdict) -> Verdict:
         """A message that Meta's limits refuse again and again, while they let others pass, is given up in the

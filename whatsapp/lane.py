@@ -27,8 +27,9 @@ from store.states import State
 from whatsapp.attempts import Attempts, HeldLease
 from whatsapp.brakes import Brakes
 from whatsapp.clock import Clock
+from whatsapp.error_policy import Scope
 from whatsapp.events import STATUS_KEY, EventType
-from whatsapp.outcome import tells_fallback
+from whatsapp.outcome import holds_of, tells_fallback, tells_undone
 from whatsapp.pacing import LanePacer, PairPacer
 from whatsapp.queue import LaneQueue
 from whatsapp.read_ahead import ReadAhead
@@ -273,10 +274,12 @@ class Lane:
             if event.type in (EventType.TASK_CREATED, EventType.TASK_RETRIED):
                 self._reader.news(event.at)
                 self._woken.set()
-            elif tells_fallback(event):
+            elif tells_fallback(event) or tells_undone(event):
                 # By a status: nothing held its place in memory. The row may follow its event a moment later.
                 self._reader.news(event.at)
                 self._queue.recall(event.message_id, self._clock.monotonic() + _POLL_S)
+                if tells_undone(event):
+                    self._brake(event)
                 self._woken.set()
             elif event.type == EventType.MESSAGE_RECEIVED:
                 inbound += 1
@@ -285,6 +288,15 @@ class Lane:
                 self._woken.set()
         if inbound:
             self._pacer.inbound(self._clock.monotonic(), inbound)
+
+    def _brake(self, event: Event) -> None:
+        """Meta failed what it had taken: what goes beyond the row is as if it had refused the call."""
+        verdict = holds_of(event)
+        if verdict is None:
+            return
+        self._brakes.told(verdict)
+        if verdict.scope is Scope.PAIR:
+            self._pairs.refused(event.contact, self._clock.monotonic())
 
     def _end(self, event: Event) -> None:
         row_id = event.message_id

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from store.records import Change, Event, NewEvent, Row
+from store.records import Change, Event, NewEvent, Row, RowView
 from store.states import State
+from whatsapp.error_policy import Scope
 from whatsapp.errors import GraphError, Outcome, Verdict, classify, meta_object, parse_error
 from whatsapp.events import EventType, build_event
 from whatsapp.retry import GiveUp, RetryPolicy
@@ -26,8 +27,10 @@ __all__ = [
     "cancelled",
     "carried_again",
     "doubled",
+    "error_json",
     "expired",
     "fell_back",
+    "holds_of",
     "is_doubled",
     "lost",
     "not_sent",
@@ -40,7 +43,9 @@ __all__ = [
     "sent_key",
     "taken",
     "tells_fallback",
+    "tells_undone",
     "unanswered",
+    "undone",
 ]
 
 
@@ -48,6 +53,10 @@ WINDOW_CLOSED = "window_closed"
 """Name in the error table of Meta's refusal for want of an open 24-hour window (131047)."""
 _FALLS_BACK = "fallback"
 """Ends the keys of events of rows that send their fallback from then on."""
+_UNDONE = "undone"
+"""Ends the keys of events of rows that Meta took, failed later, and that are sent again."""
+_PATIENCE = 20
+"""How often Meta may take a message and then refuse it for a limit, before its attempts count."""
 _AGAIN = "again:"
 """Marks the keys of events of rows that a person has had sent anew."""
 
@@ -144,6 +153,78 @@ def fell_back(row: Row, failure: Change, now: int) -> Change:
     return msgspec.structs.replace(_afresh(row.id, row.attempt, now), fall_back=True, event=event)
 
 
+def undone(
+    view: RowView,
+    failure: Change,
+    verdict: Verdict,
+    policy: RetryPolicy,
+    random: Callable[[], float],
+    now: int,
+) -> Change | None:
+    """What a status that fails what Meta had taken makes of its row, in place of ``failure``, where the table
+    lets it be sent again; None where it stays failed.
+
+    What a lane knows of the refusals before is not known here: a row that is refused again for what parked
+    the number, or for limits without end, loses an attempt each time.
+    """
+    row = view.row
+    verdict = _counted(view, verdict)
+    decision = policy.decide(verdict, row.failures, random)
+    if isinstance(decision, GiveUp):
+        return None
+    due = now + int(1000 * decision.delay_s)
+    held = {} if verdict.scope is Scope.ROW else {"holds": verdict.scope.value}
+    data = outcome_data(
+        row, wamid=failure.wamid, error=msgspec.Raw(failure.error), retry_in_ms=due - now, **held
+    )
+    return msgspec.structs.replace(
+        failure,
+        to=State.QUEUED,
+        attempt=row.attempt,
+        due=due,
+        burn=verdict.burn,
+        undone=True,
+        event=_event(EventType.MESSAGE_RETRYING, _key(row, _UNDONE), row, now, data),
+    )
+
+
+def _counted(view: RowView, verdict: Verdict) -> Verdict:
+    """The verdict as it counts for a row that Meta fails after it took it."""
+    if verdict.outcome is Outcome.PARK and _name_of(view.error) == verdict.name:
+        return msgspec.structs.replace(verdict, outcome=Outcome.RETRY, scope=Scope.ROW, burn=True)
+    if view.row.retried >= _PATIENCE:
+        return msgspec.structs.replace(verdict, burn=True)
+    return verdict
+
+
+class _Named(msgspec.Struct):
+    code: int | None = None
+    name: str = ""
+
+
+class _Undone(msgspec.Struct):
+    error: _Named
+    holds: Scope = Scope.ROW
+
+
+class _UndoneBody(msgspec.Struct):
+    data: _Undone
+
+
+def _name_of(error: bytes) -> str:
+    return msgspec.json.decode(error, type=_Named).name if error else ""
+
+
+def holds_of(event: Event) -> Verdict | None:
+    """What a row that Meta failed after it took it calls for beyond itself, read from its event of
+    :func:`undone`; None where for nothing."""
+    data = msgspec.json.decode(event.body, type=_UndoneBody).data
+    if data.holds is Scope.ROW:
+        return None
+    code = data.error.code
+    return classify(GraphError(code=code or 0, from_graph=code is not None, by_webhook=True))
+
+
 def not_sent(row: Row, term: int, why: str, now: int, delay_s: float) -> Change:
     """The request never left: back into the queue, no attempt burnt."""
     due = now + int(1000 * delay_s)
@@ -226,6 +307,11 @@ def tells_fallback(event: Event) -> bool:
     return event.type == EventType.MESSAGE_RETRYING and event.key.endswith(f":{_FALLS_BACK}")
 
 
+def tells_undone(event: Event) -> bool:
+    """Whether it says that a row that Meta failed after it took it is sent again."""
+    return event.type == EventType.MESSAGE_RETRYING and event.key.endswith(f":{_UNDONE}")
+
+
 def _afresh(row_id: str, attempt: int, now: int) -> Change:
     return Change(row_id, State.QUEUED, now, attempt=attempt, only_from=(State.FAILED,), due=now, fresh=True)
 
@@ -270,6 +356,12 @@ def outcome_data(row: Row, *, wamid: str = "", **more: object) -> dict[str, Any]
         **({"fallback": True} if row.fell_back else {}),
         **more,
     }
+
+
+def error_json(error: GraphError, verdict: Verdict) -> bytes:
+    """The refusal as rows keep it and events tell it: Meta's words, our name for it and the operator's
+    advice."""
+    return msgspec.json.encode(_error_object(error, verdict))
 
 
 def _error_object(error: GraphError, verdict: Verdict) -> dict[str, Any]:

@@ -96,6 +96,9 @@ class ReadAhead:
                 self._queue.unblock(row_id)
             elif view.row.state is State.QUEUED and view.row.due <= now:
                 self._queue.offer([view.row])
+            elif view.row.state is State.QUEUED and view.row.attempt:
+                # It backs off, and held nothing back before where a status has had it queued again.
+                self._queue.block(view.row, self._clock.monotonic_at(view.row.due))
             elif view.row.state is State.QUEUED:
                 self._queue.recall(row_id, self._clock.monotonic_at(view.row.due))
 

@@ -191,7 +191,7 @@ class Account:
         send = check_send(decoded, self._senders[number])
         if marketing and send.type != "template":
             raise Refused(100, "Only templates are marketing messages.")
-        later = self._check_recipient(number, send, now)
+        later = self._check_recipient(number, send, now) or self.faults.take_error(later=True)
         return self._accept(number, send, at, later)
 
     def _mark_read(self, body: dict[str, Any]) -> Answer:

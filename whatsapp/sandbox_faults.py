@@ -21,12 +21,13 @@ _Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class ErrorFault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The next ``count`` sends are refused with this."""
+    """The next ``count`` sends are refused with this; ``later``: taken, and then failed by a status."""
 
     code: Annotated[int, msgspec.Meta(ge=0)]
     http: Annotated[int, msgspec.Meta(ge=400, le=599)] | None = None
     count: _Count = 1
     message: str = ""
+    later: bool = False
 
 
 class HttpFault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,6 +66,7 @@ _MUST: Mapping[str, str] = {
     "error.http": "a whole number from 400 to 599",
     "error.count": "a whole number from 1",
     "error.message": "a text",
+    "error.later": "true or false",
     "delay_ms": "a whole number from 0, of milliseconds",
     "duplicate_webhooks": "a number from 0 to 1",
     "reorder_webhooks": "true, false, or a number from 0 to 1",
@@ -120,10 +122,10 @@ class FaultBook:
         self.now = msgspec.structs.replace(self.now, http_5xx=left)
         return fault.status
 
-    def take_error(self) -> Refused | None:
-        """The refusal that this send gets; counts it off."""
+    def take_error(self, *, later: bool = False) -> Refused | None:
+        """The refusal that this send gets, at once or by a status; counts it off."""
         fault = self.now.error
-        if fault is None:
+        if fault is None or fault.later is not later:
             return None
         left = msgspec.structs.replace(fault, count=fault.count - 1) if fault.count > 1 else None
         self.now = msgspec.structs.replace(self.now, error=left)

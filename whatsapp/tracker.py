@@ -14,9 +14,19 @@ import msgspec
 from store.base import Store
 from store.records import Change, Cursor, Event, Lease, NewEvent, RowView, TaskView
 from store.states import ENDED, OPEN, TAKEN, State
-from whatsapp.errors import classify, meta_object, parse_status_error
+from whatsapp.errors import Verdict, classify, parse_status_error
 from whatsapp.events import STATUS_KEY, EventType, build_event, task_key, task_of
-from whatsapp.outcome import WINDOW_CLOSED, carried_again, doubled, fell_back, is_doubled, proved
+from whatsapp.outcome import (
+    WINDOW_CLOSED,
+    carried_again,
+    doubled,
+    error_json,
+    fell_back,
+    is_doubled,
+    proved,
+    undone,
+)
+from whatsapp.retry import RetryPolicy
 
 __all__ = ["StatusEvent", "Tracker", "change_of_status"]
 
@@ -72,8 +82,8 @@ class StatusEvent(msgspec.Struct, frozen=True):
     wamid: str
     at: int
     error: bytes
-    window_closed: bool = False
-    """Whether Meta refused it because the recipient has not written for 24 hours."""
+    verdict: Verdict | None = None
+    """Of a failure: what the error table says of it."""
     offset: int = 0
     """Of its event."""
 
@@ -98,8 +108,12 @@ def change_of_status(status: StatusEvent) -> Change:
 class Tracker:
     """The handler of the consumer ``tracker``."""
 
-    def __init__(self, store: Store, *, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, store: Store, *, policy: RetryPolicy, random: Callable[[], float], now_ms: Callable[[], int]
+    ) -> None:
         self._store = store
+        self._policy = policy
+        self._random = random
         self._now_ms = now_ms
 
     async def handle(self, batch: Sequence[Event], cursor: Cursor, lease: Lease) -> None:
@@ -138,18 +152,20 @@ class Tracker:
         return changes
 
     def _changes_of(self, status: StatusEvent, view: RowView | None) -> list[Change]:
-        """``view``: of a failure its row, which may have something else to be sent."""
+        """``view``: of a failure its row, which may be sent again, or have something else to be sent."""
         change = change_of_status(status)
-        if status.state is not State.FAILED or view is None:
+        if status.verdict is None or view is None:
             return [change]
         if not status.attempt and view.wamids and view.wamids[-1] != status.wamid:
             # Of an attempt that was followed by another, which it does not end.
             return []
-        row = view.row
-        if not status.window_closed or not (row.has_fallback or row.fell_back):
+        row, now = view.row, self._now_ms()
+        if status.verdict.name == WINDOW_CLOSED and (row.has_fallback or row.fell_back):
+            # Also where it fell back before: a repetition completes what a crash left out, and moves no more.
+            return [change, fell_back(row, change, now)]
+        if status.attempt not in (0, row.attempt):
             return [change]
-        # Also where it fell back before: a repetition completes what a crash left out, and moves it no more.
-        return [change, fell_back(row, change, self._now_ms())]
+        return [undone(view, change, status.verdict, self._policy, self._random, now) or change]
 
     async def _derived(self, statuses: Sequence[StatusEvent]) -> list[NewEvent]:
         """Events that follow from statuses, by what the rows are before they are applied.
@@ -165,8 +181,7 @@ class Tracker:
             view = views.get(status.row_id)
             if view is None:
                 continue
-            # Of a row that is sent anew, which may have been taken before, its new state tells.
-            if not view.sent_at or (view.row.retried and view.row.state not in TAKEN):
+            if _tells_sent(status, view):
                 events.append(proved(view.row, status.wamid, status.state, self._now_ms()))
             if status.wamid:
                 wamids[status.row_id][status.wamid] = None
@@ -189,6 +204,15 @@ class Tracker:
         await self._store.complete_tasks([task.task.id for task in ended], now)
 
 
+def _tells_sent(status: StatusEvent, view: RowView) -> bool:
+    """Whether it is the first proof that Meta took what the row sends now."""
+    if status.state is State.SENT and 0 < view.over >= status.attempt:
+        # Word of an attempt that is over: Meta failed it, or a person had the row sent anew.
+        return False
+    # Of a row that is sent anew, which may have been taken before, its new state tells.
+    return not view.sent_at or (view.row.retried > 0 and view.row.state not in TAKEN)
+
+
 def _completed(task: TaskView, now: int) -> NewEvent:
     """Told once for each time that the task comes to its end: between two, rows of it were retried."""
     task_id = task.task.id
@@ -208,12 +232,12 @@ def _read_status(event: Event) -> StatusEvent | None:
     state = _STATE_OF.get(data.status.status)
     if state is None:
         return None
-    error, window_closed = b"", False
+    error, verdict = b"", None
     if state is State.FAILED:
         errors = data.status.errors
         refusal = parse_status_error(errors[0] if isinstance(errors, list) and errors else None)
-        error = msgspec.json.encode(meta_object(refusal))
-        window_closed = classify(refusal).name == WINDOW_CLOSED
+        verdict = classify(refusal)
+        error = error_json(refusal, verdict)
     return StatusEvent(
         event.message_id,
         state,
@@ -221,7 +245,7 @@ def _read_status(event: Event) -> StatusEvent | None:
         data.status.id,
         event.at,
         error,
-        window_closed,
+        verdict,
         event.offset,
     )
 

@@ -33,7 +33,7 @@ class Rig:
         self.now = 1_700_000_000_000
         self.store = store
         self.control = TaskControl(store, now_ms=self._now_ms)
-        self._tracker = Tracker(store, now_ms=self._now_ms)
+        self._tracker = Tracker(store, policy=RetryPolicy(), random=lambda: 0.5, now_ms=self._now_ms)
         self._seen = 0
 
     def _now_ms(self) -> int:

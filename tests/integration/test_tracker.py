@@ -50,7 +50,9 @@ class Rig:
         self.now = NOW
         self.store = store
         self.log = Log(self.store.as_store())
-        self.tracker = Tracker(self.store.as_store(), now_ms=lambda: self.now)
+        self.tracker = Tracker(
+            self.store.as_store(), policy=RetryPolicy(), random=lambda: 0.5, now_ms=lambda: self.now
+        )
         contacts = Contacts(self.store.as_store())
         self._intake = Intake(self.log, contacts, self.store.as_store(), now_ms=lambda: self.now)
 
@@ -254,7 +256,10 @@ async def test_a_failure_settles_the_attempt_that_it_is_about(rig: Rig, before: 
     await rig.bring(before)
     seen = await rig.hear(status("failed", errors=[REASON]))
     assert (seen.row.state, seen.ended_at, seen.wamids) == (S.FAILED, NOW, ("wamid.A",))
-    assert msgspec.json.decode(seen.error) == {
+    error = msgspec.json.decode(seen.error)
+    assert "reach them another way" in error.pop("advice")
+    assert error == {
+        "name": "undeliverable",
         "code": 131026,
         "subcode": None,
         "title": "Message undeliverable",

@@ -146,3 +146,23 @@ def test_an_ordered_row_is_looked_at_the_seldomer_the_longer_it_holds() -> None:
     assert looks == [1_000, 1_000, 5_000, 30_000, 1_000]
     assert held_until(sent(7), 300_000) == 300_007
     assert held_until(sent(7, ordered=False), 300_000) == 0
+
+
+async def test_a_row_that_a_status_has_queued_again_holds_back_those_behind_it() -> None:
+    row = make_row(0, contact="ana", due=5_000, attempt=1)
+    queue = LaneQueue(PairPacer())
+
+    class Outbox:
+        async def find_rows(self, ids: Collection[str]) -> dict[str, RowView]:
+            return {row.id: make_view(row)}
+
+        async def read_ahead(self, *_: object) -> list[Row]:
+            return []
+
+    clock = Clock(lambda: 1_000, lambda: 1.0)
+    reader = ReadAhead(LANE, queue, store=cast(Store, Outbox()), clock=clock, ordered_s=1.0)
+    queue.recall(row.id, 1.0)
+    await reader.refill()
+    queue.offer([make_row(1, contact="ana", due=900), make_row(2, contact="ben", due=900)])
+    assert [taken and taken.contact for taken in (queue.take(1.0), queue.take(1.0))] == ["ben", None]
+    assert queue.next_at() == 5.0

@@ -93,12 +93,22 @@ def test_a_value_of_another_type_is_told_in_our_words(path: str, value: Any) -> 
     assert refused.value.details == ((path, f"must be {_MUST[path]}"),)
 
 
+def test_an_error_that_is_told_later_refuses_no_call() -> None:
+    faults = book(error={"code": 131042, "later": True})
+    assert faults.take_error() is None
+    later = faults.take_error(later=True)
+    assert later is not None
+    assert later.number == 131042
+    assert faults.take_error(later=True) is None
+
+
 def test_an_error_is_given_as_often_as_asked() -> None:
     faults = book(error={"code": 131056, "count": 2, "message": "Slow"})
     first = faults.take_error()
     assert first is not None
     assert (first.number, first.http, first.message) == (131056, 400, "(#131056) Slow")
-    assert shown(faults) == {"error": {"code": 131056, "http": None, "count": 1, "message": "Slow"}}
+    left = {"code": 131056, "http": None, "count": 1, "message": "Slow", "later": False}
+    assert shown(faults) == {"error": left}
     assert faults.take_error() is not None
     assert faults.take_error() is None
     assert shown(faults) == {}

@@ -50,7 +50,7 @@ def test_no_move_stays_where_it_is(state: State) -> None:
         (State.CANCELLED, {State.QUEUED}),
         (State.UNKNOWN, {State.SENDING}),
         (State.EXPIRED, {State.QUEUED, State.SENT}),
-        (State.QUEUED, {State.SENDING, State.UNKNOWN, State.FAILED}),
+        (State.QUEUED, {State.SENDING, State.UNKNOWN, State.SENT, State.FAILED}),
         (State.SENT, {State.QUEUED, State.SENDING, State.UNKNOWN}),
         (State.PLAYED, set(State) - {State.PLAYED, State.CANCELLED}),
         (State.FAILED, {State.QUEUED, State.SENDING, State.UNKNOWN, State.SENT}),
@@ -64,7 +64,8 @@ def test_a_state_is_entered_from_these_alone(target: State, sources: set[State])
 def test_what_meta_took_never_goes_back(source: State) -> None:
     later = {state for state, rank in RANK.items() if rank > RANK[source]}
     assert MOVES[source] & TAKEN == later
-    assert not MOVES[source] & OPEN
+    # Meta may fail what it took, and then it is sent again; what has arrived it cannot take back.
+    assert MOVES[source] & OPEN == ({State.QUEUED} if source is State.SENT else set())
 
 
 @pytest.mark.parametrize("source", [State.DELIVERED, State.READ, State.PLAYED])
