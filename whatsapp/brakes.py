@@ -1,13 +1,12 @@
 """What a refusal does beyond its row: slow the number, pause it, hold broadcasts back, park it until Meta
 lets it send again.
 
-Owns a lane's brakes and the probing of a parked number. What a refusal calls for is said by the error table;
-how fast the number goes is the pacer's.
+Owns a lane's brakes; a parked number is probed by ``parking.py``. What a refusal calls for is said by the
+error table; how fast the number goes is the pacer's.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +19,7 @@ from whatsapp.errors import Outcome, Verdict
 from whatsapp.failures import SendError
 from whatsapp.graph import Graph
 from whatsapp.pacing import LanePacer
+from whatsapp.parking import Parking
 from whatsapp.queue import PRIORITIES
 
 __all__ = ["Brakes"]
@@ -31,7 +31,6 @@ _PATIENCE = 20
 attempts count like any other's."""
 _MOST_THROTTLED = 10_000
 _RECONNECT_S = (0.5, 30.0)
-_PROBE_MOST_S = 300.0
 
 
 class Brakes:
@@ -51,8 +50,7 @@ class Brakes:
         self._pacer = pacer
         self._graph = graph
         self._monotonic = monotonic
-        self._probe_s = probe_s
-        self._parked = ""
+        self._parking = Parking(phone_number_id, works=self._works, monotonic=monotonic, first_s=probe_s)
         self._refused_rows: set[str] = set()  # sent back by a refusal that parked the lane
         self._probed = False
         self._taken = 0
@@ -61,7 +59,6 @@ class Brakes:
         self._unreachable = 0
         self._trouble = ""
         self._broadcast_until = 0.0
-        self._has_parked = asyncio.Event()
 
     @property
     def lowest(self) -> Priority:
@@ -139,42 +136,34 @@ class Brakes:
     async def probe_when_parked(self, resumed: Callable[[], None]) -> None:
         """Ask Meta, while the number is parked, whether it works again; tell ``resumed`` when it does. Until
         cancelled."""
-        while True:
-            await self._has_parked.wait()
-            delay_s = self._probe_s
-            while self._parked:
-                await asyncio.sleep(delay_s)
-                delay_s = min(_PROBE_MOST_S, 2 * delay_s)
-                if await self._works():
-                    self._resume()
-                    resumed()
+
+        def goes_on() -> None:
+            self._probed = True
+            self._pacer.resume()
+            resumed()
+
+        await self._parking.run(goes_on)
+
+    def probe_now(self) -> None:
+        """Have a parked number probed at once."""
+        self._parking.probe_now()
 
     def status(self) -> dict[str, Any]:
         """For status pages."""
         now = self._monotonic()
         paused = self._pacer.paused_until > now
         return {
-            "state": "parked" if self._parked else "paused" if paused else "running",
-            "why": self._parked or self._trouble or None,
+            "state": "parked" if self._parking.why else "paused" if paused else "running",
+            "why": self._parking.why or self._trouble or None,
             "broadcasts_paused_s": round(max(0.0, self._broadcast_until - now), 1),
         }
 
     def _park(self, why: str) -> None:
-        if not self._parked:
-            self._parked = why
+        if self._parking.park(why):
             self._pacer.pause(float("inf"))
-            self._has_parked.set()
-            _log.error("lane %s is parked: %s", self._phone_number_id, why)
 
     async def _works(self) -> bool:
         try:
             return (await self._graph.number(self._phone_number_id)).status == 200
         except SendError:
             return False
-
-    def _resume(self) -> None:
-        self._parked = ""
-        self._probed = True
-        self._has_parked.clear()
-        self._pacer.resume()
-        _log.warning("lane %s goes on: the probe succeeded", self._phone_number_id)

@@ -125,6 +125,10 @@ class Lane:
         """Something may have become possible, or has to end."""
         self._woken.set()
 
+    def probe(self) -> None:
+        """Have the number probed at once, if it is parked."""
+        self._brakes.probe_now()
+
     def drain(self) -> None:
         """Claim nothing more; :meth:`run` returns once what is in flight has been settled."""
         self._draining = True

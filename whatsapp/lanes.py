@@ -84,6 +84,11 @@ class Lanes:
         for lane in self._running.values():
             lane.drain()
 
+    def probe(self) -> None:
+        """Have every parked number probed at once: what was wrong may have been put right."""
+        for lane in self._running.values():
+            lane.probe()
+
     def status(self) -> list[dict[str, Any]]:
         """Each number's state; ``elsewhere`` where another process has it."""
         return [
