@@ -10,7 +10,7 @@ BENCH := $(VENV)/.bench.stamp
 PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types format coverage bench
+.PHONY: help run test lint types format coverage bench soak
 
 help: ## list the actions
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,9 @@ coverage: $(DEV) ## run all tests and report the branches that none took
 
 bench: $(BENCH) ## measure against the peers of docs/benchmarks.md
 	@exec $(PY) -m tests.bench
+
+soak: $(DEV) ## kill it 1,000 times for each store, and count; may be broken off and goes on
+	@exec $(PY) -m tests.soak kills
 
 $(RUN): requirements.txt $(PY)
 	@$(PIP) -r requirements.txt

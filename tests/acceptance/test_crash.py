@@ -1,207 +1,22 @@
 """``kill -9`` at any moment loses nothing that was acknowledged.
 
-The real process under load of every kind, killed again and again and started at once, while Meta (the
-sandbox, a process that lives on) repeats its webhooks and callers ask again. Then it is counted: what was
-answered with success against the log and against what Meta took.
+One trial for each store, of those that ``tests/support/killing.py`` makes; ``make soak`` makes many more.
 """
 
 from __future__ import annotations
 
-import asyncio
-import random
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 
-from tests.support.follower import Follower, following, read_log
-from tests.support.load import KEYWORD, Load, Record
-from tests.support.mongod import database_url, shared_mongod
-from tests.support.process import Installation, Process, running_sandbox
-from tests.support.proof import (
-    Count,
-    check_chain,
-    check_doubts,
-    check_replies,
-    check_sends,
-    check_statuses,
-    check_webhooks,
-)
-from tests.support.settling import settled
-
-_SETTINGS: dict[str, object] = {
-    "LANE_RATE": 2000,
-    "LANE_PAIR_BURST": 10_000,
-    "UNKNOWN_GRACE_S": 1,
-    "RETRY_MAX_ATTEMPTS": 100,
-    "DIRECT_TIMEOUT_S": 5,
-    "AUTOREPLY_COOLDOWN_S": 3600,
-}
-
-
-class _Trial(NamedTuple):
-    """How hard a store is tried."""
-
-    kills: int
-    callers: int
-    most: int
-    answers: int
-    """At most so many between two kills."""
-    moments: tuple[str, ...]
-    """When a life ends, in turn. ``starting``: before it listens; ``listening``: as soon as it does;
-    ``answers``: amid answers; ``recovering``: when it has found what the one before it left; ``resending``:
-    when it sends again what may have been sent."""
-    dropped: float
-    """Part of the sends whose answer Meta loses."""
-    statuses: str
-    """When Meta tells its statuses: late enough for some rows to be sent again before."""
-    settings: dict[str, object]
-
-
-_TRIALS = {
-    "sqlite": _Trial(
-        kills=24,
-        callers=6,
-        most=20,
-        answers=200,
-        moments=("starting", "answers", "listening", "answers", "recovering", "resending"),
-        dropped=0.03,
-        statuses="3,4,5",
-        settings={},
-    ),
-    # The server of the tests is slow. And a lease outlives its holder here: each start waits for it.
-    "mongo": _Trial(
-        kills=10,
-        callers=1,
-        most=5,
-        answers=60,
-        moments=("starting", "answers", "listening", "recovering", "answers"),
-        dropped=0.1,
-        statuses="8,9,10",
-        settings={"LANE_CONCURRENCY": 32, "LEASE_TTL_S": 2},
-    ),
-}
-
-
-@pytest.fixture(params=["sqlite", "mongo"])
-def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
-    """A gateway on each store."""
-    with ExitStack() as stack:
-        store: dict[str, object] = {}
-        if request.param == "mongo":
-            server = stack.enter_context(shared_mongod(tmp_path / "mongo"))
-            store = {"STORE_URL": database_url(server, "crash")}
-        yield Installation(tmp_path, **_SETTINGS, **_TRIALS[request.param].settings, **store)
-
-
-class _Killer:
-    """Starts the gateway, kills it at some moment, and starts it again, so many times. The last one lives."""
-
-    def __init__(
-        self,
-        trial: _Trial,
-        installation: Installation,
-        record: Record,
-        follower: Follower,
-        rng: random.Random,
-    ) -> None:
-        self._trial = trial
-        self._installation = installation
-        self._record = record
-        self._follower = follower
-        self._rng = rng
-
-    async def run(self) -> Process:
-        """The process that is left."""
-        process = await self._installation.spawn()
-        try:
-            for number in range(self._trial.kills):
-                moment = self._trial.moments[number % len(self._trial.moments)]
-                await process.outlives(self._wait_for(moment, process))
-                await process.kill()
-                process = await self._installation.spawn()
-            await self._installation.greeted(process)
-        except BaseException:
-            await process.kill()
-            raise
-        return process
-
-    async def _wait_for(self, moment: str, process: Process) -> None:
-        if moment == "starting":
-            return
-        await self._installation.greeted(process)
-        if moment == "answers":
-            await self._record.further(self._rng.randint(1, self._trial.answers))
-        elif moment == "recovering":
-            await self._see("message.unknown", self._rng.randint(1, 5))
-        elif moment == "resending":
-            await self._see("message.retrying", self._rng.randint(1, 5))
-
-    async def _see(self, type: str, times: int) -> None:
-        """Return after so many further events of this type."""
-        wanted = self._follower.count(type) + times
-        await self._follower.until(lambda: self._follower.count(type) >= wanted, lambda: f"{times} {type}")
+from tests.support.killing import STORES, TRIALS, kill_and_count
 
 
 @pytest.mark.timeout(900)
-async def test_kill_9_loses_nothing_that_was_acknowledged(
-    installation: Installation, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    store = request.node.callspec.params["installation"]
-    trial = _TRIALS[store]
-    rng = random.Random(f"kill {store}")
-    async with (
-        running_sandbox(
-            tmp_path, installation.port, "--no-limits", "--status-delays", trial.statuses
-        ) as meta,
-        following(installation.socket_url) as follower,
-    ):
-        installation.send_to(meta.base_url)
-        await meta.faults(
-            delay_ms=20, drop_answers=trial.dropped, duplicate_webhooks=0.02, reorder_webhooks=0.05
-        )
-        load = Load(installation.url, rng, callers=trial.callers, most=trial.most)
-        async with asyncio.TaskGroup() as tasks:
-            loading = tasks.create_task(load.run())
-            process = await _Killer(trial, installation, load.record, follower, rng).run()
-            try:
-                load.end()
-                await loading
-                await settled(installation, load.record.sends, follower, meta)
-                head = follower.events[-1]["offset"]
-                log = await read_log(installation.socket_url, head)
-            finally:
-                await process.kill()
-        installation.check_logs()
-        count = _prove(load.record, log, follower, await meta.accepted())
-    _report(store, load.record, follower, log, count)
-
-
-def _prove(
-    record: Record, log: list[dict[str, Any]], follower: Follower, accepted: list[dict[str, Any]]
-) -> Count:
-    check_chain(log)
-    assert follower.events == log, "who stayed through the kills saw another log than who comes now"
-    check_webhooks(log, record.webhooks)
-    check_statuses(log, accepted)
-    check_sends(log, record.sends, accepted)
-    assert check_replies(log, record.webhooks, KEYWORD, "autoreply:greeting") > 0
-    count = check_doubts(log, accepted)
+@pytest.mark.parametrize("store", STORES)
+async def test_kill_9_loses_nothing_that_was_acknowledged(store: str, tmp_path: Path) -> None:
+    counted = await kill_and_count(tmp_path, store, TRIALS[store], f"kill {store}")
     # Else no kill met a call under way, and nothing of this was tried.
-    assert count.unknowns and count.doubles, count
-    return count
-
-
-def _report(
-    store: str, record: Record, follower: Follower, log: Sequence[dict[str, Any]], count: Count
-) -> None:
-    sys.stdout.write(
-        f"\n{store}: {_TRIALS[store].kills} kills, {len(record.webhooks)} webhooks acknowledged"
-        f" ({record.repeated} repeated after that), {len(record.sends)} sends acknowledged"
-        f" ({sum(map(len, record.sends.values()))} messages), {count.rows} rows sent, {count.doubles} doubles"
-        f" ({count.told} told), {count.unknowns} unknowns, {len(log)} events,"
-        f" {follower.connections} connections of the follower, {record.broken} requests broken\n"
-    )
+    assert counted.count.unknowns and counted.count.doubles, counted
+    sys.stdout.write(f"\n{store}: {counted}\n")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import socket
 import sys
@@ -32,6 +33,7 @@ __all__ = [
     "SandboxProcess",
     "eventually",
     "free_port",
+    "kept_port",
     "running_sandbox",
 ]
 
@@ -50,6 +52,8 @@ NOTHING_SET: dict[str, object] = dict.fromkeys(
 _DISPLAY = "15550783881"
 _KEPT = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "SYSTEMROOT")
 _LOOK_S = 0.02
+_QUIET_PORTS = (15_000, 32_000)
+"""Below those that systems give to outgoing connections."""
 
 
 def free_port() -> int:
@@ -58,6 +62,18 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     return port
+
+
+def kept_port() -> int:
+    """A port that nobody listens on, and that no outgoing connection is given while its owner is away."""
+    while True:
+        port = random.randrange(*_QUIET_PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
 
 
 async def eventually(look: Callable[[], Awaitable[T]], what: str, within_s: float = GUARD_S) -> T:
@@ -174,7 +190,7 @@ class Installation:
     def __init__(self, folder: Path, **variables: object) -> None:
         """``variables``: settings beside, or in place of, those that make it run. None: not set."""
         self.folder = folder
-        self.port = free_port()
+        self.port = kept_port()
         settings: dict[str, object] = {
             "PORT": self.port,
             "VERIFY_TOKEN": "a-verify-token",

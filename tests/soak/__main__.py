@@ -1,0 +1,62 @@
+"""``python -m tests.soak``: reliability, counted (docs/GOALS.md). What it finds is kept in build/soak.json.
+
+Each part may be broken off at any time and called again: rounds are independent of each other, and one that
+was not finished is forgotten.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.soak.kills import GOAL, soak_kills
+from tests.soak.state import ROOT, State
+from tests.support.killing import STORES
+
+__all__ = ["main"]
+
+_BUILD = ROOT / "build"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The process entry; the exit status: 0 where all held, 1 where something did not, 130 broken off."""
+    options = _parser().parse_args(arguments)
+    options.state.parent.mkdir(parents=True, exist_ok=True)
+    folder = options.state.parent / "soak"
+    folder.mkdir(exist_ok=True)
+    try:
+        return 0 if asyncio.run(_ended_by_sigterm(_kills(options, folder))) else 1
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m tests.soak", description="Counts what survives.")
+    parser.add_argument("--state", type=Path, default=_BUILD / "soak.json", help="default: build/soak.json")
+    parts = parser.add_subparsers(dest="part", required=True, metavar="PART")
+    kills = parts.add_parser("kills", help="kill -9 at random moments under load")
+    kills.add_argument("--store", choices=STORES, action="append", help="default: each of them")
+    kills.add_argument("--kills", type=int, help=f"so many more; default: until there are {GOAL:,} in all")
+    return parser
+
+
+async def _kills(options: argparse.Namespace, folder: Path) -> bool:
+    state = State(options.state)
+    held = [await soak_kills(state, store, options.kills, folder) for store in options.store or STORES]
+    return all(held)
+
+
+async def _ended_by_sigterm(work: Coroutine[Any, Any, bool]) -> bool:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await work
+
+
+if __name__ == "__main__":
+    sys.exit(main())

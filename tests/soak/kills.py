@@ -1,0 +1,75 @@
+"""Rounds of ``kill -9`` under load, until there were as many kills as GOALS.md asks for."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+from tests.soak.state import State
+from tests.support.killing import TRIALS, Trial, kill_and_count
+
+__all__ = ["GOAL", "MOST_FAILURES", "part", "soak_kills"]
+
+GOAL = 1000
+"""Kills for each store."""
+MOST_FAILURES = 5
+"""In one call; more tell nothing new."""
+_KILLS = {"sqlite": 30, "mongo": 20}
+"""In one round."""
+_MOMENTS = ("starting", "listening", *["answers"] * 4, *["anywhen"] * 4, "recovering", "resending")
+
+
+def part(store: str) -> str:
+    """Under which name the kills of a store are kept."""
+    return f"kills {store}"
+
+
+async def soak_kills(state: State, store: str, kills: int | None, folder: Path) -> bool:
+    """Rounds until there are :data:`GOAL` kills in all; or so many more. Whether all rounds held.
+
+    A round that does not hold is kept in ``folder``, and counts no kills.
+    """
+    wanted = GOAL - done(state, store) if kills is None else kills
+    failures = 0
+    while wanted > 0 and failures < MOST_FAILURES:
+        seed = f"{store} {state.begin(part(store))}"
+        trial = _trial(store, seed, wanted)
+        print(f"{store}: {wanted} kills to go, round {seed!r} of {trial.kills}", flush=True)
+        if await _round(state, store, trial, seed, folder):
+            wanted -= trial.kills
+        else:
+            failures += 1
+    return failures == 0
+
+
+def done(state: State, store: str) -> int:
+    """Kills so far, in rounds that held."""
+    return sum(found["kills"] for found in state.rounds(part(store)))
+
+
+def _trial(store: str, seed: str, wanted: int) -> Trial:
+    rng = random.Random(f"moments {seed}")
+    kills = min(_KILLS[store], wanted)
+    # The first life has no past, and nothing to take over or to send again.
+    moments = ("answers", *(rng.choice(_MOMENTS) for _ in range(kills - 1)))
+    return TRIALS[store]._replace(kills=kills, moments=moments)
+
+
+async def _round(state: State, store: str, trial: Trial, seed: str, folder: Path) -> bool:
+    place = Path(tempfile.mkdtemp(prefix=f"{seed.replace(' ', '-')}-", dir=folder))
+    began = time.monotonic()
+    try:
+        counted = await kill_and_count(place, store, trial, seed)
+    except Exception:  # noqa: BLE001 - whatever it was, it is told, and the next round begins
+        state.fail(part(store), seed, traceback.format_exc())
+        print(f"{seed}: FAILED, see {place}\n{traceback.format_exc()[-2000:]}", flush=True)
+        return False
+    shutil.rmtree(place)
+    found = counted._asdict() | {"count": counted.count._asdict(), "seconds": round(time.monotonic() - began)}
+    state.add(part(store), seed, found)
+    print(f"{seed}: held, {found}", flush=True)
+    return True
