@@ -35,7 +35,17 @@ from settings import (
 )
 from store.errors import GatewayError, Problem
 
-__all__ = ["VERSION_ENDS", "ConfigError", "Settings", "env_name", "load", "shown_store", "sqlite_path"]
+__all__ = [
+    "VERSION_ENDS",
+    "ConfigError",
+    "Settings",
+    "changed_keys",
+    "env_name",
+    "files_of",
+    "load",
+    "shown_store",
+    "sqlite_path",
+]
 
 
 class ConfigError(GatewayError):
@@ -102,6 +112,33 @@ def load(
     whatsapp = msgspec.structs.replace(settings.whatsapp, base_url=settings.whatsapp.base_url.rstrip("/"))
     notices = (*unread, *_notices(settings, given, today or date.today()))
     return msgspec.structs.replace(settings, whatsapp=whatsapp, notices=notices)
+
+
+def files_of(environ: Mapping[str, str], *, dotenv: Path, toml: Path) -> tuple[Path, ...]:
+    """The files that :func:`load` reads as things stand; they may be absent."""
+    layers = [_filled(environ), _filled(_read_dotenv(dotenv, []))]
+    named = next((layer["CONFIG"] for layer in layers if "CONFIG" in layer), "")
+    return dotenv, Path(named) if named else toml
+
+
+def changed_keys(old: Settings, new: Settings) -> tuple[str, ...]:
+    """The variables of the keys with another value, access tokens left out."""
+    changed = []
+    for section, keys in _SECTIONS.items():
+        values = [getattr(settings, section) for settings in (old, new)]
+        for key in keys:
+            before, after = (_without_tokens(section, key, getattr(value, key)) for value in values)
+            if before != after:
+                changed.append(env_name(section, key))
+    return tuple(changed)
+
+
+def _without_tokens(section: str, key: str, value: Any) -> Any:
+    if (section, key) == ("whatsapp", "access_token"):
+        return None
+    if (section, key) == ("whatsapp", "numbers"):
+        return [(number.phone_number_id, number.rate) for number in value]
+    return value
 
 
 # Reading

@@ -28,6 +28,7 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
 import config
+import reloading
 from handlers.access import Access
 from handlers.greeting import greet, greet_on_sandbox
 from handlers.idempotency import Idempotency
@@ -69,6 +70,7 @@ __version__ = "0.1.0"
 _log = logging.getLogger("gateway")
 
 _STORE_RETRY_S = 1.0
+_DOTENV, _TOML = Path(".env"), Path("config.toml")
 _LINGER_S = 0.05
 """For what was answered to the last moment to leave before its connection is closed."""
 
@@ -83,6 +85,7 @@ class Gateway:
     def __init__(self, settings: config.Settings, *, store: Store | None = None) -> None:
         """``store``: in place of the one that the settings name."""
         self._settings = settings
+        self._tokens = reloading.tokens_of(settings)
         self._store = store or make_store(settings)
         self._errors: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -129,7 +132,7 @@ class Gateway:
         self._outbox = Outbox(self._store, self._log, self._contacts, now_ms=_now_ms)
         if settings.sandbox_mode:
             self._sandbox = await self._start_sandbox()
-        graph = self._make_graph()
+        graph = self._graph = self._make_graph()
         self._parts.push_async_callback(graph.close)
         await graph.open()
         folder = self._make_folder()
@@ -180,6 +183,22 @@ class Gateway:
         """Return never; raise what a background task died of."""
         assert self._failed is not None
         await self._failed
+
+    def follow(self, reloader: reloading.Reloader) -> None:
+        """Have the settings read again when that is due, as long as the gateway runs."""
+        self._start_task("reloader", reloader.run())
+
+    def renew_tokens(self, settings: config.Settings) -> str:
+        """Take over the access tokens of settings that were read again, and have parked numbers probed; what
+        was done."""
+        before = self._tokens
+        self._tokens = reloading.tokens_after(before, settings)
+        if self._sandbox is None:
+            self._graph.set_tokens(*self._tokens)
+        self._lanes.probe()
+        number_of = self._tokens.of_number
+        renewed = [number for number, token in before.of_number.items() if token != number_of[number]]
+        return f"new access tokens for {', '.join(renewed)}" if renewed else "no access token has changed"
 
     async def stop(self) -> None:
         """Drain, then close everything in the reverse order. What was accepted and not sent stays queued."""
@@ -431,7 +450,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the gateway, or check its configuration; the exit status."""
     options = _options(arguments)
     try:
-        settings = config.load(os.environ, dotenv=Path(".env"), toml=Path("config.toml"))
+        settings = _read_settings()
     except config.ConfigError as error:
         print(*error.notices, error.message, sep="\n", file=sys.stderr)
         return 1
@@ -450,6 +469,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return runner.run(work)
     except KeyboardInterrupt:
         return 130
+
+
+def _read_settings() -> config.Settings:
+    return config.load(os.environ, dotenv=_DOTENV, toml=_TOML)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -478,11 +501,20 @@ async def _serve(settings: config.Settings) -> int:
     if settings.whatsapp.websocket_url:
         _log.warning("WEBSOCKET_URL is set, but this version does not relay events to it yet")
     gateway = Gateway(settings)
+    reloader = reloading.Reloader(
+        settings,
+        read=_read_settings,
+        files=lambda: config.files_of(os.environ, dotenv=_DOTENV, toml=_TOML),
+        take=gateway.renew_tokens,
+    )
+    # Also while it starts: a signal that nobody heeds would end the process.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.ask)
     try:
         await gateway.start()
     except (GatewayError, OSError) as error:
         print(f"cannot start: {error}", file=sys.stderr)
         return 1
+    gateway.follow(reloader)
     # What there is by now lives to the end: a full collection holds the loop, and need not walk it each time.
     gc.collect()
     gc.freeze()

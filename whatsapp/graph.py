@@ -83,10 +83,7 @@ class Graph:
         """``tokens``: of numbers, by id, that have one of their own; ``access_token`` is for all else."""
         self._base_url = base_url
         self._root = f"{base_url.rstrip('/')}/{version}"
-        self._token = _bearer(access_token)
-        self._token_of = {number: _bearer(token) for number, token in (tokens or {}).items()}
-        self._headers = {**self._token, **_JSON}
-        self._headers_of = {number: {**token, **_JSON} for number, token in self._token_of.items()}
+        self.set_tokens(access_token, tokens or {})
         self._connections = connections
         self._timeout = aiohttp.ClientTimeout(
             total=connect_timeout_s + answer_timeout_s,
@@ -101,6 +98,13 @@ class Graph:
         )
         self._session: aiohttp.ClientSession | None = None
         self._files: aiohttp.ClientSession | None = None
+
+    def set_tokens(self, access_token: str, tokens: Mapping[str, str]) -> None:
+        """Every call from now on has these, as in the constructor; calls under way keep theirs."""
+        self._token = _bearer(access_token)
+        self._token_of = {number: _bearer(token) for number, token in tokens.items()}
+        self._headers = {**self._token, **_JSON}
+        self._headers_of = {number: {**token, **_JSON} for number, token in self._token_of.items()}
 
     async def open(self) -> None:
         """Make the connection pools."""

@@ -48,7 +48,7 @@ class ProbeTimes:
 
 
 class Parking:
-    """That of one number. ``works`` asks Meta whether it can send; ``first_s``: how soon that is asked first."""
+    """That of one number."""
 
     def __init__(
         self,
@@ -58,6 +58,7 @@ class Parking:
         monotonic: Callable[[], float],
         first_s: float,
     ) -> None:
+        """``works`` asks Meta whether the number can send; ``first_s``: how soon that is asked first."""
         self._phone_number_id = phone_number_id
         self._works = works
         self._monotonic = monotonic
