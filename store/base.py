@@ -29,11 +29,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from store.records import (
+    ALL_DEAD,
     Alias,
     AnswerRecord,
     Change,
     Cursor,
+    DeadCounts,
+    DeadFilter,
     Event,
+    History,
     KnownMedia,
     Lease,
     LogBounds,
@@ -188,9 +192,9 @@ class Store(Protocol):
         ``after``, whose ``due`` is such a time."""
         ...
 
-    async def mark_sending(self, lease: Lease, rows: Sequence[Row]) -> set[str]:
+    async def mark_sending(self, lease: Lease, rows: Sequence[Row], at: int = 0) -> set[str]:
         """Move these rows from ``queued`` to ``sending`` with attempt + 1 under the lease's term; ids of
-        those moved.
+        those moved. ``at`` is kept as the time of it.
 
         A row is left out when it is no longer ``queued`` with the attempt that ``row`` shows, or was marked
         under a newer term. Raises LeaseLost where the store knows of a newer term of the lease.
@@ -259,6 +263,23 @@ class Store(Protocol):
 
     async def depth(self, lane: str) -> Mapping[State, int]:
         """How many rows of a lane are in each open state, those of tasks that are not ready left out."""
+        ...
+
+    # -- dead letters: rows in ``failed`` --------------------------------------------------------------
+
+    async def dead_letters(
+        self, limit: int, before: Place | None = None, only: DeadFilter = ALL_DEAD
+    ) -> list[RowView]:
+        """Rows in ``failed``, those that failed last first, past the place ``before``, whose ``due`` is the
+        time at which a row failed."""
+        ...
+
+    async def count_dead(self, since: int) -> DeadCounts:
+        """How many rows are in ``failed``, and of those since then, how many by the name of their error."""
+        ...
+
+    async def find_history(self, row_id: str) -> History:
+        """What a row keeps of its attempts; nothing of one that does not exist."""
         ...
 
     # -- coordination ----------------------------------------------------------------------------------

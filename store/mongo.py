@@ -36,11 +36,15 @@ from store.mongo_moves import Moves
 from store.mongo_rows import ROWS, Rows
 from store.mongo_tasks import TASKS, Tasks
 from store.records import (
+    ALL_DEAD,
     Alias,
     AnswerRecord,
     Change,
     Cursor,
+    DeadCounts,
+    DeadFilter,
     Event,
+    History,
     KnownMedia,
     Lease,
     LogBounds,
@@ -104,6 +108,20 @@ _INDEXES: Mapping[str, Sequence[IndexModel]] = {
             [("task", 1), ("retried", 1)],
             name="retried",
             partialFilterExpression={"retried": {"$exists": True}},
+        ),
+        # With what dead letters are filtered by, so that rows that do not fit are passed over unread.
+        IndexModel(
+            [
+                ("ended_at", -1),
+                ("seq", -1),
+                ("error_name", 1),
+                ("error_code", 1),
+                ("lane", 1),
+                ("contact", 1),
+                ("task", 1),
+            ],
+            name="dead",
+            partialFilterExpression={"state": State.FAILED.value},
         ),
         # Not unique: a second row with an id of Meta's is odd, but must not make every later write fail.
         IndexModel([("wamids", 1)], name="wamids", sparse=True),
@@ -271,8 +289,8 @@ class MongoStore:
     async def blocking_rows(self, lane: str, after_seq: int, limit: int) -> list[Row]:
         return await self._rows.blocking_rows(lane, after_seq, limit)
 
-    async def mark_sending(self, lease: Lease, rows: Sequence[Row]) -> set[str]:
-        return await self._moves.mark_sending(lease, rows)
+    async def mark_sending(self, lease: Lease, rows: Sequence[Row], at: int = 0) -> set[str]:
+        return await self._moves.mark_sending(lease, rows, at)
 
     async def apply(
         self,
@@ -322,6 +340,19 @@ class MongoStore:
 
     async def depth(self, lane: str) -> Mapping[State, int]:
         return await self._rows.depth(lane)
+
+    # -- dead letters ----------------------------------------------------------------------------------
+
+    async def dead_letters(
+        self, limit: int, before: Place | None = None, only: DeadFilter = ALL_DEAD
+    ) -> list[RowView]:
+        return await self._rows.dead_letters(limit, before, only)
+
+    async def count_dead(self, since: int) -> DeadCounts:
+        return await self._rows.count_dead(since)
+
+    async def find_history(self, row_id: str) -> History:
+        return await self._rows.find_history(row_id)
 
     # -- coordination ----------------------------------------------------------------------------------
 

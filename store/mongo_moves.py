@@ -24,7 +24,7 @@ from store.mongo_connection import Connection, Document, LongCommit
 from store.mongo_leases import Coordination, lost
 from store.mongo_log import MongoLog
 from store.mongo_rows import ROWS, Rows
-from store.records import TIME_OF, Change, Cursor, Lease, NewEvent, Row, Standing
+from store.records import NOTES_FIRST, NOTES_LAST, TIME_OF, Change, Cursor, Lease, NewEvent, Row, Standing
 from store.states import TAKEN, State, sources_of
 
 __all__ = ["Moves"]
@@ -73,9 +73,9 @@ class Moves:
         """Return once every move that was asked for has been made or refused."""
         await self._group.flush()
 
-    async def mark_sending(self, lease: Lease, rows: Sequence[Row]) -> set[str]:
+    async def mark_sending(self, lease: Lease, rows: Sequence[Row], at: int) -> set[str]:
         """Move to ``sending`` under the lease; ids of those moved."""
-        claims = [_mark(row, lease.term) for row in rows]
+        claims = [_mark(row, lease.term, at) for row in rows]
         moved = await self._group.submit(_Work(claims, lease=lease), len(claims))
         return {row.id for row, done in zip(rows, moved, strict=True) if done}
 
@@ -202,12 +202,12 @@ class Moves:
         await self._db.call(lambda: self._db["tasks"].update_one(task, {"$set": {"completed_at": 0}}))
 
 
-def _mark(row: Row, term: int) -> _Move:
+def _mark(row: Row, term: int, at: int) -> _Move:
     return _Move(
         row.id,
         {"state": State.QUEUED.value, "attempt": row.attempt, "term": {"$lte": term}},
         {
-            "$set": {"state": State.SENDING.value, "term": term},
+            "$set": {"state": State.SENDING.value, "term": term, "claimed_at": at},
             "$inc": {"attempt": 1},
             "$unset": {"again": ""},
         },
@@ -224,7 +224,7 @@ def _move(change: Change) -> _Move:
     if change.doubt:
         values["doubt"] = True
     if change.error:
-        values["error"] = change.error
+        values |= {"error": change.error, "error_name": change.error_name, "error_code": change.error_code}
     if change.to in TIME_OF:
         values[TIME_OF[change.to]] = change.at
     if change.to in TAKEN:
@@ -246,6 +246,13 @@ def _move(change: Change) -> _Move:
         values["last_sent_at"] = change.at
     if change.wamid:
         update["$addToSet"] = {"wamids": change.wamid}
+    if change.note:
+        # A list that keeps its first, one that keeps its last, and how many there were.
+        update["$push"] = {
+            "notes_first": {"$each": [change.note], "$slice": NOTES_FIRST},
+            "notes_last": {"$each": [change.note], "$slice": -NOTES_LAST},
+        }
+        update.setdefault("$inc", {})["notes"] = 1
     return _Move(change.row_id, _guards(change), update, change)
 
 
@@ -314,7 +321,7 @@ def _guards(change: Change) -> Document | None:
 
 
 def _marked(update: Document, mark: int) -> Document:
-    return {**update, "$push": {"marks": {"$each": [mark], "$slice": -_MARKS}}}
+    return {**update, "$push": {**update.get("$push", {}), "marks": {"$each": [mark], "$slice": -_MARKS}}}
 
 
 def _chunks(moves: Sequence[_Move]) -> Iterator[list[_Move]]:

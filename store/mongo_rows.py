@@ -9,7 +9,18 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 from store.mongo_connection import Connection, Document
-from store.records import NewRow, NewTask, Place, Row, RowView
+from store.records import (
+    NOTES_FIRST,
+    NOTES_LAST,
+    DeadCounts,
+    DeadFilter,
+    History,
+    NewRow,
+    NewTask,
+    Place,
+    Row,
+    RowView,
+)
 from store.states import OPEN, State
 
 __all__ = ["ROWS", "Rows", "new_row", "row_id"]
@@ -144,6 +155,60 @@ class Rows:
         )
         return {State(document["_id"]): int(document["number"]) for document in found}
 
+    # -- dead letters ----------------------------------------------------------------------------------
+
+    async def dead_letters(self, limit: int, before: Place | None, only: DeadFilter) -> list[RowView]:
+        """Rows that failed, the last first."""
+        # Bounds that hold for every row that failed, so that their index is known to do.
+        where: Document = {"state": State.FAILED.value, "ended_at": {"$gte": only.since}}
+        if only.until:
+            where["ended_at"]["$lt"] = only.until
+        wanted = {
+            "lane": only.lane,
+            "task": only.task_id,
+            "contact": only.contact,
+            "error_name": only.error_name,
+            "error_code": only.error_code,
+        }
+        where |= {field: value for field, value in wanted.items() if value}
+        if before is not None:
+            where["$or"] = [
+                {"ended_at": {"$lt": before.due}},
+                {"ended_at": before.due, "seq": {"$lt": before.seq}},
+            ]
+            where["ended_at"]["$lte"] = before.due
+        sort = [("ended_at", -1), ("seq", -1)]
+        found = await self._db.find(ROWS, where, sort=sort, limit=limit)
+        return [_view(document) for document in found]
+
+    async def count_dead(self, since: int) -> DeadCounts:
+        """All, and those since then by name."""
+        failed = {"state": State.FAILED.value}
+        found = await self._db.aggregate(
+            ROWS,
+            {"$match": {**failed, "ended_at": {"$gte": 0}}},
+            {"$group": {"_id": None, "number": {"$sum": 1}}},
+        )
+        names = await self._db.aggregate(
+            ROWS,
+            {"$match": {**failed, "ended_at": {"$gte": since}}},
+            {"$group": {"_id": "$error_name", "number": {"$sum": 1}}},
+        )
+        by_name = {document["_id"] or "": int(document["number"]) for document in names}
+        return DeadCounts(int(found[0]["number"]) if found else 0, by_name)
+
+    async def find_history(self, row_id: str) -> History:
+        """The first and the last notes, those that are both once."""
+        wanted = {"notes": 1, "notes_first": 1, "notes_last": 1}
+        found = await self._db.find_one(ROWS, {"_id": row_id}, wanted)
+        if found is None or "notes" not in found:
+            return History((), 0)
+        total = int(found["notes"])
+        first, last = found["notes_first"], found["notes_last"]
+        between = max(0, total - NOTES_FIRST - NOTES_LAST)
+        both = max(0, len(first) + len(last) - total)
+        return History((*first, *last[both:]), between)
+
     async def has_open(self, task_id: str) -> bool:
         """Whether a task has a row with which something is still to be done."""
         for state in OPEN:
@@ -161,7 +226,8 @@ def new_row(task: NewTask, row: NewRow, seq: int, now: int) -> Document:
     """A row's document, due ``now`` where it asks for at once.
 
     Times of its fate, ``wamids``, ``error``, ``again``, ``retried``, ``marks``, ``ordered``, ``on_unknown``,
-    ``fallback``, ``has_fallback``, ``fell_back`` and ``over`` are there only when they say something.
+    ``fallback``, ``has_fallback``, ``fell_back``, ``over``, ``claimed_at`` and ``notes`` are there only when
+    they say something.
     """
     asked: Document = {"ordered": True} if row.ordered else {}
     if row.on_unknown:
@@ -213,6 +279,7 @@ def _row(document: Document) -> Row:
         on_unknown=document.get("on_unknown", ""),
         has_fallback=document.get("has_fallback", False),
         fell_back=document.get("fell_back", False),
+        claimed_at=int(document.get("claimed_at", 0)),
     )
 
 

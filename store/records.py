@@ -13,12 +13,18 @@ import msgspec
 from store.states import State, can_move
 
 __all__ = [
+    "ALL_DEAD",
+    "NOTES_FIRST",
+    "NOTES_LAST",
     "TIME_OF",
     "Alias",
     "AnswerRecord",
     "Change",
     "Cursor",
+    "DeadCounts",
+    "DeadFilter",
     "Event",
+    "History",
     "KnownMedia",
     "Lease",
     "LogBounds",
@@ -37,6 +43,10 @@ __all__ = [
 
 Priority = int
 """0 high, 1 normal, 2 low."""
+
+NOTES_FIRST = 2
+NOTES_LAST = 8
+"""How many notes a row keeps of its attempts: the first, and the last; those between are only counted."""
 
 
 class NewEvent(msgspec.Struct, frozen=True, gc=False):
@@ -224,6 +234,8 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     has_fallback: bool = False
     """Whether there is something to be sent in its place, and it has not fallen back to it yet."""
     fell_back: bool = False
+    claimed_at: int = 0
+    """When it was last marked ``sending``; 0: not known."""
 
 
 class RowView(msgspec.Struct, frozen=True, gc=False):
@@ -244,6 +256,42 @@ class RowView(msgspec.Struct, frozen=True, gc=False):
     """When it last came into ``sent``: of a row that was sent anew this is not ``sent_at``."""
     over: int = 0
     """Attempts up to this one are over, see :class:`Standing`."""
+
+
+class History(NamedTuple):
+    """What a row keeps of its attempts."""
+
+    notes: tuple[bytes, ...]
+    """Each as a change brought it, oldest first: the first :data:`NOTES_FIRST`, the last
+    :data:`NOTES_LAST`."""
+    left_out: int
+    """How many there were between the first and the last."""
+
+
+class DeadFilter(msgspec.Struct, frozen=True):
+    """Which dead letters: those in which everything is as it says; empty and 0: any."""
+
+    lane: str = ""
+    task_id: str = ""
+    contact: str = ""
+    error_name: str = ""
+    error_code: int = 0
+    since: int = 0
+    """Failed at this time or later."""
+    until: int = 0
+    """Failed before this time."""
+
+
+ALL_DEAD = DeadFilter()
+"""Every one."""
+
+
+class DeadCounts(NamedTuple):
+    """How many dead letters there are."""
+
+    total: int
+    by_name: dict[str, int]
+    """Of those that failed since the time asked for, by the name of their error."""
 
 
 TIME_OF: dict[State, str] = {
@@ -321,6 +369,12 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     before it are over. Guard: only if it has one, and has not fallen back yet."""
     error: bytes = b""
     """JSON to keep as the row's last error; empty leaves what is there."""
+    error_name: str = ""
+    """Goes with ``error``: its name, by which dead letters are found."""
+    error_code: int = 0
+    """Goes with ``error``: Meta's code; 0 where there is none."""
+    note: bytes = b""
+    """JSON to keep in the row's history, if the row moves; empty: none."""
     event: NewEvent | None = None
     """What to tell the log if the row moves; an event that is true in any case is none of a change's."""
 

@@ -24,11 +24,15 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from store.commit import GroupCommit
 from store.errors import GatewayError, StoreBusy, StoreError, StoreUnavailable
 from store.records import (
+    ALL_DEAD,
     Alias,
     AnswerRecord,
     Change,
     Cursor,
+    DeadCounts,
+    DeadFilter,
     Event,
+    History,
     KnownMedia,
     Lease,
     LogBounds,
@@ -187,8 +191,8 @@ class SqliteStore:
     async def blocking_rows(self, lane: str, after_seq: int, limit: int) -> list[Row]:
         return await self._read(Reads.blocking_rows, lane, after_seq, limit)
 
-    async def mark_sending(self, lease: Lease, rows: Sequence[Row]) -> set[str]:
-        return await self._write(lambda writes: writes.mark_sending(lease, rows), len(rows))
+    async def mark_sending(self, lease: Lease, rows: Sequence[Row], at: int = 0) -> set[str]:
+        return await self._write(lambda writes: writes.mark_sending(lease, rows, at), len(rows))
 
     async def apply(
         self,
@@ -245,6 +249,19 @@ class SqliteStore:
 
     async def depth(self, lane: str) -> dict[State, int]:
         return await self._read(Reads.depth, lane)
+
+    # -- dead letters ----------------------------------------------------------------------------------
+
+    async def dead_letters(
+        self, limit: int, before: Place | None = None, only: DeadFilter = ALL_DEAD
+    ) -> list[RowView]:
+        return await self._read(Reads.dead_letters, limit, before, only)
+
+    async def count_dead(self, since: int) -> DeadCounts:
+        return await self._read(Reads.count_dead, since)
+
+    async def find_history(self, row_id: str) -> History:
+        return await self._read(Reads.find_history, row_id)
 
     # -- coordination ----------------------------------------------------------------------------------
 

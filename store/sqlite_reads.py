@@ -9,7 +9,20 @@ import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from store.records import Alias, Event, Lease, NewTask, Place, Row, RowView, TaskPlace, TaskView
+from store.records import (
+    Alias,
+    DeadCounts,
+    DeadFilter,
+    Event,
+    History,
+    Lease,
+    NewTask,
+    Place,
+    Row,
+    RowView,
+    TaskPlace,
+    TaskView,
+)
 from store.states import TAKEN, State
 
 __all__ = ["Reads", "row_key"]
@@ -17,9 +30,9 @@ __all__ = ["Reads", "row_key"]
 _ROW = (
     "seq, task_id, n, lane, contact, priority, due, CASE WHEN fell_back THEN fallback ELSE payload END,"
     " state, attempt, failures, doubt, expires_at, callback_data, created_at, retried, ordered, on_unknown,"
-    " fallback != x'' AND NOT fell_back, fell_back"
+    " fallback != x'' AND NOT fell_back, fell_back, claimed_at"
 )
-_ROW_WIDTH = 20
+_ROW_WIDTH = 21
 _TASK = "id, kind, source, total, created_at, skipped"
 _TAKEN = ", ".join(f"'{state.value}'" for state in sorted(TAKEN))
 _READY = "task_id NOT IN (SELECT id FROM tasks WHERE ready = 0)"
@@ -238,12 +251,52 @@ class Reads:
         counts[State.QUEUED] -= hidden
         return counts
 
+    def dead_letters(self, limit: int, before: Place | None, only: DeadFilter) -> list[RowView]:
+        """Down the index of rows that failed, which has all that is filtered by."""
+        conditions = ["state = 'failed'"]
+        parameters: list[object] = []
+        for condition, wanted in (
+            ("lane = ?", only.lane),
+            ("task_id = ?", only.task_id),
+            ("contact = ?", only.contact),
+            ("error_name = ?", only.error_name),
+            ("error_code = ?", only.error_code),
+            ("ended_at >= ?", only.since),
+            ("ended_at < ?", only.until),
+        ):
+            if wanted:
+                conditions.append(condition)
+                parameters.append(wanted)
+        if before is not None:
+            conditions.append("(ended_at, seq) < (?, ?)")
+            parameters += before
+        where = f"{' AND '.join(conditions)} ORDER BY ended_at DESC, seq DESC LIMIT ?"
+        return self._views(where, (*parameters, limit), "rows INDEXED BY rows_dead")
+
+    def count_dead(self, since: int) -> DeadCounts:
+        """Both down the index alone."""
+        dead = "FROM rows INDEXED BY rows_dead WHERE state = 'failed'"
+        (total,) = self._db.execute(f"SELECT count(*) {dead}").fetchone()
+        by_name = self._db.execute(
+            f"SELECT error_name, count(*) {dead} AND ended_at >= ? GROUP BY 1", (since,)
+        )
+        return DeadCounts(total, dict(by_name.fetchall()))
+
+    def find_history(self, row_id: str) -> History:
+        """By point look-up."""
+        found = self._db.execute(
+            "SELECT attempts.n, note FROM rows JOIN attempts ON row_seq = seq"
+            " WHERE task_id = ? AND rows.n = ? ORDER BY attempts.n",
+            row_key(row_id),
+        ).fetchall()
+        return History(tuple(note for _, note in found), found[-1][0] - len(found) if found else 0)
+
     def _rows(self, statement: str, parameters: Iterable[object]) -> list[Row]:
         return [_row(values) for values in self._db.execute(statement, tuple(parameters))]
 
-    def _views(self, condition: str, parameters: Sequence[object]) -> list[RowView]:
+    def _views(self, condition: str, parameters: Sequence[object], rows: str = "rows") -> list[RowView]:
         found = self._db.execute(
-            f"SELECT {_ROW}, error, sent_at, delivered_at, read_at, ended_at, last_sent_at, over FROM rows"
+            f"SELECT {_ROW}, error, sent_at, delivered_at, read_at, ended_at, last_sent_at, over FROM {rows}"
             f" WHERE {condition}",
             tuple(parameters),
         )
@@ -256,7 +309,8 @@ class Reads:
 
 def _row(values: Sequence[Any]) -> Row:
     seq, task_id, n, lane, contact, priority, due, payload, state, attempt, failures, doubt = values[:12]
-    expires_at, callback_data, created_at, retried, ordered, on_unknown, has_fallback, fell_back = values[12:]
+    expires_at, callback_data, created_at, retried, ordered, on_unknown, has_fallback = values[12:19]
+    fell_back, claimed_at = values[19:]
     return Row(
         f"{task_id}-{n}",
         seq,
@@ -278,6 +332,7 @@ def _row(values: Sequence[Any]) -> Row:
         on_unknown,
         bool(has_fallback),
         bool(fell_back),
+        claimed_at,
     )
 
 

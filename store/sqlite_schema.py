@@ -117,6 +117,17 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX rows_undelivered ON rows (lane, last_sent_at, seq)"
         " WHERE state = 'sent' AND ordered = 1",
     ),
+    (
+        "ALTER TABLE rows ADD COLUMN claimed_at INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE rows ADD COLUMN error_name TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE rows ADD COLUMN error_code INTEGER NOT NULL DEFAULT 0",
+        # With all that dead letters are filtered by, so that rows that do not fit are passed over unread.
+        "CREATE INDEX rows_dead ON rows (ended_at, seq, error_name, error_code, lane, contact, task_id)"
+        " WHERE state = 'failed'",
+        """CREATE TABLE attempts (
+            row_seq INTEGER NOT NULL, n INTEGER NOT NULL, note BLOB NOT NULL, PRIMARY KEY (row_seq, n)
+        ) WITHOUT ROWID""",
+    ),
 )
 
 VERSION = len(_MIGRATIONS)

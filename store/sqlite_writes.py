@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection, Sequence
 
 from store.errors import LeaseLost, StoreError
 from store.records import (
+    NOTES_FIRST,
+    NOTES_LAST,
     TIME_OF,
     Alias,
     AnswerRecord,
@@ -153,15 +155,15 @@ class Writes:
         self._db.execute(f"DELETE FROM rows WHERE task_id IN ({unready})", (created_before,))
         return self._db.execute(f"DELETE FROM tasks WHERE id IN ({unready})", (created_before,)).rowcount
 
-    def mark_sending(self, lease: Lease, rows: Sequence[Row]) -> set[str]:
+    def mark_sending(self, lease: Lease, rows: Sequence[Row], at: int) -> set[str]:
         """Claim rows for one attempt each."""
         self._check_term(lease)
         moved = set()
         for row in rows:
             done = self._db.execute(
-                "UPDATE rows SET state = 'sending', attempt = attempt + 1, term = ?"
+                "UPDATE rows SET state = 'sending', attempt = attempt + 1, term = ?, claimed_at = ?"
                 " WHERE seq = ? AND state = 'queued' AND attempt = ? AND term <= ?",
-                (lease.term, row.seq, row.attempt, lease.term),
+                (lease.term, at, row.seq, row.attempt, lease.term),
             )
             if done.rowcount:
                 moved.add(row.id)
@@ -337,6 +339,8 @@ class Writes:
                 self._db.execute("UPDATE rows SET sent_at = ? WHERE seq = ?", (change.at, seq))
             return False
         self._update_row(seq, change)
+        if change.note:
+            self._keep_note(seq, change.note)
         opened = (change.to in OPEN) - (row.state in OPEN)
         if opened:
             self._db.execute(
@@ -345,6 +349,15 @@ class Writes:
                 (opened, opened, task_id),
             )
         return True
+
+    def _keep_note(self, seq: int, note: bytes) -> None:
+        """As the next of a row's notes; the oldest of its last ones makes room."""
+        (n,) = self._db.execute(
+            "SELECT coalesce(max(n), 0) + 1 FROM attempts WHERE row_seq = ?", (seq,)
+        ).fetchone()
+        self._db.execute("INSERT INTO attempts VALUES (?, ?, ?)", (seq, n, note))
+        if n - NOTES_LAST > NOTES_FIRST:
+            self._db.execute("DELETE FROM attempts WHERE row_seq = ? AND n = ?", (seq, n - NOTES_LAST))
 
     def _update_row(self, seq: int, change: Change) -> None:
         sets = ["state = ?"]
@@ -368,8 +381,8 @@ class Writes:
             sets.append("last_sent_at = ?")
             parameters.append(change.at)
         if change.error:
-            sets.append("error = ?")
-            parameters.append(change.error)
+            sets += ["error = ?", "error_name = ?", "error_code = ?"]
+            parameters += [change.error, change.error_name, change.error_code]
         if (column := TIME_OF.get(change.to)) is not None:
             sets.append(f"{column} = ?")
             parameters.append(change.at)

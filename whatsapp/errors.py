@@ -24,7 +24,17 @@ import msgspec
 from whatsapp.error_policy import Action, ErrorPolicy, Scope, brake, fail, park, retry
 from whatsapp.error_table import policy_of
 
-__all__ = ["GraphError", "Outcome", "Verdict", "classify", "meta_object", "parse_error", "parse_status_error"]
+__all__ = [
+    "GraphError",
+    "Outcome",
+    "Verdict",
+    "classify",
+    "error_object",
+    "error_of_status",
+    "meta_object",
+    "parse_error",
+    "parse_status_error",
+]
 
 _MAX_TEXT = 1_000
 _MAX_PAGE_TEXT = 200
@@ -131,6 +141,12 @@ def parse_status_error(obj: object) -> GraphError:
     return GraphError(by_webhook=True, **fields)
 
 
+def error_of_status(errors: object) -> dict[str, Any]:
+    """:func:`error_object` of a failed status, whose ``errors`` these are; the first of them counts."""
+    error = parse_status_error(errors[0] if isinstance(errors, list) and errors else None)
+    return error_object(error, classify(error))
+
+
 def meta_object(error: GraphError) -> dict[str, Any]:
     """The ``meta`` object of answers, events and stored rows (contract.md): ready to be encoded.
 
@@ -144,6 +160,12 @@ def meta_object(error: GraphError) -> dict[str, Any]:
         "details": error.details or error.message,
         "fbtrace_id": error.fbtrace_id,
     }
+
+
+def error_object(error: GraphError, verdict: Verdict) -> dict[str, Any]:
+    """The ``error`` of events and rows (docs/events.md): :func:`meta_object`, the verdict's ``name``, and as
+    ``advice`` its sentence to the operator."""
+    return {**meta_object(error), "name": verdict.name, "advice": verdict.operator}
 
 
 def classify(error: GraphError) -> Verdict:

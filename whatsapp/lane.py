@@ -225,20 +225,20 @@ class Lane:
 
     async def _claim(self, rows: Sequence[Row], held: HeldLease) -> None:
         """Claim these rows durably, then start a call for each that is ours."""
-        lease = held.lease
+        lease, now = held.lease, self._clock.now_ms()
         try:
-            moved = await self._store.mark_sending(lease, rows)
+            moved = await self._store.mark_sending(lease, rows, now)
         except LeaseLost:
             self._drop(rows)
             raise
         except StoreError:
             # It may have been applied: none of these may stay behind in "sending".
             for row in rows:
-                self._attempts.give_back(_claimed(row), lease.term)
+                self._attempts.give_back(_claimed(row, now), lease.term)
             raise
         for row in rows:
             if row.id in moved:
-                self._attempts.send(_claimed(row), held, lease.term)
+                self._attempts.send(_claimed(row, now), held, lease.term)
         self._drop([row for row in rows if row.id not in moved])
 
     def _drop(self, rows: Sequence[Row]) -> None:
@@ -317,5 +317,5 @@ class Lane:
         self._queue.unblock(row_id)
 
 
-def _claimed(row: Row) -> Row:
-    return msgspec.structs.replace(row, state=State.SENDING, attempt=row.attempt + 1)
+def _claimed(row: Row, at: int) -> Row:
+    return msgspec.structs.replace(row, state=State.SENDING, attempt=row.attempt + 1, claimed_at=at)

@@ -15,8 +15,9 @@ import msgspec
 
 from store.records import Change, Event, NewEvent, Row, RowView
 from store.states import State
+from whatsapp.attempt_history import Ending, noted, noted_by_event
 from whatsapp.error_policy import Scope
-from whatsapp.errors import GraphError, Outcome, Verdict, classify, meta_object, parse_error
+from whatsapp.errors import GraphError, Outcome, Verdict, classify, error_object, parse_error
 from whatsapp.events import EventType, build_event
 from whatsapp.retry import GiveUp, RetryPolicy
 
@@ -27,11 +28,11 @@ __all__ = [
     "cancelled",
     "carried_again",
     "doubled",
-    "error_json",
     "expired",
     "fell_back",
     "holds_of",
     "is_doubled",
+    "kept_error",
     "lost",
     "not_sent",
     "outcome_data",
@@ -123,26 +124,29 @@ def refused(
     least_delay_s: float = 0.0,
 ) -> Change:
     """Meta did not take it, or nobody knows: retry, give up, or wait for word."""
-    data = outcome_data(row, error=_error_object(error, verdict))
-    kept = msgspec.json.encode(data["error"])
-    guards: dict[str, Any] = {**_guards(row, term), "at": now, "error": kept}
+    data = outcome_data(row, error=error_object(error, verdict))
+    guards: dict[str, Any] = {**_guards(row, term), "at": now, **kept_error(data["error"])}
     if row.has_fallback and verdict.name == WINDOW_CLOSED:
         event = _fallback_event(row, now, data)
-        return Change(row.id, State.QUEUED, due=now, fall_back=True, event=event, **guards)
+        change = Change(row.id, State.QUEUED, due=now, fall_back=True, event=event, **guards)
+        return noted(change, row, Ending.FALLBACK)
     if verdict.outcome is Outcome.UNKNOWN:
         event = _event(EventType.MESSAGE_UNKNOWN, _key(row, "unknown"), row, now, data)
-        return Change(row.id, State.UNKNOWN, doubt=True, event=event, **guards)
+        change = Change(row.id, State.UNKNOWN, doubt=True, event=event, **guards)
+        return noted(change, row, Ending.UNKNOWN)
     decision = policy.decide(verdict, row.failures, random)
     if isinstance(decision, GiveUp):
         event = _event(EventType.MESSAGE_FAILED, _key(row, "failed"), row, now, data)
-        return Change(row.id, State.FAILED, burn=True, doubt=verdict.doubt, event=event, **guards)
+        change = Change(row.id, State.FAILED, burn=True, doubt=verdict.doubt, event=event, **guards)
+        return noted(change, row, Ending.FAILED)
     due = now + int(1000 * max(decision.delay_s, least_delay_s))
     event = _event(
         EventType.MESSAGE_RETRYING, _key(row, "retrying"), row, now, {**data, "retry_in_ms": due - now}
     )
-    return Change(
+    change = Change(
         row.id, State.QUEUED, due=due, burn=verdict.burn, doubt=verdict.doubt, event=event, **guards
     )
+    return noted(change, row, Ending.RETRYING)
 
 
 def fell_back(row: Row, failure: Change, now: int) -> Change:
@@ -150,7 +154,8 @@ def fell_back(row: Row, failure: Change, now: int) -> Change:
     taken: its fallback is sent, with its attempts counted anew."""
     data = outcome_data(row, wamid=failure.wamid, error=msgspec.Raw(failure.error))
     event = _fallback_event(row, now, data)
-    return msgspec.structs.replace(_afresh(row.id, row.attempt, now), fall_back=True, event=event)
+    change = msgspec.structs.replace(_afresh(row.id, row.attempt, now), fall_back=True, event=event)
+    return noted(change, row, Ending.FALLBACK)
 
 
 def undone(
@@ -177,7 +182,7 @@ def undone(
     data = outcome_data(
         row, wamid=failure.wamid, error=msgspec.Raw(failure.error), retry_in_ms=due - now, **held
     )
-    return msgspec.structs.replace(
+    change = msgspec.structs.replace(
         failure,
         to=State.QUEUED,
         attempt=row.attempt,
@@ -186,6 +191,7 @@ def undone(
         undone=True,
         event=_event(EventType.MESSAGE_RETRYING, _key(row, _UNDONE), row, now, data),
     )
+    return noted(change, row, Ending.RETRYING)
 
 
 def _counted(view: RowView, verdict: Verdict) -> Verdict:
@@ -228,9 +234,11 @@ def holds_of(event: Event) -> Verdict | None:
 def not_sent(row: Row, term: int, why: str, now: int, delay_s: float) -> Change:
     """The request never left: back into the queue, no attempt burnt."""
     due = now + int(1000 * delay_s)
-    data = outcome_data(row, error={"name": "not_sent", "title": why}, retry_in_ms=due - now)
+    error = {"name": "not_sent", "title": why}
+    data = outcome_data(row, error=error, retry_in_ms=due - now)
     event = _event(EventType.MESSAGE_RETRYING, _key(row, "retrying"), row, now, data)
-    return Change(row.id, State.QUEUED, now, due=due, event=event, **_guards(row, term))
+    change = Change(row.id, State.QUEUED, now, due=due, event=event, **_guards(row, term))
+    return noted(change, row, Ending.NOT_SENT, msgspec.json.encode(error))
 
 
 def lost(row: Row, why: str, before_term: int, now: int) -> Change:
@@ -238,7 +246,7 @@ def lost(row: Row, why: str, before_term: int, now: int) -> Change:
     of the lane, with a term from ``before_term`` on, has marked it."""
     error = {"name": "interrupted", "title": why}
     event = _event(EventType.MESSAGE_UNKNOWN, _key(row, "unknown"), row, now, outcome_data(row, error=error))
-    return Change(
+    change = Change(
         row.id,
         State.UNKNOWN,
         now,
@@ -248,6 +256,7 @@ def lost(row: Row, why: str, before_term: int, now: int) -> Change:
         doubt=True,
         event=event,
     )
+    return noted(change, row, Ending.UNKNOWN, msgspec.json.encode(error))
 
 
 def resolve_unknown(row: Row, resend: bool, policy: RetryPolicy, now: int) -> Change:
@@ -260,9 +269,11 @@ def resolve_unknown(row: Row, resend: bool, policy: RetryPolicy, now: int) -> Ch
     data = outcome_data(row, error=error)
     if resend and row.failures + 1 < policy.max_attempts:
         event = _event(EventType.MESSAGE_RETRYING, _key(row, "resend"), row, now, {**data, "retry_in_ms": 0})
-        return Change(row.id, State.QUEUED, due=now, event=event, **guards)
+        change = Change(row.id, State.QUEUED, due=now, event=event, **guards)
+        return noted(change, row, Ending.RESENT, msgspec.json.encode(error))
     event = _event(EventType.MESSAGE_FAILED, _key(row, "failed"), row, now, data)
-    return Change(row.id, State.FAILED, error=msgspec.json.encode(error), event=event, **guards)
+    change = Change(row.id, State.FAILED, **kept_error(error), event=event, **guards)
+    return noted(change, row, Ending.FAILED)
 
 
 def expired(row: Row, now: int) -> Change:
@@ -281,14 +292,15 @@ def requeued(row: Row, now: int) -> Change:
     """A person has a row that failed sent anew, at once, as if nothing had been tried yet."""
     key = _key(row, f"{_AGAIN}{row.retried + 1}")
     event = _event(EventType.MESSAGE_RETRYING, key, row, now, outcome_data(row, retry_in_ms=0))
-    return msgspec.structs.replace(_afresh(row.id, row.attempt, now), event=event)
+    change = msgspec.structs.replace(_afresh(row.id, row.attempt, now), event=event)
+    return noted(change, row, Ending.RETRIED)
 
 
 def carried_again(event: Event, attempt: int) -> Change | None:
     """The move of :func:`requeued`, or of a row that :func:`refused` has fall back, read from its event; None
     of another event's."""
     if tells_fallback(event):
-        return Change(
+        change = Change(
             event.message_id,
             State.QUEUED,
             event.at,
@@ -297,9 +309,11 @@ def carried_again(event: Event, attempt: int) -> Change | None:
             due=event.at,
             fall_back=True,
         )
+        return noted_by_event(change, event, attempt, Ending.FALLBACK)
     if event.type != EventType.MESSAGE_RETRYING or f":{_AGAIN}" not in event.key:
         return None
-    return _afresh(event.message_id, attempt, event.at)
+    again = _afresh(event.message_id, attempt, event.at)
+    return noted_by_event(again, event, attempt, Ending.RETRIED)
 
 
 def tells_fallback(event: Event) -> bool:
@@ -358,14 +372,13 @@ def outcome_data(row: Row, *, wamid: str = "", **more: object) -> dict[str, Any]
     }
 
 
-def error_json(error: GraphError, verdict: Verdict) -> bytes:
-    """The refusal as rows keep it and events tell it: Meta's words, our name for it and the operator's
-    advice."""
-    return msgspec.json.encode(_error_object(error, verdict))
-
-
-def _error_object(error: GraphError, verdict: Verdict) -> dict[str, Any]:
-    return {**meta_object(error), "name": verdict.name, "advice": verdict.operator}
+def kept_error(error: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a :class:`~store.records.Change` that keep an error on its row."""
+    return {
+        "error": msgspec.json.encode(error),
+        "error_name": error.get("name") or "",
+        "error_code": error.get("code") or 0,
+    }
 
 
 def _guards(row: Row, term: int) -> dict[str, Any]:

@@ -7,22 +7,24 @@ of what follows from them: ``message.sent`` where a status is the first proof, `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from store.base import Store
 from store.records import Change, Cursor, Event, Lease, NewEvent, RowView, TaskView
 from store.states import ENDED, OPEN, TAKEN, State
-from whatsapp.errors import Verdict, classify, parse_status_error
+from whatsapp.attempt_history import Ending, noted, noted_by_event
+from whatsapp.errors import Verdict, classify, error_object, parse_status_error
 from whatsapp.events import STATUS_KEY, EventType, build_event, task_key, task_of
 from whatsapp.outcome import (
     WINDOW_CLOSED,
     carried_again,
     doubled,
-    error_json,
     fell_back,
     is_doubled,
+    kept_error,
     proved,
     undone,
 )
@@ -65,7 +67,7 @@ class _Data(msgspec.Struct):
     status: _Status | None = None
     attempt: int | None = None
     wamid: str | None = None
-    error: msgspec.Raw = msgspec.Raw(b"")
+    error: dict[str, Any] | None = None
 
 
 class _Body(msgspec.Struct):
@@ -81,7 +83,8 @@ class StatusEvent(msgspec.Struct, frozen=True):
     """The attempt it answers; 0 where Meta did not echo our reference."""
     wamid: str
     at: int
-    error: bytes
+    error: Mapping[str, Any] | None = None
+    """Of a failure: as :func:`~whatsapp.errors.error_object` tells it."""
     verdict: Verdict | None = None
     """Of a failure: what the error table says of it."""
     offset: int = 0
@@ -100,7 +103,7 @@ def change_of_status(status: StatusEvent) -> Change:
             attempt=status.attempt,
             only_from=(State.SENT, *doubtful),
             wamid=status.wamid,
-            error=status.error,
+            **(kept_error(status.error) if status.error else {}),
         )
     return Change(status.row_id, status.state, status.at, word_of=status.attempt, wamid=status.wamid)
 
@@ -160,6 +163,7 @@ class Tracker:
             # Of an attempt that was followed by another, which it does not end.
             return []
         row, now = view.row, self._now_ms()
+        change = noted(change, row, Ending.FAILED)
         if status.verdict.name == WINDOW_CLOSED and (row.has_fallback or row.fell_back):
             # Also where it fell back before: a repetition completes what a crash left out, and moves no more.
             return [change, fell_back(row, change, now)]
@@ -232,12 +236,12 @@ def _read_status(event: Event) -> StatusEvent | None:
     state = _STATE_OF.get(data.status.status)
     if state is None:
         return None
-    error, verdict = b"", None
+    error, verdict = None, None
     if state is State.FAILED:
         errors = data.status.errors
         refusal = parse_status_error(errors[0] if isinstance(errors, list) and errors else None)
         verdict = classify(refusal)
-        error = error_json(refusal, verdict)
+        error = error_object(refusal, verdict)
     return StatusEvent(
         event.message_id,
         state,
@@ -265,7 +269,7 @@ def _change_of_outcome(event: Event) -> Change | None:
         return Change(event.message_id, state, event.at, word_of=data.attempt, wamid=data.wamid or "")
     if state in (State.CANCELLED, State.EXPIRED):
         return Change(event.message_id, state, event.at, only_from=(State.QUEUED,))
-    return Change(
+    change = Change(
         event.message_id,
         state,
         event.at,
@@ -274,8 +278,9 @@ def _change_of_outcome(event: Event) -> Change | None:
         only_from=(State.SENDING, State.UNKNOWN) if state is State.FAILED else (State.SENDING,),
         burn=state is State.FAILED,
         doubt=state is State.UNKNOWN,
-        error=bytes(data.error),
+        **(kept_error(data.error) if data.error else {}),
     )
+    return noted_by_event(change, event, data.attempt, Ending(state.value))
 
 
 def _decode(event: Event) -> _Data | None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from whatsapp.errors import error_of_status
 from whatsapp.events import STATUS_KEY, EventType, RowRef, task_of
 from whatsapp.identity import Address
 from whatsapp.people import (
@@ -203,6 +204,8 @@ def read_status(frame: Frame, part: str, status: Any) -> Update:
         "attempt": row.attempt if row else None,
         "callback_data": None,
     }
+    if name == "failed":
+        data["error"] = error_of_status(status.get("errors"))
     if frame.field != MESSAGES:
         data["field"] = frame.field
     own = f"{STATUS_KEY}{wamid}:{name}:{recipient_key(status)}" if wamid and name else ""

@@ -13,13 +13,14 @@ from tornado.ioloop import IOLoop
 
 from store.errors import LeaseLost, StoreUnavailable
 from store.log import Log
-from store.records import Change, Cursor, Event, NewEvent, Row, RowView
+from store.records import Change, Cursor, DeadFilter, Event, NewEvent, Row, RowView
 from store.sqlite import SqliteStore
 from store.states import State
 from tests.support.faulty_store import FaultyStore
 from tests.support.rows import TASK
 from tests.support.store_values import add_task, bring, lane_lease, new_row, view
 from tests.support.webhooks import OUR_ID, PHONE, body, entry, message_value
+from whatsapp.attempt_history import attempts_of
 from whatsapp.contacts import Contacts
 from whatsapp.errors import GraphError, classify
 from whatsapp.intake import Intake
@@ -102,6 +103,11 @@ class Rig:
             await self.take(one)
         await self.track()
         return await self.view()
+
+    async def events(self, type: str) -> list[dict[str, Any]]:
+        """``data`` of every event of this type."""
+        events = await self.store.as_store().events_after(0, 1000)
+        return [msgspec.json.decode(event.body)["data"] for event in events if event.type == type]
 
     async def told(self, type: str) -> list[dict[str, Any]]:
         """``data`` of every event of this type that is not itself a status of Meta's."""
@@ -257,15 +263,25 @@ async def test_a_failure_settles_the_attempt_that_it_is_about(rig: Rig, before: 
     seen = await rig.hear(status("failed", errors=[REASON]))
     assert (seen.row.state, seen.ended_at, seen.wamids) == (S.FAILED, NOW, ("wamid.A",))
     error = msgspec.json.decode(seen.error)
-    assert "reach them another way" in error.pop("advice")
+    assert error.pop("advice").startswith("The recipient is not on WhatsApp")
     assert error == {
-        "name": "undeliverable",
         "code": 131026,
         "subcode": None,
         "title": "Message undeliverable",
         "details": "no such user",
         "fbtrace_id": "",
+        "name": "undeliverable",
     }
+    (event,) = await rig.events("message.failed")
+    assert event["error"] == msgspec.json.decode(seen.error)
+    store = rig.store.as_store()
+    (told,) = attempts_of(seen, await store.find_history(ROW))
+    assert (told["attempt"], told["outcome"], told["wamid"]) == (1, "failed", "wamid.A")
+    assert told["error"] == event["error"]
+    only = DeadFilter(error_name="undeliverable", error_code=131026)
+    assert [dead.row.id for dead in await store.dead_letters(9, only=only)] == [ROW]
+    await rig.track()
+    assert (await store.find_history(ROW)).notes[1:] == ()
 
 
 async def test_a_failure_of_an_earlier_attempt_is_not_the_rows(rig: Rig) -> None:
@@ -315,7 +331,8 @@ async def test_late_proof_beats_a_failure(rig: Rig) -> None:
 
 def test_a_failure_is_guarded_and_a_proof_is_not() -> None:
     def change(state: State, attempt: int) -> Change:
-        return change_of_status(StatusEvent(ROW, state, attempt, "wamid.A", NOW, b"{}"))
+        error = {"code": 7, "name": "seven"} if state is S.FAILED else None
+        return change_of_status(StatusEvent(ROW, state, attempt, "wamid.A", NOW, error))
 
     assert change(S.FAILED, 3) == Change(
         ROW,
@@ -324,7 +341,9 @@ def test_a_failure_is_guarded_and_a_proof_is_not() -> None:
         attempt=3,
         only_from=(S.SENT, S.SENDING, S.UNKNOWN),
         wamid="wamid.A",
-        error=b"{}",
+        error=b'{"code":7,"name":"seven"}',
+        error_name="seven",
+        error_code=7,
     )
     assert change(S.FAILED, 0).only_from == (S.SENT,)
     assert change(S.READ, 3) == Change(ROW, S.READ, NOW, word_of=3, wamid="wamid.A")

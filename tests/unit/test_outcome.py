@@ -73,7 +73,7 @@ def told(change: Change) -> NewEvent:
 
 
 def untold(change: Change) -> Change:
-    return msgspec.structs.replace(change, event=None)
+    return msgspec.structs.replace(change, event=None, note=b"")
 
 
 def data_of(event: NewEvent) -> dict[str, Any]:

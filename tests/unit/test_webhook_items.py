@@ -22,6 +22,8 @@ from tests.support.webhooks import (
     system_message,
     text_message,
 )
+from whatsapp.error_table import policy_of
+from whatsapp.errors import error_of_status
 from whatsapp.events import EventType
 from whatsapp.identity import Address
 from whatsapp.webhook import Update
@@ -266,6 +268,7 @@ def test_a_status_and_the_row_that_it_settles(name: str, type: str) -> None:
             "wamid": "wamid.A",
             "attempt": 2,
             "callback_data": None,
+            **({"error": error_of_status(None)} if name == "failed" else {}),
         },
     )
 
@@ -285,6 +288,10 @@ def test_a_failure_without_contacts_keeps_its_errors() -> None:
     update = read_one(statuses=[status("failed", errors=errors, biz_opaque_callback_data=f"{ROW}.1")])
     assert (update.type, update.message_id, update.data["contact"]) == ("message.failed", ROW, None)
     assert update.data["status"]["errors"] == errors
+    error = update.data["error"]
+    assert (error["code"], error["title"], error["details"]) == (131049, "Not delivered", "limit")
+    policy = policy_of(131049)
+    assert policy is not None and (error["name"], error["advice"]) == (policy.name, policy.operator)
     assert update.address == Address(PHONE)
 
 
