@@ -25,7 +25,7 @@ from whatsapp.drafts import GROUP_KEY
 from whatsapp.error_policy import Scope
 from whatsapp.errors import GraphError, Verdict, classify
 from whatsapp.events import RowRef
-from whatsapp.failures import NoAnswer, NotSent
+from whatsapp.failures import NoAnswer, NotSent, Withheld
 from whatsapp.graph import Graph
 from whatsapp.identity import Address
 from whatsapp.outcome import (
@@ -137,14 +137,17 @@ class Attempts:
     # -- a call ----------------------------------------------------------------------------------------
 
     async def _attempt(self, row: Row, held: HeldLease, term: int) -> None:
-        # The last look before the call: the claim may have taken longer than the lease lasts.
-        if not held.trusted(self._clock.monotonic()):
+        reference = str(RowRef(row.id, row.attempt, bool(row.callback_data)))
+        try:
+            # The last look at the lease is just before the bytes leave: the claim, or the way to a
+            # connection, may have taken longer than it lasts.
+            answer = await self._graph.send(
+                row.lane, row.payload, reference, lambda: held.trusted(self._clock.monotonic())
+            )
+            result = read_answer(answer, self._clock.now_ms())
+        except Withheld:
             await self._settle(row, self._back(row, term, "the lane's lease was not renewed in time"))
             return
-        try:
-            reference = str(RowRef(row.id, row.attempt, bool(row.callback_data)))
-            answer = await self._graph.send(row.lane, row.payload, reference)
-            result = read_answer(answer, self._clock.now_ms())
         except NotSent as failure:
             delay_s = self._brakes.unreachable(failure.message)
             await self._settle(row, self._back(row, term, failure.message, delay_s))

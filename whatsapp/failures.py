@@ -10,6 +10,7 @@
     │   └── MetaFailed     the same, and it is not the caller's doing: later it may do
     └── SendError
         ├── NotSent        the request never left: sending it again is safe
+        │   └── Withheld   it was held back at the last moment: its sender may send no longer
         └── NoAnswer       it may have left and been taken: nobody knows (outcome unknown)
 """
 
@@ -28,6 +29,7 @@ __all__ = [
     "NoSuchMedia",
     "NotSent",
     "SendError",
+    "Withheld",
 ]
 
 
@@ -75,6 +77,12 @@ class NotSent(SendError):
     """The connection could not be made, so Meta has not seen the request."""
 
     code = "graph_unreachable"
+
+
+class Withheld(NotSent):
+    """There was a connection, and no right to send on it any more."""
+
+    code = "withheld"
 
 
 class NoAnswer(SendError):

@@ -8,14 +8,17 @@ pool of their own, so that slow ones do not keep messages waiting, and pass thro
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from urllib.parse import urljoin
 
 import aiohttp
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 
 from whatsapp.compose import is_marketing
-from whatsapp.failures import NoAnswer, NotSent
+from whatsapp.failures import NoAnswer, NotSent, Withheld
 from whatsapp.media_rules import trust_of
 from whatsapp.outcome import Answer
 
@@ -38,6 +41,24 @@ _NEVER_LEFT = (
     aiohttp.ConnectionTimeoutError,
     aiohttp.InvalidURL,
 )
+
+
+_may_leave: ContextVar[Callable[[], bool]] = ContextVar("may_leave")
+"""Of the call that is made in this context."""
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Asks, when there is a connection and before anything is written to it, whether the call may still be
+    made: to connect, or to wait for a connection, may take seconds."""
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> Connection:
+        connection = await super().connect(req, traces, timeout)
+        if not _may_leave.get(_always)():
+            connection.release()
+            raise Withheld("the right to send was lost before the request left")
+        return connection
 
 
 class Incoming:
@@ -110,7 +131,7 @@ class Graph:
         """Make the connection pools."""
         self._session, self._files = (
             aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=limit, keepalive_timeout=30),
+                connector=_Connector(limit=limit, keepalive_timeout=30),
                 timeout=timeout,
                 # Some of the hosts that files lie on refuse a caller without (CLOUD_API.md 5).
                 headers={"User-Agent": "whatsapp-gateway"},
@@ -126,15 +147,26 @@ class Graph:
             if session is not None:
                 await session.close()
 
-    async def send(self, phone_number_id: str, message: bytes, reference: str) -> Answer:
+    async def send(
+        self,
+        phone_number_id: str,
+        message: bytes,
+        reference: str,
+        may_leave: Callable[[], bool] = lambda: True,
+    ) -> Answer:
         """POST a message object, with our reference in it, as from this number; a marketing message to the
-        path of those.
+        path of those. ``may_leave`` is asked when there is a connection for it, just before it leaves.
 
-        Raises NotSent where Meta cannot have seen it, NoAnswer where it may have.
+        Raises NotSent where Meta cannot have seen it, Withheld where it might not leave, NoAnswer where it
+        may have left.
         """
         path = "marketing_messages" if is_marketing(message) else "messages"
         url = f"{self._root}/{phone_number_id}/{path}"
-        return await self._call("POST", url, phone_number_id, with_reference(message, reference))
+        asked = _may_leave.set(may_leave)
+        try:
+            return await self._call("POST", url, phone_number_id, with_reference(message, reference))
+        finally:
+            _may_leave.reset(asked)
 
     async def mark_read(self, phone_number_id: str, mark: bytes) -> Answer:
         """POST the object that marks a message as read (CLOUD_API.md 1.3). Raises as :meth:`send`."""
@@ -283,6 +315,10 @@ def _form(boundary: str, type: str, name: str) -> tuple[bytes, bytes]:
         )
     )
     return head.encode("utf-8", "replace"), f"\r\n--{boundary}--\r\n".encode()
+
+
+def _always() -> bool:
+    return True
 
 
 def _bearer(token: str) -> dict[str, str]:
