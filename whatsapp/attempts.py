@@ -16,7 +16,7 @@ from typing import Any
 from store.base import Store
 from store.errors import StoreError
 from store.log import Log
-from store.records import Change, Lease, NewEvent, Row
+from store.records import Change, Lease, NewEvent, Row, RowView
 from store.states import OPEN, State
 from whatsapp.brakes import Brakes
 from whatsapp.clock import Clock
@@ -164,12 +164,14 @@ class Attempts:
     async def _accepted(self, row: Row, result: Taken, body: bytes) -> None:
         self._brakes.accepted(row)
         self._pairs.accepted(row.contact)
-        await self._settle(row, *taken(row, result.wamid, body, self._clock.now_ms()))
+        stopped_at = await self._settle(row, *taken(row, result.wamid, body, self._clock.now_ms()))
         reached = result.contacts[0] if result.contacts and not row.contact.startswith(GROUP_KEY) else None
         if reached is not None and (address := Address(reached.wa_id, reached.user_id)):
             await self._learn(row, address)
-        if row.doubt:
-            await self._tell_double(row)
+        # Where it moved nothing, a status has overtaken it; or another owner of the lane has settled the row,
+        # and perhaps sent it again, of which our copy knows nothing.
+        if row.doubt or stopped_at is not None:
+            await self._tell_double(row, stopped_at)
 
     def _refusal(self, row: Row, term: int, error: GraphError, verdict: Verdict) -> Change:
         least_s = 0.0
@@ -183,13 +185,17 @@ class Attempts:
 
     # -- its outcome -----------------------------------------------------------------------------------
 
-    async def _settle(self, row: Row, change: Change, *events: NewEvent) -> None:
-        """Store the outcome; then let the next row of the contact go, or what waits behind this one wait."""
+    async def _settle(self, row: Row, change: Change, *events: NewEvent) -> RowView | None:
+        """Store the outcome; then let the next row of the contact go, or what waits behind this one wait. The
+        row as it stands where the outcome did not move it."""
         storing = asyncio.Task(self._store_outcome(change, events), name="outcome")
         state = change.to
         try:
             # Shielded: once Meta has answered, a lane that is cancelled still writes down what it said.
-            state = await asyncio.shield(storing)
+            view = await asyncio.shield(storing)
+            if view is not None:
+                state = view.row.state
+            return view
         finally:
             if row.ordered and state is State.SENT:
                 # Looked up at once: word that it was delivered may have come before this.
@@ -202,14 +208,13 @@ class Attempts:
                 self._queue.waits(row, None)
                 self._unknown.add(row)
 
-    async def _store_outcome(self, change: Change, events: Sequence[NewEvent]) -> State:
-        """The state that the row is in then. A status may have settled it during the call."""
+    async def _store_outcome(self, change: Change, events: Sequence[NewEvent]) -> RowView | None:
+        """The row where it was not moved: a status, or another owner, may have settled it during the call."""
         while True:
             try:
                 if (await self._store.apply([change], events))[0]:
-                    return change.to
-                view = (await self._store.find_rows([change.row_id])).get(change.row_id)
-                return view.row.state if view else change.to
+                    return None
+                return (await self._store.find_rows([change.row_id])).get(change.row_id)
             except StoreError as error:
                 _log.warning("store away, an outcome waits: %s", error.message)
                 await asyncio.sleep(_STORE_AWAY_S)
@@ -222,10 +227,12 @@ class Attempts:
         except StoreError as error:
             _log.warning("an alias was not stored: %s", error.message)
 
-    async def _tell_double(self, row: Row) -> None:
-        """An earlier attempt was in doubt: two ids on the row mean that the recipient may have it twice."""
+    async def _tell_double(self, row: Row, view: RowView | None) -> None:
+        """Two ids on the row mean that the recipient may have it twice. ``view``: the row, where it was read
+        since its id was stored."""
         try:
-            view = (await self._store.find_rows([row.id])).get(row.id)
+            if view is None:
+                view = (await self._store.find_rows([row.id])).get(row.id)
             if view is not None and is_doubled(view.row, view.wamids):
                 await self._log.append([doubled(row, view.wamids, self._clock.now_ms())])
         except StoreError as error:
@@ -233,11 +240,11 @@ class Attempts:
 
     # -- tasks -----------------------------------------------------------------------------------------
 
-    def _start(self, row: Row, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, row: Row, work: Coroutine[Any, Any, object]) -> None:
         assert self._tasks is not None, "the lane is not running"
         self._under_way[row.id] = row
         self._tasks.create_task(work).add_done_callback(partial(self._ended, row.id))
 
-    def _ended(self, row_id: str, task: asyncio.Task[None]) -> None:
+    def _ended(self, row_id: str, task: asyncio.Task[object]) -> None:
         del self._under_way[row_id]
         self._wake()

@@ -3,66 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 
+from tests.support.slow_meta import calling
 from whatsapp.failures import NotSent, Withheld
 from whatsapp.graph import Graph
 
 _MESSAGE = b'{"to":"1"}'
-_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
-
-
-class SlowMeta:
-    """Answers each request when it is told to; notes what came."""
-
-    def __init__(self) -> None:
-        self.url = ""
-        self.connections = 0
-        self.requests: asyncio.Queue[str] = asyncio.Queue()
-        self._answers = asyncio.Semaphore(0)
-        self._writers: list[asyncio.StreamWriter] = []
-
-    def answer(self) -> None:
-        """Answer one more."""
-        self._answers.release()
-
-    def close(self) -> None:
-        for writer in self._writers:
-            writer.close()
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        self._writers.append(writer)
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
-                body = await reader.readexactly(length)
-                self.requests.put_nowait(body.decode())
-                await self._answers.acquire()
-                writer.write(_ANSWER)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-
-
-@asynccontextmanager
-async def calling(connections: int) -> AsyncIterator[tuple[SlowMeta, Graph]]:
-    """A client with so many connections at most."""
-    meta = SlowMeta()
-    server = await asyncio.start_server(meta.serve, "127.0.0.1", 0)
-    meta.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    graph = Graph(meta.url, "v26.0", "T", connections=connections)
-    await graph.open()
-    try:
-        async with asyncio.timeout(20):
-            yield meta, graph
-    finally:
-        await graph.close()
-        meta.close()
-        server.close()
 
 
 async def test_a_message_is_withheld_where_the_right_to_send_went_while_it_waited_for_a_connection() -> None:
