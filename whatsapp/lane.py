@@ -252,7 +252,7 @@ class Lane:
         if trusted and self._reader.behind:
             await asyncio.sleep(0)
             return
-        until = self._poll_at if trusted else now + _POLL_S
+        until = min(self._poll_at, self._reader.next_at) if trusted else now + _POLL_S
         pace = self._pacer.next_at(now)
         # While nothing may leave anyway, a row whose time has come would only keep us from sleeping.
         may = self._attempts.in_flight < self._concurrency and self._pacer.allowance(now) > 0

@@ -3,7 +3,8 @@
 Owns how far each priority's scan has come. A scan goes on from its place, since rows mostly come in behind
 it. What it would miss is brought in by other ways: rows of a task that was long in storing take the scan back
 to the task's beginning, rows to be sent again are looked up one by one when their time comes. Now and then
-all is read again beside that, a page a turn, for rows of a process whose clock is slow.
+all is read again beside that, a page a turn, for rows of a process whose clock is slow. Where the store is
+not atomic, the rows of a task follow the event that told of it, and are looked for some times more.
 """
 
 from __future__ import annotations
@@ -24,6 +25,38 @@ _STREAMS = 50
 _START = Place(0, 0)
 
 
+_LATER_S = (0.05, 0.2, 5.0)
+"""How long after the news rows are looked for again: mostly they are there a moment later, and after seconds
+where the store was slow or away between the two."""
+
+
+class _LaterLook:
+    """One more look ``delay_s`` after each news, or up to as much later where news are many."""
+
+    def __init__(self, delay_s: float) -> None:
+        self._delay_s = delay_s
+        self.at = float("inf")
+        self._since = 0
+        self._next: int | None = None
+
+    def news(self, now: float, since: int) -> None:
+        """Of rows that may be due from ``since`` on."""
+        if self.at == float("inf"):
+            self.at, self._since = now + self._delay_s, since
+        else:
+            self._next = since if self._next is None else min(self._next, since)
+
+    def due(self, now: float) -> int | None:
+        """From what time on to look now; None: there is nothing to look for yet."""
+        if now < self.at:
+            return None
+        since, self.at = self._since, float("inf")
+        if self._next is not None:
+            following, self._next = self._next, None
+            self.news(now, following)
+        return since
+
+
 class ReadAhead:
     """Fills ``queue`` with the rows of ``lane``."""
 
@@ -37,6 +70,7 @@ class ReadAhead:
         self._places = dict.fromkeys(PRIORITIES, _START)
         self._at_end = dict.fromkeys(PRIORITIES, False)
         self._news = 0
+        self._later = () if store.atomic else tuple(map(_LaterLook, _LATER_S))
         self._again: dict[Priority, Place] = {}  # where the reading again is, while it is
 
     @property
@@ -44,8 +78,19 @@ class ReadAhead:
         """Whether a scan has room and is not at its end."""
         return any(not self._at_end[priority] and self._queue.room(priority) for priority in PRIORITIES)
 
+    @property
+    def next_at(self) -> float:
+        """Monotonic time at which to look next for rows that were announced."""
+        return min((look.at for look in self._later), default=float("inf"))
+
     def news(self, since: int) -> None:
-        """Rows have come in that may be due from this time on."""
+        """Rows have come in, or will at any moment, that may be due from this time on."""
+        now = self._clock.monotonic()
+        for look in self._later:
+            look.news(now, since)
+        self._look_from(since)
+
+    def _look_from(self, since: int) -> None:
         self._news += 1
         for priority, place in self._places.items():
             if place.due >= since:
@@ -63,6 +108,9 @@ class ReadAhead:
 
     async def refill(self) -> None:
         """Read what the queue has room for or asks for. Raises StoreUnavailable."""
+        for look in self._later:
+            if (since := look.due(self._clock.monotonic())) is not None:
+                self._look_from(since)
         now = self._clock.now_ms()
         if recalled := self._queue.recalled(self._clock.monotonic(), _PAGE):
             await self._look_up(recalled, now)

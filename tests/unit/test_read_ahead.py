@@ -23,6 +23,8 @@ PAGE = 500
 class Backlog:
     """A store that has only due rows, and counts how many it gave."""
 
+    atomic = True
+
     def __init__(self, rows: list[Row]) -> None:
         self.rows = rows
         self.read: list[Place] = []
@@ -112,6 +114,8 @@ def sent(at: int, *, ordered: bool = True) -> RowView:
 class Delivering:
     """A store in which a row is still sent, and whose reader hears meanwhile that it was delivered."""
 
+    atomic = True
+
     def __init__(self, queue: LaneQueue, told: bool) -> None:
         self._queue = queue
         self._told = told
@@ -153,6 +157,8 @@ async def test_a_row_that_a_status_has_queued_again_holds_back_those_behind_it()
     queue = LaneQueue(PairPacer())
 
     class Outbox:
+        atomic = True
+
         async def find_rows(self, ids: Collection[str]) -> dict[str, RowView]:
             return {row.id: make_view(row)}
 
@@ -166,3 +172,54 @@ async def test_a_row_that_a_status_has_queued_again_holds_back_those_behind_it()
     queue.offer([make_row(1, contact="ana", due=900), make_row(2, contact="ben", due=900)])
     assert [taken and taken.contact for taken in (queue.take(1.0), queue.take(1.0))] == ["ben", None]
     assert queue.next_at() == 5.0
+
+
+# -- rows that follow their event --------------------------------------------------------------------------
+
+
+class Later(Backlog):
+    """Stores an event before its rows, as MongoDB does."""
+
+    atomic = False
+
+
+async def late_by(seconds: float, news_each_s: float = 0.0, before_s: float = 0.0) -> float:
+    """How long a row that is so much behind its event waits until it is found; other rows come in behind it,
+    and with them other news, that often. ``before_s``: there was other news so long before."""
+    store, queue, clock = Later([]), LaneQueue(PairPacer()), [10_000]
+    reader = ReadAhead(
+        LANE,
+        queue,
+        store=cast(Store, store),
+        clock=Clock(lambda: clock[0], lambda: clock[0] / 1000),
+        ordered_s=1.0,
+    )
+    if before_s:
+        reader.news(10_000)
+        clock[0] += int(1000 * before_s)
+        await reader.refill()
+    told = clock[0]
+    reader.news(told)
+    for n in range(1, 12_000):
+        if clock[0] >= told + 1000 * seconds and not any(row.id == "late" for row in store.rows):
+            store.rows.insert(0, msgspec.structs.replace(make_row(0, contact="late", due=told), id="late"))
+        if n == 2 or (news_each_s and n % int(news_each_s * 1000) == 0):
+            store.rows.append(make_row(n, contact=f"c{n}", due=clock[0]))
+            reader.news(clock[0])
+        await reader.refill()
+        while (row := queue.take(clock[0] / 1000)) is not None:
+            if row.id == "late":
+                return (clock[0] - told) / 1000 - seconds
+            store.rows.remove(row)
+            queue.ended(row)
+        clock[0] += 1
+    raise AssertionError("it was not found")
+
+
+@pytest.mark.parametrize("news_each_s", [0.0, 0.03, 1.0])
+async def test_a_row_that_follows_its_event_is_found_soon(news_each_s: float) -> None:
+    assert await late_by(0.002, news_each_s) <= 0.1
+    assert await late_by(0.12, news_each_s) <= 0.4
+    assert await late_by(3.0, news_each_s) <= 7.0
+    # A look that was due anyway may come too early for it.
+    assert await late_by(3.0, news_each_s, before_s=4.9) <= 7.0
