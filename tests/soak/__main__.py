@@ -11,11 +11,14 @@ import asyncio
 import signal
 import sys
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tests.soak.kills import GOAL, soak_kills
+from tests.soak.rounds import held
 from tests.soak.state import ROOT, State
+from tests.soak.unknown import Wanted, lose_answers
 from tests.support.killing import STORES
 
 __all__ = ["main"]
@@ -30,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = options.state.parent / "soak"
     folder.mkdir(exist_ok=True)
     try:
-        return 0 if asyncio.run(_ended_by_sigterm(_kills(options, folder))) else 1
+        return 0 if asyncio.run(_ended_by_sigterm(options.work(options, folder))) else 1
     except (KeyboardInterrupt, asyncio.CancelledError):
         return 130
 
@@ -42,13 +45,26 @@ def _parser() -> argparse.ArgumentParser:
     kills = parts.add_parser("kills", help="kill -9 at random moments under load")
     kills.add_argument("--store", choices=STORES, action="append", help="default: each of them")
     kills.add_argument("--kills", type=int, help=f"so many more; default: until there are {GOAL:,} in all")
+    kills.set_defaults(work=_kills)
+    unknown = parts.add_parser("unknown", help="many sends, of which Meta loses answers, and kills")
+    unknown.add_argument("--store", choices=STORES, default=STORES[0], help="default: %(default)s")
+    unknown.add_argument("--sends", type=int, default=20_000, help="default: %(default)s")
+    unknown.add_argument("--kills", type=int, default=40, help="default: %(default)s")
+    unknown.set_defaults(work=_unknown)
     return parser
 
 
 async def _kills(options: argparse.Namespace, folder: Path) -> bool:
     state = State(options.state)
-    held = [await soak_kills(state, store, options.kills, folder) for store in options.store or STORES]
-    return all(held)
+    each = [await soak_kills(state, store, options.kills, folder) for store in options.store or STORES]
+    return all(each)
+
+
+async def _unknown(options: argparse.Namespace, folder: Path) -> bool:
+    state = State(options.state)
+    seed = f"unknown {state.begin('unknown')}"
+    wanted = Wanted(options.store, options.sends, options.kills)
+    return await held(state, "unknown", seed, folder, partial(lose_answers, wanted=wanted, seed=seed))
 
 
 async def _ended_by_sigterm(work: Coroutine[Any, Any, bool]) -> bool:

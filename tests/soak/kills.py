@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import random
-import shutil
-import tempfile
-import time
-import traceback
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from tests.soak.rounds import held
 from tests.soak.state import State
 from tests.support.killing import TRIALS, Trial, kill_and_count
 
@@ -20,7 +19,7 @@ MOST_FAILURES = 5
 """In one call; more tell nothing new."""
 _KILLS = {"sqlite": 30, "mongo": 20}
 """In one round."""
-_MOMENTS = ("starting", "listening", *["answers"] * 4, *["anywhen"] * 4, "recovering", "resending")
+_MOMENTS = ("starting", "listening", *["answers"] * 4, *["anywhen"] * 4, "recovering")
 
 
 def part(store: str) -> str:
@@ -39,7 +38,8 @@ async def soak_kills(state: State, store: str, kills: int | None, folder: Path) 
         seed = f"{store} {state.begin(part(store))}"
         trial = _trial(store, seed, wanted)
         print(f"{store}: {wanted} kills to go, round {seed!r} of {trial.kills}", flush=True)
-        if await _round(state, store, trial, seed, folder):
+        work = partial(_count, store=store, trial=trial, seed=seed)
+        if await held(state, part(store), seed, folder, work):
             wanted -= trial.kills
         else:
             failures += 1
@@ -59,17 +59,6 @@ def _trial(store: str, seed: str, wanted: int) -> Trial:
     return TRIALS[store]._replace(kills=kills, moments=moments)
 
 
-async def _round(state: State, store: str, trial: Trial, seed: str, folder: Path) -> bool:
-    place = Path(tempfile.mkdtemp(prefix=f"{seed.replace(' ', '-')}-", dir=folder))
-    began = time.monotonic()
-    try:
-        counted = await kill_and_count(place, store, trial, seed)
-    except Exception:  # noqa: BLE001 - whatever it was, it is told, and the next round begins
-        state.fail(part(store), seed, traceback.format_exc())
-        print(f"{seed}: FAILED, see {place}\n{traceback.format_exc()[-2000:]}", flush=True)
-        return False
-    shutil.rmtree(place)
-    found = counted._asdict() | {"count": counted.count._asdict(), "seconds": round(time.monotonic() - began)}
-    state.add(part(store), seed, found)
-    print(f"{seed}: held, {found}", flush=True)
-    return True
+async def _count(folder: Path, store: str, trial: Trial, seed: str) -> dict[str, Any]:
+    counted = await kill_and_count(folder, store, trial, seed)
+    return counted._asdict() | {"count": counted.count._asdict()}

@@ -40,7 +40,9 @@ class Follower:
                 await self._listen()
             await asyncio.sleep(_AGAIN_S)
 
-    async def until(self, condition: Callable[[], bool], what: Callable[[], object]) -> None:
+    async def until(
+        self, condition: Callable[[], bool], what: Callable[[], object], within_s: float = GUARD_S
+    ) -> None:
         """Return once ``condition`` holds; it is looked at after every frame and every close.
 
         ``what``: what is waited for, told when it takes too long.
@@ -50,7 +52,7 @@ class Follower:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((condition, future))
         try:
-            async with asyncio.timeout(GUARD_S):
+            async with asyncio.timeout(within_s):
                 await future
         except TimeoutError:
             raise AssertionError(f"waited in vain for {what()}; {len(self.events)} events came") from None

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from tests.support.follower import Follower, following, read_log
 from tests.support.load import KEYWORD, Load, Record
 from tests.support.mongod import database_url, shared_mongod
-from tests.support.process import Installation, Process, running_sandbox
+from tests.support.process import GUARD_S, Installation, Process, running_sandbox
 from tests.support.proof import (
     Count,
     check_chain,
@@ -87,6 +87,8 @@ TRIALS = {
 
 STORES = tuple(TRIALS)
 _ANYWHEN_S = 2.5
+_PATIENCE_S = 4 * GUARD_S
+"""Until the moment of a kill comes: a life may begin with a long past, on a busy machine."""
 
 
 class Counted(NamedTuple):
@@ -159,7 +161,7 @@ class _Killer:
             return
         await self._installation.greeted(process)
         if moment == "answers":
-            await self._record.further(self._rng.randint(1, self._trial.answers))
+            await self._record.further(self._rng.randint(1, self._trial.answers), _PATIENCE_S)
         elif moment == "recovering":
             await self._see("message.unknown", self._rng.randint(1, 5))
         elif moment == "resending":
@@ -168,7 +170,9 @@ class _Killer:
     async def _see(self, type: str, times: int) -> None:
         """Return after so many further events of this type."""
         wanted = self._follower.count(type) + times
-        await self._follower.until(lambda: self._follower.count(type) >= wanted, lambda: f"{times} {type}")
+        await self._follower.until(
+            lambda: self._follower.count(type) >= wanted, lambda: f"{times} {type}", _PATIENCE_S
+        )
 
 
 async def kill_and_count(folder: Path, store: str, trial: Trial, seed: str) -> Counted:

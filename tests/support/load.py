@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import aiohttp
@@ -20,13 +20,15 @@ from tests.support.process import GUARD_S, SECRET
 from tests.support.webhooks import body, entry, message_value, text_message
 from whatsapp.signature import HEADER, sign
 
-__all__ = ["CONTACTS", "KEYWORD", "Load", "Record", "post_webhook", "signed_messages"]
+__all__ = ["CONTACTS", "KEYWORD", "Caller", "Load", "Record", "post_webhook", "signed_messages"]
 
 CONTACTS = 300
 """People who write and are written to."""
 KEYWORD = "hola"
 """What an automatic reply answers."""
 _AGAIN_S = 0.02
+_TAKEN_S = 10 * GUARD_S
+"""Through one death after another, on a busy machine."""
 _JSON = {"Content-Type": "application/json"}
 
 
@@ -55,14 +57,14 @@ class Record:
                 future.set_result(None)
         self._waiting = [(due, future) for due, future in self._waiting if not future.done()]
 
-    async def further(self, answers: int) -> None:
-        """Return after so many further answers with success."""
+    async def further(self, answers: int, within_s: float = GUARD_S) -> None:
+        """Return after so many further answers with success; fails when that takes too long."""
         if answers <= 0:
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((self.answers + answers, future))
         try:
-            async with asyncio.timeout(GUARD_S):
+            async with asyncio.timeout(within_s):
                 await future
         except TimeoutError:
             so_far = f"{self.answers} so far, {self.refused} refused, {self.broken} broken"
@@ -87,6 +89,41 @@ async def post_webhook(
         return answer
 
 
+class Caller:
+    """Asks again and again, as long as the gateway is away, and records what it heard."""
+
+    def __init__(self, url: str, session: aiohttp.ClientSession, record: Record) -> None:
+        self._url = url
+        self._session = session
+        self._record = record
+
+    async def until_taken(self, path: str, content: bytes, headers: dict[str, str]) -> bytes:
+        """The body of the answer with success, however often it has to be asked for. Fails on an answer that
+        is neither a success nor a 503."""
+        deadline = time.monotonic() + _TAKEN_S
+        while True:
+            assert time.monotonic() < deadline, f"{path} was not taken in {_TAKEN_S:.0f} s"
+            try:
+                async with self._session.post(self._url + path, data=content, headers=headers) as answer:
+                    text = await answer.read()
+            except (aiohttp.ClientError, OSError):
+                self._record.broken += 1
+            else:
+                if answer.status in (200, 202):
+                    return text
+                assert answer.status == 503, (answer.status, text)
+                self._record.refused += 1
+            await asyncio.sleep(_AGAIN_S)
+
+    async def send(self, path: str, fields: Mapping[str, Any], people: list[str]) -> None:
+        """Have this sent to these. Who got no answer asks again, and that is another task: the one before may
+        be sent too."""
+        answer = msgspec.json.decode(await self.until_taken(path, msgspec.json.encode(fields), _JSON))
+        assert answer["success"], answer
+        self._record.sends[answer["task_id"]] = people
+        self._record.count()
+
+
 class Load:
     """Callers of every kind at one gateway, each with one request under way at a time."""
 
@@ -100,13 +137,14 @@ class Load:
         self._most = most
         self._numbers = 0
         self._ending = False
-        self._session: aiohttp.ClientSession
+        self._caller: Caller
 
     async def run(self) -> None:
         """Load until :meth:`end`. Fails on an answer that is neither a success nor a 503."""
         timeout = aiohttp.ClientTimeout(total=GUARD_S)
         connector = aiohttp.TCPConnector(limit=0)
-        async with aiohttp.ClientSession(timeout=timeout, connector=connector) as self._session:
+        async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
+            self._caller = Caller(self._url, session, self.record)
             async with asyncio.TaskGroup() as tasks:
                 for _ in range(self._callers):
                     tasks.create_task(self._repeat(self._webhook))
@@ -132,11 +170,11 @@ class Load:
         copies = 2 if self._rng.random() < 0.1 else 1
         async with asyncio.TaskGroup() as posts:
             for _ in range(copies):
-                posts.create_task(self._until_taken("/webhook", content, headers))
+                posts.create_task(self._caller.until_taken("/webhook", content, headers))
         self.record.webhooks.update((wamid, (sender, text)) for wamid, sender, text in messages)
         self.record.count()
         if self._rng.random() < 0.1:
-            await self._until_taken("/webhook", content, headers)
+            await self._caller.until_taken("/webhook", content, headers)
             self.record.repeated += 1
 
     async def _queued(self) -> None:
@@ -152,29 +190,7 @@ class Load:
     async def _send(self, path: str, people: list[str], *, use_queue: bool) -> None:
         texts = [{"phone": phone, "message": f"message {self._number()}"} for phone in people]
         fields = texts[0] if path == "/api/send-message" else {"recipients": texts}
-        request = msgspec.json.encode({**fields, "use_queue": use_queue})
-        # Who got no answer asks again, and it is another task: the one before may be sent too.
-        answer = msgspec.json.decode(await self._until_taken(path, request, _JSON))
-        assert answer["success"], answer
-        self.record.sends[answer["task_id"]] = people
-        self.record.count()
-
-    async def _until_taken(self, path: str, content: bytes, headers: dict[str, str]) -> bytes:
-        """The body of the answer with success, however often it has to be asked for."""
-        deadline = time.monotonic() + 2 * GUARD_S
-        while True:
-            assert time.monotonic() < deadline, f"{path} was not taken"
-            try:
-                async with self._session.post(self._url + path, data=content, headers=headers) as answer:
-                    text = await answer.read()
-            except (aiohttp.ClientError, OSError):
-                self.record.broken += 1
-            else:
-                if answer.status in (200, 202):
-                    return text
-                assert answer.status == 503, (answer.status, text)
-                self.record.refused += 1
-            await asyncio.sleep(_AGAIN_S)
+        await self._caller.send(path, {**fields, "use_queue": use_queue}, people)
 
     def _message(self) -> tuple[str, str, str]:
         text = KEYWORD if self._rng.random() < 0.1 else f"order {self._number()}"
