@@ -50,6 +50,7 @@ from store.records import (
     RowView,
     TaskPlace,
     TaskView,
+    Window,
 )
 from store.states import State
 
@@ -129,6 +130,29 @@ class Store(Protocol):
 
     async def put_aliases(self, aliases: Sequence[Alias]) -> None:
         """Store each, in place of what the same address was before."""
+        ...
+
+    # -- windows ---------------------------------------------------------------------------------------
+
+    async def note_inbound(self, windows: Sequence[Window]) -> None:
+        """Keep when each contact was last heard from; a time before the one that is kept changes nothing, nor
+        does one that may not be the first of its contact, and is."""
+        ...
+
+    async def find_inbound(self, phone_number_id: str, contacts: Collection[str]) -> dict[str, int]:
+        """When each of these was last heard from at this number; those that are known."""
+        ...
+
+    async def sweep_inbound(self, before: int) -> int:
+        """Forget whom nobody has heard from since; how many."""
+        ...
+
+    async def note_intake(self, now: int, gap_ms: int, *, broken: bool = False) -> int:
+        """Note that webhooks are taken in at ``now``; since when they have been without a gap.
+
+        One record for all processes. Where the time noted last is more than ``gap_ms`` from ``now``, to
+        either side (a clock may have been put back), or with ``broken``, there was a gap, which ends now.
+        """
         ...
 
     # -- media -----------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@
 ``mongo_media.py``        ``media``: ids of uploaded files
 ``mongo_tasks.py``        ``tasks``, ``counters``: how a task is stored in steps, and ends
 ``mongo_answers.py``      ``answers``: what a request was answered that its caller may repeat
+``mongo_windows.py``      ``windows``, ``intake``: when contacts were heard from, and gaps in that
 ========================= =============================================================================
 
 Owns the schema: indexes, version, epoch. Only these files know motor and pymongo. Needs neither transactions
@@ -35,6 +36,7 @@ from store.mongo_media import MEDIA, MediaIds
 from store.mongo_moves import Moves
 from store.mongo_rows import ROWS, Rows
 from store.mongo_tasks import TASKS, Tasks
+from store.mongo_windows import WINDOWS, Windows
 from store.records import (
     ALL_DEAD,
     Alias,
@@ -57,6 +59,7 @@ from store.records import (
     RowView,
     TaskPlace,
     TaskView,
+    Window,
 )
 from store.states import State
 
@@ -78,6 +81,7 @@ _INDEXES: Mapping[str, Sequence[IndexModel]] = {
         IndexModel([("created_at", -1), ("_id", -1)], name="listed", partialFilterExpression={"ready": True}),
     ],
     ANSWERS: [IndexModel([("at", 1)], name="at")],
+    WINDOWS: [IndexModel([("inbound_at", 1)], name="inbound")],
     ROWS: [
         # With the task at the end, so that rows of a task that is not ready are passed over unread.
         IndexModel(
@@ -153,6 +157,7 @@ class MongoStore:
         self._moves = Moves(self._db, self._log, self._rows, self._coordination)
         self._tasks = Tasks(self._db, self._log, self._rows, self._in_order, clock)
         self._answers = Answers(self._db)
+        self._windows = Windows(self._db, self._in_order)
 
     @property
     def epoch(self) -> str:
@@ -250,6 +255,20 @@ class MongoStore:
 
     async def put_aliases(self, aliases: Sequence[Alias]) -> None:
         await self._coordination.put_aliases(aliases)
+
+    # -- windows ---------------------------------------------------------------------------------------
+
+    async def note_inbound(self, windows: Sequence[Window]) -> None:
+        await self._windows.note_inbound(windows)
+
+    async def find_inbound(self, phone_number_id: str, contacts: Collection[str]) -> dict[str, int]:
+        return await self._windows.find_inbound(phone_number_id, contacts)
+
+    async def sweep_inbound(self, before: int) -> int:
+        return await self._windows.sweep_inbound(before)
+
+    async def note_intake(self, now: int, gap_ms: int, *, broken: bool = False) -> int:
+        return await self._windows.note_intake(now, gap_ms, broken)
 
     # -- media -----------------------------------------------------------------------------------------
 

@@ -38,7 +38,9 @@ __all__ = [
     "Standing",
     "TaskPlace",
     "TaskView",
+    "Window",
     "claim_of",
+    "intake_at",
 ]
 
 Priority = int
@@ -132,6 +134,16 @@ class Alias(msgspec.Struct, frozen=True, gc=False):
     """Key of the contact that answers to it."""
     peer: str = ""
     """The address of the other kind that it was last seen with."""
+
+
+class Window(msgspec.Struct, frozen=True, gc=False):
+    """When a contact was last heard from, at one of our numbers."""
+
+    phone_number_id: str
+    contact: str
+    inbound_at: int
+    first: bool = True
+    """Whether it may be the first that is kept of the contact; else it only counts for one that is there."""
 
 
 class NewTask(msgspec.Struct, frozen=True, gc=False):
@@ -427,3 +439,14 @@ def claim_of(found: AnswerRecord | None, wanted: AnswerRecord, keep_ms: int) -> 
     if found.digest != wanted.digest or not free:
         return None
     return msgspec.structs.replace(found, holder=wanted.holder, until=wanted.until)
+
+
+def intake_at(found: tuple[int, int] | None, now: int, gap_ms: int, broken: bool) -> tuple[int, int]:
+    """Since when webhooks were taken in without a gap, and the time noted last, once ``now`` is noted.
+
+    ``found``: the same two as they stand; None where nothing was ever noted.
+    """
+    if found is None or abs(now - found[1]) > gap_ms:
+        return now, now
+    since, at = found
+    return (max(since, now) if broken else since), max(at, now)

@@ -45,6 +45,7 @@ from store.records import (
     RowView,
     TaskPlace,
     TaskView,
+    Window,
 )
 from store.sqlite_reads import Reads
 from store.sqlite_schema import migrate
@@ -148,6 +149,23 @@ class SqliteStore:
 
     async def put_aliases(self, aliases: Sequence[Alias]) -> None:
         await self._write(lambda writes: writes.put_aliases(aliases), len(aliases))
+
+    # -- windows ---------------------------------------------------------------------------------------
+
+    async def note_inbound(self, windows: Sequence[Window]) -> None:
+        await self._write(lambda writes: writes.note_inbound(windows), len(windows))
+
+    async def find_inbound(self, phone_number_id: str, contacts: Collection[str]) -> dict[str, int]:
+        return await self._read(Reads.find_inbound, phone_number_id, contacts)
+
+    async def sweep_inbound(self, before: int) -> int:
+        total = 0
+        while removed := await self._write(lambda writes: writes.sweep_inbound(before, _SWEEP)):
+            total += removed
+        return total
+
+    async def note_intake(self, now: int, gap_ms: int, *, broken: bool = False) -> int:
+        return await self._write(lambda writes: writes.note_intake(now, gap_ms, broken))
 
     # -- media -----------------------------------------------------------------------------------------
 

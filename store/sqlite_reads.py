@@ -85,6 +85,18 @@ class Reads:
         ).fetchone()
         return str(found[0]) if found else None
 
+    def find_inbound(self, phone_number_id: str, contacts: Collection[str]) -> dict[str, int]:
+        """By point look-ups: as many as leave together."""
+        known = {}
+        for contact in contacts:
+            found = self._db.execute(
+                "SELECT inbound_at FROM windows WHERE phone_number_id = ? AND contact = ?",
+                (phone_number_id, contact),
+            ).fetchone()
+            if found is not None:
+                known[contact] = int(found[0])
+        return known
+
     def find_aliases(self, aliases: Collection[str]) -> dict[str, Alias]:
         """By point look-ups: callers ask for a few at a time."""
         known = {}

@@ -128,6 +128,18 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
             row_seq INTEGER NOT NULL, n INTEGER NOT NULL, note BLOB NOT NULL, PRIMARY KEY (row_seq, n)
         ) WITHOUT ROWID""",
     ),
+    (
+        """CREATE TABLE windows (
+            phone_number_id TEXT NOT NULL,
+            contact TEXT NOT NULL,
+            inbound_at INTEGER NOT NULL,
+            PRIMARY KEY (phone_number_id, contact)
+        ) WITHOUT ROWID""",
+        "CREATE INDEX windows_inbound ON windows (inbound_at)",
+        # One row: webhooks have been taken in without a gap since, as was noted last at.
+        "CREATE TABLE intake (one INTEGER PRIMARY KEY CHECK (one = 1), since INTEGER NOT NULL,"
+        " at INTEGER NOT NULL)",
+    ),
 )
 
 VERSION = len(_MIGRATIONS)

@@ -26,7 +26,9 @@ from store.records import (
     NewTask,
     Row,
     Standing,
+    Window,
     claim_of,
+    intake_at,
 )
 from store.sqlite_reads import row_key
 from store.states import OPEN, TAKEN, State
@@ -221,6 +223,37 @@ class Writes:
             f" (SELECT phone_number_id, sha256, mime_type FROM media WHERE until <= ? LIMIT {_MEDIA_SWEEP})",
             (now,),
         )
+
+    def note_inbound(self, windows: Sequence[Window]) -> None:
+        """The latest time of each."""
+        self._db.executemany(
+            "INSERT INTO windows VALUES (?, ?, ?) ON CONFLICT (phone_number_id, contact)"
+            " DO UPDATE SET inbound_at = excluded.inbound_at WHERE excluded.inbound_at > inbound_at",
+            [
+                (window.phone_number_id, window.contact, window.inbound_at)
+                for window in windows
+                if window.first
+            ],
+        )
+        self._db.executemany(
+            "UPDATE windows SET inbound_at = ? WHERE phone_number_id = ? AND contact = ? AND inbound_at < ?",
+            [(w.inbound_at, w.phone_number_id, w.contact, w.inbound_at) for w in windows if not w.first],
+        )
+
+    def sweep_inbound(self, before: int, limit: int) -> int:
+        """Forget some; how many."""
+        where = "SELECT phone_number_id, contact FROM windows WHERE inbound_at < ? LIMIT ?"
+        done = self._db.execute(
+            f"DELETE FROM windows WHERE (phone_number_id, contact) IN ({where})", (before, limit)
+        )
+        return done.rowcount
+
+    def note_intake(self, now: int, gap_ms: int, broken: bool) -> int:
+        """Since when there was no gap."""
+        found = self._db.execute("SELECT since, at FROM intake").fetchone()
+        since, at = intake_at(found, now, gap_ms, broken)
+        self._db.execute("INSERT OR REPLACE INTO intake VALUES (1, ?, ?)", (since, at))
+        return since
 
     def claim_once(self, key: str, token: str, now: int, cooldown_ms: int) -> bool:
         """One claim per cooldown, repeatable by its holder."""

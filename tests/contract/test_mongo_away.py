@@ -15,7 +15,7 @@ from tornado.ioloop import IOLoop
 from store.base import Store
 from store.errors import StoreUnavailable
 from store.mongo import MongoStore
-from store.records import Alias, Change, Cursor, KnownMedia, Lease, Place, Row
+from store.records import Alias, Change, Cursor, KnownMedia, Lease, Place, Row, Window
 from store.states import State
 from tests.support.mongod import Mongod, database_url
 from tests.support.store_values import (
@@ -49,6 +49,10 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "save_cursor": lambda store: store.save_cursor(Cursor("tracker", 1)),
     "find_aliases": lambda store: store.find_aliases(["1555"]),
     "put_aliases": lambda store: store.put_aliases([Alias("1555", "c")]),
+    "note_inbound": lambda store: store.note_inbound([Window("100", "c", 1)]),
+    "find_inbound": lambda store: store.find_inbound("100", ["c"]),
+    "sweep_inbound": lambda store: store.sweep_inbound(1),
+    "note_intake": lambda store: store.note_intake(1, 1),
     "remember_media": lambda store: store.remember_media(MEDIA, 1),
     "find_media": lambda store: store.find_media("100", "ab", "image/png", 1),
     "create_task": lambda store: store.create_task(new_task("new"), [new_row()], [new_event("b")]),
