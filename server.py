@@ -50,6 +50,7 @@ from whatsapp.contacts import Contacts
 from whatsapp.failures import SendError
 from whatsapp.graph import Graph
 from whatsapp.intake import Intake
+from whatsapp.intake_watch import IntakeWatch
 from whatsapp.lane_builder import LaneBuilder, LaneLimits
 from whatsapp.lanes import Lanes
 from whatsapp.media import Media
@@ -62,6 +63,7 @@ from whatsapp.sandbox import Sandbox, SandboxSettings
 from whatsapp.template_list import Templates
 from whatsapp.tracker import Tracker
 from whatsapp.unknown import TRACKER
+from whatsapp.windows import WINDOWS, Windows
 
 __all__ = ["Gateway", "main"]
 
@@ -127,6 +129,10 @@ class Gateway:
         self._parts.push_async_callback(self._contacts.flush)
         self._log.subscribe(self._contacts.notice)
         self._intake = Intake(self._log, self._contacts, self._store, now_ms=_now_ms)
+        self._watch = IntakeWatch(self._store, now_ms=_now_ms)
+        self._log.subscribe(self._watch.notice)
+        self._windows = self._make_windows()
+        self._log.subscribe(self._windows.notice)
         self._idempotency = Idempotency(self._store, holder=self._owner, now_ms=_now_ms)
         self._parts.push_async_callback(self._idempotency.close)
         self._outbox = Outbox(self._store, self._log, self._contacts, now_ms=_now_ms)
@@ -149,7 +155,10 @@ class Gateway:
             lease_ttl_s=settings.lease.ttl_s,
             monotonic=time.monotonic,
         )
-        self._consumers = [self._consumer(TRACKER, self._make_tracker())]
+        self._consumers = [
+            self._consumer(TRACKER, self._make_tracker()),
+            self._consumer(WINDOWS, self._windows),
+        ]
         if settings.autoreply.enabled:
             self._consumers.append(self._consumer("autoreply", self._make_autoreply()))
         if folder is not None:
@@ -160,6 +169,8 @@ class Gateway:
             self._consumers.append(self._consumer("media", self._keeper))
             self._start_task("media-keeper", self._keeper.run())
         self._start_task("monitor", self._monitor.run())
+        self._start_task("intake-watch", self._watch.run())
+        self._start_task("windows-sweep", self._windows.sweep())
         self._start_task("positions", self._hub.run())
         for consumer in self._consumers:
             self._start_task(consumer.name, consumer.run())
@@ -293,6 +304,7 @@ class Gateway:
             monitor=self._monitor,
             graph=graph,
             contacts=self._contacts,
+            windows=self._windows,
             clock=Clock(_now_ms, time.monotonic),
             random=random.random,
         )
@@ -304,6 +316,16 @@ class Gateway:
 
     def _make_tracker(self) -> Tracker:
         return Tracker(self._store, policy=self._retry_policy, random=random.random, now_ms=_now_ms)
+
+    def _make_windows(self) -> Windows:
+        return Windows(
+            self._store,
+            self._contacts,
+            self._watch,
+            head=self._log.head,
+            keep_days=self._settings.retention.days,
+            now_ms=_now_ms,
+        )
 
     def _make_autoreply(self) -> AutoReply:
         settings = self._settings.autoreply
@@ -317,7 +339,7 @@ class Gateway:
             now_ms=_now_ms,
         )
 
-    def _consumer(self, name: str, handler: Tracker | AutoReply | MediaKeeper) -> Consumer:
+    def _consumer(self, name: str, handler: Tracker | Windows | AutoReply | MediaKeeper) -> Consumer:
         return Consumer(
             name,
             handler.handle,
@@ -390,6 +412,7 @@ class Gateway:
             lanes=self._lanes,
             consumers=self._consumers,
             intake=self._intake,
+            watch=self._watch,
             media=self._media_status,
             errors=self._errors,
             monotonic=time.monotonic,

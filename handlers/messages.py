@@ -22,6 +22,7 @@ from whatsapp.compose_template import template as compose_template
 from whatsapp.drafts import GROUP_KEY, Draft, Terms
 from whatsapp.events import EventType
 from whatsapp.outbox import Outbox
+from whatsapp.outcome import WINDOW_CLOSED
 from whatsapp.template_list import Templates
 from whatsapp.validate import Findings, join
 
@@ -136,18 +137,20 @@ class SendHandler(BaseHandler):
     def _answer_failed(self, task_id: str, error: dict[str, Any], end: str) -> None:
         meta = {key: error.get(key) for key in ("code", "subcode", "title", "details", "fbtrace_id")}
         by_meta = meta["code"] is not None
-        self._errors["meta_refused" if by_meta else "not_sent"] += 1
+        shut = error.get("name") == WINDOW_CLOSED
+        code = "meta_refused" if by_meta else "window_closed" if shut else "not_sent"
+        self._errors[code] += 1
         answer = {
             "success": False,
             "error": error.get("details")
             or error.get("title")
             or _ENDS.get(end, f"the message ended: {end}"),
-            "code": "meta_refused" if by_meta else "not_sent",
+            "code": code,
             "task_id": task_id,
         }
         if by_meta:
             answer["meta"] = meta
-        self.answer(answer, 400 if by_meta else 502)
+        self.answer(answer, 400 if by_meta or shut else 502)
 
 
 def counted(messages: int) -> str:

@@ -15,6 +15,7 @@ from store.log import Log
 from store.monitor import StoreMonitor
 from whatsapp.events import rfc3339
 from whatsapp.intake import Intake
+from whatsapp.intake_watch import IntakeWatch
 from whatsapp.lanes import Lanes
 
 __all__ = ["Health", "Overview", "Ready", "StatusPage"]
@@ -35,6 +36,7 @@ class Overview:
         lanes: Lanes,
         consumers: Sequence[Consumer],
         intake: Intake,
+        watch: IntakeWatch,
         media: Callable[[], dict[str, Any]],
         errors: Counter[str],
         monotonic: Callable[[], float],
@@ -48,6 +50,7 @@ class Overview:
         self._lanes = lanes
         self._consumers = tuple(consumers)
         self._intake = intake
+        self._watch = watch
         self._errors = errors
         self._monotonic = monotonic
         self._started = monotonic()
@@ -83,6 +86,7 @@ class Overview:
             "subscribers": {name: getattr(hub, name) for name in hub.__struct_fields__},
             "media": self._media(),
             "last_webhook_at": rfc3339(self._intake.last_at) if self._intake.last_at else None,
+            "unbroken_since": rfc3339(self._watch.since) if self._watch.since else None,
             "refused": dict(self._errors),
         }
 

@@ -37,6 +37,7 @@ from whatsapp.outcome import (
     not_sent,
     read_answer,
     refused,
+    shut_out,
     taken,
     unanswered,
 )
@@ -120,6 +121,10 @@ class Attempts:
     def send(self, row: Row, held: HeldLease, term: int) -> None:
         """Start the call for a row that is claimed under this term: its attempt is the one to be made."""
         self._start(row, self._attempt(row, held, term))
+
+    def shut_out(self, row: Row, term: int) -> None:
+        """End a row that is claimed under this term without a call: its window is closed."""
+        self._start(row, self._settle(row, shut_out(row, term, self._clock.now_ms())))
 
     def give_back(self, row: Row, term: int) -> None:
         """Put a row back whose claim may have been stored, and for which no call was made."""

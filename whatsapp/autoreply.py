@@ -19,6 +19,7 @@ import msgspec
 from store.base import Store
 from store.errors import StoreUnavailable
 from store.records import Cursor, Event, Lease
+from whatsapp.clock import metas_time
 from whatsapp.compose import text_message
 from whatsapp.events import EventType
 from whatsapp.failures import Draining
@@ -128,7 +129,7 @@ class AutoReply:
             data = msgspec.json.decode(event.body, type=_Body).data
         except msgspec.MsgspecError:
             return
-        if self._now_ms() - min(event.at, _written_at(data.message, event.at)) > self._max_age_ms:
+        if self._now_ms() - min(event.at, metas_time(data.message.timestamp, event.at)) > self._max_age_ms:
             return
         address = _sender(data)
         rule = match(self._rules, data.text) if address and data.text else None
@@ -152,16 +153,6 @@ class AutoReply:
         except Draining as error:
             # The cursor stays before this event, so the next start answers it.
             raise StoreUnavailable("the gateway is stopping") from error
-
-
-def _written_at(message: _Message, otherwise: int) -> int:
-    """When the customer wrote, which may be days before it came in: Meta repeats for seven (CLOUD_API_2026.md
-    7)."""
-    text = str(message.timestamp)
-    if not (text.isascii() and text.isdigit() and len(text) <= 12):
-        return otherwise
-    # Meta tells whole seconds: the end of it, so that nothing is taken for older than it is.
-    return int(text) * 1000 + 999
 
 
 def _sender(data: _Data) -> Address:

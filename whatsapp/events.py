@@ -24,7 +24,10 @@ from store.records import NewEvent
 
 __all__ = [
     "EVENT_TYPES",
+    "INBOUND_KEY",
     "STATUS_KEY",
+    "UPDATE_KEY",
+    "WEBHOOK_KEYS",
     "EventType",
     "RowRef",
     "build_event",
@@ -77,6 +80,11 @@ EVENT_TYPES: tuple[str, ...] = tuple(
 
 STATUS_KEY = "st:"
 """What the keys of Meta's statuses begin with."""
+INBOUND_KEY = "in:"
+"""The same of messages that have an id."""
+UPDATE_KEY = "up:"
+"""The same of whatever else came by a webhook."""
+WEBHOOK_KEYS = (INBOUND_KEY, STATUS_KEY, UPDATE_KEY)
 
 
 class RowRef(NamedTuple):

@@ -35,6 +35,7 @@ from whatsapp.queue import LaneQueue
 from whatsapp.read_ahead import ReadAhead
 from whatsapp.recovery import Recovery
 from whatsapp.unknown import UnknownRows
+from whatsapp.windows import Windows
 
 __all__ = ["Lane"]
 
@@ -74,6 +75,7 @@ class Lane:
         brakes: Brakes,
         attempts: Attempts,
         unknown: UnknownRows,
+        windows: Windows,
         concurrency: int,
         recovery: Recovery,
         clock: Clock,
@@ -88,6 +90,7 @@ class Lane:
         self._brakes = brakes
         self._attempts = attempts
         self._unknown = unknown
+        self._windows = windows
         self._concurrency = concurrency
         self._recovery = recovery
         self._clock = clock
@@ -225,6 +228,7 @@ class Lane:
 
     async def _claim(self, rows: Sequence[Row], held: HeldLease) -> None:
         """Claim these rows durably, then start a call for each that is ours."""
+        closed = await self._windows.closed(rows)
         lease, now = held.lease, self._clock.now_ms()
         try:
             moved = await self._store.mark_sending(lease, rows, now)
@@ -237,7 +241,9 @@ class Lane:
                 self._attempts.give_back(_claimed(row, now), lease.term)
             raise
         for row in rows:
-            if row.id in moved:
+            if row.id in moved and row.id in closed and not self._windows.heard_since(row):
+                self._attempts.shut_out(_claimed(row, now), lease.term)
+            elif row.id in moved:
                 self._attempts.send(_claimed(row, now), held, lease.term)
         self._drop([row for row in rows if row.id not in moved])
 

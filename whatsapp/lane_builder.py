@@ -24,6 +24,7 @@ from whatsapp.read_ahead import ReadAhead
 from whatsapp.recovery import Recovery
 from whatsapp.retry import RetryPolicy
 from whatsapp.unknown import UnknownRows
+from whatsapp.windows import Windows
 
 __all__ = ["LaneBuilder", "LaneLimits"]
 
@@ -60,6 +61,7 @@ class LaneBuilder:
         monitor: StoreMonitor,
         graph: Graph,
         contacts: Contacts,
+        windows: Windows,
         clock: Clock,
         random: Callable[[], float],
     ) -> None:
@@ -70,6 +72,7 @@ class LaneBuilder:
         self._monitor = monitor
         self._graph = graph
         self._contacts = contacts
+        self._windows = windows
         self._clock = clock
         self._random = random
 
@@ -107,6 +110,7 @@ class LaneBuilder:
             attempts=attempts,
             recovery=recovery,
             unknown=unknown,
+            windows=self._windows,
             concurrency=limits.concurrency,
             clock=self._clock,
         )

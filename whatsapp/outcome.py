@@ -42,6 +42,7 @@ __all__ = [
     "requeued",
     "resolve_unknown",
     "sent_key",
+    "shut_out",
     "taken",
     "tells_fallback",
     "tells_undone",
@@ -52,6 +53,7 @@ __all__ = [
 
 WINDOW_CLOSED = "window_closed"
 """Name in the error table of Meta's refusal for want of an open 24-hour window (131047)."""
+_CLOSED_CODE = 131047
 _FALLS_BACK = "fallback"
 """Ends the keys of events of rows that send their fallback from then on."""
 _UNDONE = "undone"
@@ -147,6 +149,22 @@ def refused(
         row.id, State.QUEUED, due=due, burn=verdict.burn, doubt=verdict.doubt, event=event, **guards
     )
     return noted(change, row, Ending.RETRYING)
+
+
+def shut_out(row: Row, term: int, now: int) -> Change:
+    """It was claimed, and before the call it turns out that the window is closed: its fallback is sent, or it
+    fails. No attempt counts, since none was made."""
+    advice = classify(GraphError(code=_CLOSED_CODE, http_status=400, from_graph=True)).operator
+    title = "the recipient has not written for 24 hours, so only a template reaches them"
+    error = {"name": WINDOW_CLOSED, "title": title, "advice": advice}
+    data = outcome_data(row, error=error)
+    guards: dict[str, Any] = {**_guards(row, term), "at": now, **kept_error(error)}
+    if row.has_fallback:
+        event = _fallback_event(row, now, data)
+        change = Change(row.id, State.QUEUED, due=now, fall_back=True, event=event, **guards)
+        return noted(change, row, Ending.FALLBACK)
+    event = _event(EventType.MESSAGE_FAILED, _key(row, "failed"), row, now, data)
+    return noted(Change(row.id, State.FAILED, event=event, **guards), row, Ending.FAILED)
 
 
 def fell_back(row: Row, failure: Change, now: int) -> Change:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from whatsapp.errors import error_of_status
-from whatsapp.events import STATUS_KEY, EventType, RowRef, task_of
+from whatsapp.events import INBOUND_KEY, STATUS_KEY, UPDATE_KEY, EventType, RowRef, task_of
 from whatsapp.identity import Address
 from whatsapp.people import (
     Contacts,
@@ -158,7 +158,7 @@ def read_message(frame: Frame, part: str, message: Any) -> Update:
         if change:
             address = change.old or change.new
     return Update(
-        key=_key(f"in:{frame.field}:{wamid}" if wamid else "", frame, part, message),
+        key=_key(f"{INBOUND_KEY}{frame.field}:{wamid}" if wamid else "", frame, part, message),
         type=type,
         data=data,
         phone_number_id=frame.phone_number_id,
@@ -315,7 +315,7 @@ def _key(own: str, frame: Frame, part: str, item: Any) -> str:
     if own and len(own) <= _MAX_KEY:
         return own
     content = msgspec.json.encode([frame.phone_number_id, part, item], order="sorted")
-    head = f"up:{text_of(frame.entry_id)}:{text_of(frame.time)}:{frame.field}"
+    head = f"{UPDATE_KEY}{text_of(frame.entry_id)}:{text_of(frame.time)}:{frame.field}"
     return f"{head[: _MAX_KEY - 65]}:{hashlib.sha256(content).hexdigest()}"
 
 

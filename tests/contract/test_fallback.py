@@ -13,7 +13,7 @@ from store.states import State
 from tests.support.rows import TASK
 from tests.support.tracked import ANSWER, NOW, Tracked, status
 from whatsapp.errors import GraphError, classify
-from whatsapp.outcome import refused, taken
+from whatsapp.outcome import refused, shut_out, taken
 from whatsapp.retry import RetryPolicy
 
 CLOSED = {"code": 131047, "title": "Re-engagement message"}
@@ -78,9 +78,13 @@ async def test_the_answer_of_the_refused_attempt_may_come_after_all(rig: Rig) ->
     await rig.falls_back()
 
 
-async def test_a_row_refused_at_once_falls_back(rig: Rig) -> None:
+@pytest.mark.parametrize("by_meta", [True, False])
+async def test_a_row_refused_at_once_falls_back(rig: Rig, by_meta: bool) -> None:
+    row = (await rig.view()).row
     error = GraphError(code=131047, http_status=400, from_graph=True, title="closed")
-    change = refused((await rig.view()).row, 0, error, classify(error), RetryPolicy(), lambda: 0.5, NOW)
+    change = shut_out(row, 0, NOW)
+    if by_meta:
+        change = refused(row, 0, error, classify(error), RetryPolicy(), lambda: 0.5, NOW)
     if not rig.store.atomic:
         # A crash between the log and the rows leaves the event alone; the tracker carries it over.
         assert change.event is not None

@@ -46,6 +46,7 @@ async def test_a_gateway_that_is_well_says_so(tmp_path: Path) -> None:
         assert (lane["rate"], lane["limit"]) == (80.0, 80.0)
         assert status["depth"] == {NUMBER: {"queued": 0, "sending": 0, "unknown": 0}}
         assert status["last_webhook_at"] is None
+        assert datetime.fromisoformat(status["unbroken_since"]) <= datetime.now(UTC)
         assert status["refused"] == {}
 
 

@@ -16,6 +16,7 @@ from store.states import State
 from tests.support.rows import LANE, TASK, make_row
 from whatsapp.errors import GraphError, Verdict, classify
 from whatsapp.outcome import (
+    WINDOW_CLOSED,
     Answer,
     Taken,
     cancelled,
@@ -30,7 +31,9 @@ from whatsapp.outcome import (
     requeued,
     resolve_unknown,
     sent_key,
+    shut_out,
     taken,
+    tells_fallback,
     unanswered,
 )
 from whatsapp.retry import RetryPolicy
@@ -317,6 +320,42 @@ def test_a_refusal_for_a_closed_window_has_the_fallback_sent_once() -> None:
     assert refused(ROW, TERM, closed, classify(closed), POLICY, half, NOW).to is State.FAILED
     other = graph_error(100)
     assert refused(row, TERM, other, classify(other), POLICY, half, NOW).to is State.FAILED
+
+
+def test_a_row_that_no_window_lets_through_falls_back_or_fails_and_no_attempt_counts() -> None:
+    falls = shut_out(msgspec.structs.replace(ROW, has_fallback=True), TERM, NOW)
+    assert untold(falls) == Change(
+        ROW.id,
+        State.QUEUED,
+        NOW,
+        attempt=2,
+        term=TERM,
+        only_from=(State.SENDING,),
+        due=NOW,
+        fall_back=True,
+        error=falls.error,
+        error_name=WINDOW_CLOSED,
+    )
+    assert told(falls).type == "message.retrying" and tells_fallback(told(falls).placed(1, 0))
+    assert (data_of(told(falls))["fallback"], data_of(told(falls))["retry_in_ms"]) == (True, 0)
+    fails = shut_out(ROW, TERM, NOW)
+    assert untold(fails) == Change(
+        ROW.id,
+        State.FAILED,
+        NOW,
+        attempt=2,
+        term=TERM,
+        only_from=(State.SENDING,),
+        error=fails.error,
+        error_name=WINDOW_CLOSED,
+    )
+    assert told(fails).type == "message.failed"
+    for change in (falls, fails):
+        assert_about_row(told(change))
+        error = msgspec.json.decode(change.error)
+        assert error == data_of(told(change))["error"]
+        assert error["name"] == WINDOW_CLOSED == classify(graph_error(131047)).name
+        assert "24 hours" in error["title"] and "fallback template" in error["advice"]
 
 
 def test_a_status_for_a_closed_window_has_the_fallback_sent_afresh() -> None:

@@ -1,0 +1,178 @@
+"""The 24-hour window: whether Meta still takes free-form messages to a contact (CLOUD_API.md 1.4).
+
+Pure. Owns the verdict (:func:`judge`), what counts as hearing from a contact (:func:`read`), and which
+messages need an open window (:func:`needs_window`).
+
+The verdicts lean to one side: a window is called closed only where that is certain. A message that is sent in
+vain costs one call, and Meta says so; one that is held back in error does not arrive. Hence whatever may open
+a window counts: every message of a customer's, reactions too, every call, whoever made it.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, NamedTuple
+
+import msgspec
+
+from store.records import Event
+from whatsapp.clock import metas_time
+from whatsapp.events import EventType
+from whatsapp.identity import Address
+from whatsapp.people import Contacts, recipient, sender
+
+__all__ = ["LATE_MS", "OPEN_MS", "Heard", "Reading", "Verdict", "judge", "needs_window", "read"]
+
+OPEN_MS = (24 * 3600 + 60) * 1000
+"""How long a window counts as open: 24 hours from the customer's last word, and a minute for the clocks."""
+LATE_MS = 600 * 1000
+"""What comes this long after it was said shows that webhooks were missed meanwhile, or that our clock is
+wrong."""
+
+_NOBODY = Address()
+_OURS = "BUSINESS_INITIATED"
+"""The direction of a call that we have made. Once it is taken it opens the window like any other."""
+
+
+class Verdict(Enum):
+    """How a window is."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+    UNKNOWN = "unknown"
+    """It may be either: Meta decides."""
+
+
+def judge(inbound_at: int | None, unbroken_since: int | None, now: int) -> Verdict:
+    """How the window of a contact is who was last heard from at ``inbound_at`` (None: never).
+
+    ``unbroken_since``: since when nothing that the contact said can have been missed; None where that may be
+    so now. All in milliseconds.
+    """
+    if inbound_at is None:
+        return Verdict.UNKNOWN
+    opened_after = now - OPEN_MS
+    if inbound_at > opened_after:
+        return Verdict.OPEN
+    if unbroken_since is None or unbroken_since > opened_after:
+        return Verdict.UNKNOWN
+    return Verdict.CLOSED
+
+
+class Heard(NamedTuple):
+    """A word of a contact's that opens the window."""
+
+    phone_number_id: str
+    """Ours."""
+    contact: str
+    """Key of the contact; empty where it is to be looked up by ``address``."""
+    address: Address
+    whole: bool
+    """Whether it names the contact's user id, as it should: only such a contact is known to be the same,
+    whatever their next word names."""
+    at: int
+    """When it was said by Meta's clock, from which Meta counts; by ours where that is earlier, or where Meta
+    does not tell."""
+
+
+class Reading(NamedTuple):
+    """What an event says of windows."""
+
+    heard: tuple[Heard, ...] = ()
+    missed: bool = False
+    """Whether it shows that something was missed: it came late, or cannot be understood."""
+
+
+def read(event: Event) -> Reading:
+    """What an event says of windows. Statuses of our messages say nothing; nor do notes of the system's
+    (CLOUD_API_2026.md 2.4), nor what the business itself wrote."""
+    if event.type == EventType.MESSAGE_RECEIVED:
+        return _read_received(event)
+    if event.type == EventType.WEBHOOK_OTHER:
+        return _read_other(event)
+    return Reading(missed=event.type == EventType.WEBHOOK_UNPARSED)
+
+
+class _Kind(msgspec.Struct):
+    type: object = None
+    category: object = None
+
+
+def needs_window(payload: bytes) -> bool:
+    """Whether a message object is free-form. A template is none, nor is what Meta makes one of by the
+    ``category`` that it names (CLOUD_API_2026.md, templates that Meta generates)."""
+    kind = msgspec.json.decode(payload, type=_Kind)
+    return kind.type != "template" and kind.category is None
+
+
+class _Message(msgspec.Struct):
+    timestamp: object = None
+    from_user_id: object = None
+
+
+class _Person(msgspec.Struct):
+    user_id: object = None
+
+
+class _Received(msgspec.Struct):
+    message: _Message
+    contact: _Person | None = None
+
+
+class _Body(msgspec.Struct):
+    data: _Received
+
+
+def _read_received(event: Event) -> Reading:
+    try:
+        data = msgspec.json.decode(event.body, type=_Body).data
+    except msgspec.MsgspecError:
+        return Reading(missed=True)
+    whole = bool(data.message.from_user_id or (data.contact and data.contact.user_id))
+    return _reading([_heard(event, data.message.timestamp, event.contact, whole=whole)], event)
+
+
+def _read_other(event: Event) -> Reading:
+    data = msgspec.json.decode(event.body, type=dict[str, Any]).get("data")
+    if not isinstance(data, dict):
+        return Reading()
+    value = data.get("value")
+    if not isinstance(value, dict):
+        return Reading()
+    if data.get("field") == "calls":
+        return _reading(_calls(event, value), event)
+    if data.get("field") == "standby" and data.get("part") == "messages" and value.get("type") != "system":
+        whole = bool(value.get("from_user_id"))
+        return _reading([_heard(event, value.get("timestamp"), event.contact, whole=whole)], event)
+    return Reading()
+
+
+def _calls(event: Event, value: dict[str, Any]) -> list[Heard]:
+    """Of calls, and of statuses that tell that one was taken (CLOUD_API.md 4.7)."""
+    contacts = Contacts(_objects(value.get("contacts")))
+    heard = []
+    for call in _objects(value.get("calls")):
+        address, _ = sender(call, contacts, echo=call.get("direction") == _OURS)
+        heard.append(_heard(event, call.get("timestamp"), address=address))
+    for status in _objects(value.get("statuses")):
+        if status.get("status") == "ACCEPTED":
+            address, _ = recipient(status, contacts)
+            heard.append(_heard(event, status.get("timestamp"), address=address))
+    return heard
+
+
+def _objects(items: object) -> list[dict[str, Any]]:
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+
+
+def _heard(
+    event: Event, timestamp: object, contact: str = "", *, address: Address = _NOBODY, whole: bool = False
+) -> Heard:
+    at = min(metas_time(timestamp, event.at), event.at)
+    return Heard(event.phone_number_id, contact, address, whole or bool(address.user_id), at)
+
+
+def _reading(heard: list[Heard], event: Event) -> Reading:
+    known = tuple(one for one in heard if one.phone_number_id and (one.contact or one.address))
+    late = any(event.at - one.at > LATE_MS for one in heard)
+    return Reading(known, late or len(known) < len(heard))

@@ -1,0 +1,176 @@
+"""When each contact was last heard from, and which messages are not to be sent for want of an open window.
+
+A consumer of the log that keeps the ledger in the store, and the one that lanes ask. What opens a window, and
+when it is closed, is decided in ``window.py``; whether something may have been missed in ``intake_watch.py``.
+Owns that no word of a customer's is overlooked between the log and the ledger: what came since this process
+started is in memory, within bounds, and what may be neither there nor in the ledger yet closes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Sequence
+
+from store.base import Store
+from store.errors import StoreError
+from store.records import Cursor, Event, Lease, Row, Window
+from whatsapp.contacts import Contacts
+from whatsapp.drafts import GROUP_KEY
+from whatsapp.events import EventType
+from whatsapp.intake_watch import IntakeWatch
+from whatsapp.window import OPEN_MS, Heard, Verdict, judge, needs_window, read
+
+__all__ = ["WINDOWS", "Windows"]
+
+_log = logging.getLogger(__name__)
+
+WINDOWS = "windows"
+"""Name of the consumer."""
+_MOST = 50_000
+"""Contacts that are remembered to have been heard from: some megabytes."""
+_SWEEP_S = 3600.0
+_DAY_MS = 24 * 3600 * 1000
+
+
+class Windows:
+    """One per process, and the handler of the consumer :data:`WINDOWS`.
+
+    ``head``: where the log stood when this process began to listen. ``keep_days``: how long a contact who is
+    not heard from any more stays in the ledger.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        contacts: Contacts,
+        watch: IntakeWatch,
+        *,
+        head: int,
+        keep_days: float,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._store = store
+        self._contacts = contacts
+        self._watch = watch
+        self._keep_ms = int(keep_days * _DAY_MS)
+        self._now_ms = now_ms
+        self._recent: dict[str, dict[str, int]] = {}  # by number and contact
+        self._remembered = 0
+        self._needed = head
+        """The ledger must have passed this offset: what came before it is not in memory."""
+        self._passed = 0
+
+    # -- the ledger ------------------------------------------------------------------------------------
+
+    async def handle(self, batch: Sequence[Event], cursor: Cursor, lease: Lease) -> None:
+        """Keep whom a batch was heard from, then save the cursor. Raises StoreUnavailable, LeaseLost."""
+        readings = [(event, read(event)) for event in batch]
+        horizon = self._now_ms() - OPEN_MS
+        if any(reading.missed and event.at > horizon for event, reading in readings):
+            await self._watch.broke()
+        heard = [one for _, reading in readings for one in reading.heard]
+        if heard:
+            await self._store.note_inbound(await self._windows(heard))
+        await self._store.save_cursor(cursor, lease)
+
+    async def _windows(self, heard: Sequence[Heard]) -> list[Window]:
+        """What is to be kept; not what would be forgotten at once."""
+        named = await self._contacts.resolve({one.address for one in heard if not one.contact})
+        windows = []
+        oldest = self._now_ms() - self._keep_ms
+        for one in heard:
+            if one.at >= oldest:
+                contact = one.contact or named[one.address]
+                windows.append(Window(one.phone_number_id, contact, one.at, first=one.whole))
+        return windows
+
+    async def sweep(self) -> None:
+        """Forget whom nobody has heard from for long, now and then, until cancelled."""
+        while True:
+            try:
+                await self._store.sweep_inbound(self._now_ms() - self._keep_ms)
+            except StoreError as error:
+                _log.warning("old entries of the ledger of windows are removed later: %s", error.message)
+            await asyncio.sleep(_SWEEP_S)
+
+    # -- what the log says -----------------------------------------------------------------------------
+
+    def notice(self, batch: Sequence[Event]) -> None:
+        """Customers who wrote, before the ledger knows."""
+        for event in batch:
+            if event.type == EventType.MESSAGE_RECEIVED and event.contact:
+                self._remember(event)
+            elif event.type == EventType.WEBHOOK_OTHER:
+                # It may be a call; whose it is, the ledger finds out.
+                self._needed = event.offset
+
+    def _remember(self, event: Event) -> None:
+        contacts = self._recent.setdefault(event.phone_number_id, {})
+        if event.contact not in contacts:
+            self._remembered += 1
+        # When it was written may be earlier: then the window is closed, and Meta will say so.
+        contacts[event.contact] = event.at
+        if self._remembered > _MOST:
+            self._recent, self._remembered, self._needed = {}, 0, event.offset
+
+    # -- verdicts --------------------------------------------------------------------------------------
+
+    async def closed(self, rows: Collection[Row]) -> frozenset[str]:
+        """Ids of those rows of one lane for which the window is closed now: one or two reads for all of them.
+        None where the store does not answer: then Meta decides."""
+        asked = [row for row in rows if not row.fell_back and not row.contact.startswith(GROUP_KEY)]
+        if not asked or self._judge(0, asked[0].lane) is not Verdict.CLOSED:
+            # It could be said of nobody.
+            return frozenset()
+        asked = [row for row in asked if needs_window(row.payload)]
+        if not asked:
+            return frozenset()
+        try:
+            shut = await self._shut(asked[0].lane, {row.contact for row in asked})
+        except StoreError as error:
+            _log.info("windows are not looked at: %s", error.message)
+            return frozenset()
+        return frozenset(row.id for row in asked if row.contact in shut)
+
+    def heard_since(self, row: Row) -> bool:
+        """Whether its contact has written, maybe just after :meth:`closed` was asked."""
+        at = self._recent.get(row.lane, {}).get(row.contact)
+        return self._judge(at, row.lane) is Verdict.OPEN
+
+    async def _shut(self, lane: str, contacts: Collection[str]) -> set[str]:
+        """Those of these contacts whose window is closed."""
+        # Looked at before the ledger: what it passes in between is in the ledger then.
+        if not await self._caught_up():
+            return set()
+        shut = await self._closed_of(lane, contacts)
+        if not shut:
+            return shut
+        # Two contacts may have turned out to be one person, or a phone have passed on: then the window of who
+        # has the address now counts too.
+        aliases = await self._store.find_aliases(shut)
+        heirs = {alias.alias: alias.contact for alias in aliases.values() if alias.contact != alias.alias}
+        of_heirs = await self._closed_of(lane, set(heirs.values())) if heirs else set()
+        if self._passed < self._needed:
+            # Something came meanwhile that is not in memory.
+            return set()
+        return {contact for contact in shut if contact not in heirs or heirs[contact] in of_heirs}
+
+    async def _closed_of(self, lane: str, contacts: Collection[str]) -> set[str]:
+        inbound = await self._store.find_inbound(lane, contacts)
+        recent = self._recent.get(lane, {})
+        return {
+            contact
+            for contact, at in inbound.items()
+            if self._judge(max(at, recent.get(contact, 0)), lane) is Verdict.CLOSED
+        }
+
+    async def _caught_up(self) -> bool:
+        """Whether the ledger has what is not in memory."""
+        needed = self._needed
+        if self._passed < needed:
+            self._passed = await self._store.load_cursor(WINDOWS)
+        return self._passed >= needed
+
+    def _judge(self, inbound_at: int | None, lane: str) -> Verdict:
+        return judge(inbound_at, self._watch.unbroken_since(lane), self._now_ms())
