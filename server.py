@@ -416,6 +416,7 @@ class Gateway:
             media=self._media_status,
             errors=self._errors,
             monotonic=time.monotonic,
+            now_ms=_now_ms,
         )
 
     def _media_status(self) -> dict[str, Any]:

@@ -14,6 +14,9 @@ __all__ = [
     "Alive",
     "Broadcast",
     "Cancelled",
+    "DeadLetter",
+    "DeadLetterDetails",
+    "DeadLetterPage",
     "Done",
     "Fault",
     "MediaInfo",
@@ -23,6 +26,8 @@ __all__ = [
     "Queued",
     "Refusal",
     "Retried",
+    "Revived",
+    "RevivedMany",
     "SentMany",
     "SentOne",
     "SentResult",
@@ -196,6 +201,81 @@ class Retried(msgspec.Struct, frozen=True):
     task_id: str
     retried: int
     not_failed: int
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """A message that failed for good."""
+
+    message_id: str
+    task_id: str
+    phone_number_id: str
+    to: dict[str, str | None]
+    state: str
+    attempt: int
+    wamids: list[str]
+    error: dict[str, Any] | None
+    created_at: str
+    sent_at: str | None
+    delivered_at: str | None
+    read_at: str | None
+    failed_at: str | None
+    callback_data: str | None
+    fallback: bool
+    retried: int
+    """How often a person has had it sent anew."""
+    doubt: bool
+    """Whether an attempt may have reached the recipient all the same."""
+
+
+class DeadLetterPage(msgspec.Struct, frozen=True):
+    """Those that failed last first."""
+
+    dead_letters: list[DeadLetter]
+    next: str | None
+
+
+class AttemptTold(msgspec.Struct, frozen=True):
+    """How one attempt ended, or what was done about it since."""
+
+    attempt: int
+    outcome: str
+    started_at: str | None
+    ended_at: str | None
+    error: dict[str, Any] | None
+    wamid: str | None
+    burnt: bool
+    """Whether it counted against the limit."""
+    doubt: bool
+    retry_in_ms: int | None
+
+
+class DeadLetterDetails(DeadLetter, frozen=True):
+    """All that is known of one."""
+
+    message: dict[str, Any]
+    """Meta's object, as it is sent."""
+    advice: str | None
+    """What the operator is to do; null where it has not failed, or not any more."""
+    attempts: list[AttemptTold]
+    attempts_left_out: int
+    """How many between the first two and the last eight are not kept."""
+
+
+class Revived(msgspec.Struct, frozen=True):
+    """What is sent anew."""
+
+    success: Literal[True]
+    message: str
+    retried: int
+    skipped: dict[Literal["not_found", "not_failed", "expired"], int]
+    """How many are not, by the reason."""
+
+
+class RevivedMany(Revived, frozen=True):
+    """The same of many."""
+
+    more: bool
+    """Whether there are more that the filter fits."""
 
 
 class MediaInfo(msgspec.Struct, frozen=True):

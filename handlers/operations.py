@@ -12,8 +12,8 @@ from typing import Any
 from handlers import answers
 from handlers.openapi import Operation, plain_fields
 from handlers.options import Phone
-from handlers.parameters import FORMATS, ListQuery, MediaQuery, MessagesQuery, TemplatesQuery
-from handlers.requests import RetryRequest
+from handlers.parameters import FORMATS, DeadQuery, ListQuery, MediaQuery, MessagesQuery, TemplatesQuery
+from handlers.requests import RetryRequest, ReviveRequest
 from handlers.sends import MANY, ONE
 from handlers.sheet_request import SheetRequest
 
@@ -123,6 +123,7 @@ def operations() -> Iterator[Operation]:
     yield _broadcasts()
     yield _own_messages()
     yield from _tasks()
+    yield from _dead_letters()
     yield from _media()
     yield Operation(
         "GET",
@@ -232,6 +233,41 @@ def _tasks() -> Iterator[Operation]:
         request=RetryRequest,
         bodiless=True,
         examples={"all that failed": {}},
+    )
+
+
+def _dead_letters() -> Iterator[Operation]:
+    unknown = ("No message has this id.", answers.Refusal)
+    yield Operation(
+        "GET",
+        "/api/dead-letters",
+        "dead letters",
+        "Messages that failed for good, those that failed last first",
+        {200: ("A page of them.", answers.DeadLetterPage)},
+        query=DeadQuery,
+    )
+    yield Operation(
+        "GET",
+        "/api/dead-letters/{message_id}",
+        "dead letters",
+        "All that is known of one: its message, its attempts, what to do",
+        {200: ("It, or how it stands by now.", answers.DeadLetterDetails), 404: unknown},
+    )
+    yield Operation(
+        "POST",
+        "/api/dead-letters/{message_id}/retry",
+        "dead letters",
+        "Send one anew",
+        {200: ("It is queued again, or there was nothing to do.", answers.Revived), 404: unknown},
+    )
+    yield Operation(
+        "POST",
+        "/api/dead-letters/retry",
+        "dead letters",
+        "Send many anew",
+        {200: ("How many are queued again.", answers.RevivedMany)},
+        request=ReviveRequest,
+        examples={"those of one error": {"filter": {"name": "undeliverable"}, "limit": 100}},
     )
 
 

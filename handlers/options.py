@@ -27,6 +27,7 @@ __all__ = [
     "Options",
     "Parameters",
     "Phone",
+    "Time",
     "lane_of",
     "number_fault",
     "terms_of",

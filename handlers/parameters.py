@@ -11,12 +11,15 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from handlers.options import Time
 from whatsapp.validate import Checked
 
 __all__ = [
     "FORMATS",
     "KEY_HEADER",
     "KEY_PATTERN",
+    "DeadFields",
+    "DeadQuery",
     "ListQuery",
     "MediaQuery",
     "MessagesQuery",
@@ -72,6 +75,32 @@ class MessagesQuery(Checked, frozen=True):
     format: (
         Annotated[Literal["json", "ndjson", "csv"], Meta(description="In place of the header Accept.")] | None
     ) = None
+
+
+class DeadFields(Checked, frozen=True):
+    """Which dead letters: those in which everything that is named is so."""
+
+    phone_number_id: Annotated[str, Meta(max_length=100, description="Only those that it sends.")] = ""
+    task_id: Annotated[str, Meta(max_length=100, description="Only those of this task.")] = ""
+    contact: Annotated[
+        str, Meta(max_length=200, description="Only those to them: a phone, a user id, or our key.")
+    ] = ""
+    name: Annotated[
+        str,
+        Meta(max_length=100, description="Only those whose error has this name (`undeliverable`)."),
+    ] = ""
+    code: Annotated[int, Meta(ge=1, le=2**31, description="Only those with this code of Meta's.")] | None = (
+        None
+    )
+    since: Annotated[Time, Meta(description="Only those that failed at this time or later.")] | None = None
+    until: Annotated[Time, Meta(description="Only those that failed before this time.")] | None = None
+
+
+class DeadQuery(DeadFields, frozen=True):
+    """Query of ``GET /api/dead-letters``."""
+
+    limit: Annotated[int, Meta(ge=1, le=200, description="How many.")] = 50
+    cursor: Annotated[str, Meta(max_length=200, description="`next` of the page before.")] = ""
 
 
 class MediaQuery(Checked, frozen=True):

@@ -7,12 +7,14 @@ empty text is an absent one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, field
 
 from handlers.options import Items, ManyRequest, OneRequest, Parameters, Phone
+from handlers.parameters import DeadFields
+from store.errors import Problem
 from whatsapp.compose_interactive import Button, ListSection
 from whatsapp.validate import Checked
 
@@ -36,6 +38,7 @@ __all__ = [
     "PersonalizedBroadcast",
     "Recipient",
     "RetryRequest",
+    "ReviveRequest",
     "TemplateRecipient",
     "TemplateRequest",
     "TextRecipient",
@@ -253,6 +256,21 @@ class TemplateRecipient(Recipient, frozen=True, kw_only=True):
 
 
 # -- tasks -------------------------------------------------------------------------------------------------
+
+
+class ReviveRequest(Checked, frozen=True):
+    """Body of ``POST /api/dead-letters/retry``."""
+
+    message_ids: Annotated[list[str], Meta(min_length=1, max_length=10_000)] | None = None
+    filter: DeadFields | None = None
+    limit: Annotated[int, Meta(ge=1, le=10_000)] | None = None
+
+    def rules(self) -> Iterable[Problem]:
+        """Which ones has to be said, and in one way."""
+        if (self.message_ids is None) == (self.filter is None):
+            yield ("message_ids", "name them, or say which by filter, and not both")
+        if self.limit is not None and self.filter is None:
+            yield ("limit", "goes with filter")
 
 
 class RetryRequest(Checked, frozen=True):

@@ -15,6 +15,7 @@ from tornado.web import Application, RequestHandler
 from handlers.access import Access
 from handlers.base import NothingHere
 from handlers.broadcasts import Broadcasts
+from handlers.dead_letters import DeadLetterList, DeadLetterPage, RetryDeadLetter, RetryDeadLetters
 from handlers.docs import DocsAsset, DocsPage, Document, OpenApi
 from handlers.front import Front
 from handlers.idempotency import Idempotency
@@ -36,6 +37,7 @@ from hub.hub import Hub
 from store.base import Store
 from store.log import Log
 from whatsapp.contacts import Contacts
+from whatsapp.dead_letters import DeadLetters
 from whatsapp.media import Media
 from whatsapp.outbox import Outbox
 from whatsapp.read_marks import ReadMarks
@@ -78,6 +80,7 @@ def make_server(
     shared = {"access": access, "errors": errors, "idempotency": idempotency}
     control = TaskControl(store, now_ms=now_ms)
     tasks = {**shared, "store": store, "control": control, "now_ms": now_ms}
+    dead = {**shared, "dead": DeadLetters(store, now_ms=now_ms), "contacts": contacts}
     sends = {
         **shared,
         "outbox": outbox,
@@ -99,6 +102,10 @@ def make_server(
         (r"/api/tasks/([^/]+)/messages", TaskMessages, tasks),
         (r"/api/tasks/([^/]+)/cancel", CancelTask, tasks),
         (r"/api/tasks/([^/]+)/retry", RetryTask, tasks),
+        (r"/api/dead-letters", DeadLetterList, dead),
+        (r"/api/dead-letters/retry", RetryDeadLetters, dead),
+        (r"/api/dead-letters/([^/]+)", DeadLetterPage, dead),
+        (r"/api/dead-letters/([^/]+)/retry", RetryDeadLetter, dead),
         (r"/api/media", MediaUpload, {**shared, "media": media, "desk": uploads}),
         (r"/api/media/([^/]+)", MediaResource, {**shared, "media": media, "numbers": numbers}),
         (r"/api/media/([^/]+)/download", MediaDownload, {**shared, "media": media, "numbers": numbers}),

@@ -20,6 +20,10 @@ from whatsapp.lanes import Lanes
 
 __all__ = ["Health", "Overview", "Ready", "StatusPage"]
 
+_DAY_MS = 24 * 3600 * 1000
+_MOST_DEAD = 10_000
+"""Dead letters that are told apart by the name of their error."""
+
 
 class Overview:
     """Gathers what the status pages tell. ``about``: facts that do not change, such as the version;
@@ -40,6 +44,7 @@ class Overview:
         media: Callable[[], dict[str, Any]],
         errors: Counter[str],
         monotonic: Callable[[], float],
+        now_ms: Callable[[], int],
     ) -> None:
         self._media = media
         self._about = about
@@ -53,6 +58,7 @@ class Overview:
         self._watch = watch
         self._errors = errors
         self._monotonic = monotonic
+        self._now_ms = now_ms
         self._started = monotonic()
 
     @property
@@ -82,6 +88,7 @@ class Overview:
             },
             "lanes": self._lanes.status(),
             "depth": await self._depth(),
+            "dead_letters": await self._dead_letters(),
             "consumers": [self._describe_consumer(consumer) for consumer in self._consumers],
             "subscribers": {name: getattr(hub, name) for name in hub.__struct_fields__},
             "media": self._media(),
@@ -100,6 +107,15 @@ class Overview:
         except StoreError:
             return None
         return {number: {state.value: n for state, n in states.items()} for number, states in counts.items()}
+
+    async def _dead_letters(self) -> dict[str, Any] | None:
+        """How many there are, and the last of the day by the name of their error; None while the store is
+        away."""
+        try:
+            total, by_name = await self._store.count_dead(self._now_ms() - _DAY_MS, _MOST_DEAD)
+        except StoreError:
+            return None
+        return {"total": total, "last_day": by_name}
 
     def _describe_consumer(self, consumer: Consumer) -> dict[str, Any]:
         return {

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
 
 from tornado.iostream import StreamClosedError
 
 from handlers.base import BaseHandler, NotFound
 from handlers.fields import convert, refusal
 from handlers.messages import counted
+from handlers.pages import cursor_of, place_of_cursor, query_of
 from handlers.parameters import FORMATS, ListQuery, MessagesQuery
 from handlers.requests import RetryRequest
 from store.base import Store
@@ -23,7 +21,6 @@ from whatsapp.events import place_of, task_of
 from whatsapp.task_control import TaskControl
 from whatsapp.task_messages import CSV_HEAD, csv_lines, message_of, ndjson_lines
 from whatsapp.task_status import task_status
-from whatsapp.validate import Checked
 
 __all__ = ["CancelTask", "RetryTask", "TaskList", "TaskMessages", "TaskStatus"]
 
@@ -32,8 +29,6 @@ _log = logging.getLogger(__name__)
 _PORTION = 500
 """Rows read and written at once when all of a task are asked for."""
 _FORMAT_OF = {kind: name for name, kind in FORMATS.items()} | {"*/*": "json"}
-
-Q = TypeVar("Q", bound=Checked)
 
 
 class TaskHandler(BaseHandler):
@@ -54,15 +49,6 @@ class TaskHandler(BaseHandler):
         """What to raise where no task has this id."""
         return NotFound(f"there is no task {task_id[:100]}")
 
-    def query(self, kind: type[Q], numbers: Sequence[str]) -> Q:
-        """The query, of which these are numbers. Raises InvalidRequest."""
-        given: dict[str, Any] = {name: self.get_query_argument(name) for name in self.request.query_arguments}
-        for name in numbers:
-            text = given.get(name, "")
-            if text.removeprefix("-").isdecimal() and text.isascii():
-                given[name] = int(text[:18])
-        return convert(given, kind, strict=True)[0]
-
 
 class TaskStatus(TaskHandler):
     """``GET /api/tasks/<id>``, and as the earlier service had it ``GET /api/task-status/<id>``."""
@@ -78,7 +64,7 @@ class TaskList(TaskHandler):
     async def get(self) -> None:
         """200 with a page of tasks, newest first, each as task-status answers it, and the next page's cursor;
         null where this is the last."""
-        query = self.query(ListQuery, ["limit"])
+        query = query_of(self, ListQuery, ["limit"])
         found = await self.store.list_tasks(
             query.limit + 1,
             _place_of(query.cursor),
@@ -94,7 +80,7 @@ class TaskList(TaskHandler):
         self.answer(
             {
                 "tasks": [task_status(view, now) for view in views if view is not None],
-                "next": _cursor_of(TaskPlace(page[-1].created_at, page[-1].id)) if more else None,
+                "next": cursor_of(page[-1].created_at, page[-1].id) if more else None,
             }
         )
 
@@ -104,7 +90,7 @@ class TaskMessages(TaskHandler):
 
     async def get(self, task_id: str) -> None:
         """200 with a page as JSON, or with all as NDJSON or CSV."""
-        query = self.query(MessagesQuery, ["after", "limit"])
+        query = query_of(self, MessagesQuery, ["after", "limit"])
         self.set_header("Vary", "Accept")
         format = query.format or self._accepted()
         state = State(query.state) if query.state else None
@@ -217,22 +203,11 @@ class RetryTask(TaskHandler):
         )
 
 
-def _cursor_of(place: TaskPlace) -> str:
-    return base64.urlsafe_b64encode(f"{place.created_at}:{place.id}".encode()).decode().rstrip("=")
-
-
 def _place_of(cursor: str) -> TaskPlace | None:
-    """Raises InvalidRequest for what is no cursor of ours."""
     if not cursor:
         return None
-    try:
-        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-    except (binascii.Error, ValueError):
-        text = ""
-    created_at, _, task_id = text.partition(":")
-    if not (created_at.isascii() and created_at.isdecimal() and len(created_at) < 18 and task_id):
-        raise refusal([("cursor", "is none that this path has given")])
-    return TaskPlace(int(created_at), task_id)
+    created_at, task_id = place_of_cursor(cursor)
+    return TaskPlace(created_at, task_id)
 
 
 def _plain(task_id: str) -> str:

@@ -298,8 +298,9 @@ class Store(Protocol):
         time at which a row failed."""
         ...
 
-    async def count_dead(self, since: int) -> DeadCounts:
-        """How many rows are in ``failed``, and of those since then, how many by the name of their error."""
+    async def count_dead(self, since: int, most: int) -> DeadCounts:
+        """How many rows are in ``failed``; and of those since then, or the last ``most`` of them, how many by
+        the name of their error."""
         ...
 
     async def find_history(self, row_id: str) -> History:

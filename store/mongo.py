@@ -367,8 +367,8 @@ class MongoStore:
     ) -> list[RowView]:
         return await self._rows.dead_letters(limit, before, only)
 
-    async def count_dead(self, since: int) -> DeadCounts:
-        return await self._rows.count_dead(since)
+    async def count_dead(self, since: int, most: int) -> DeadCounts:
+        return await self._rows.count_dead(since, most)
 
     async def find_history(self, row_id: str) -> History:
         return await self._rows.find_history(row_id)

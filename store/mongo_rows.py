@@ -181,8 +181,8 @@ class Rows:
         found = await self._db.find(ROWS, where, sort=sort, limit=limit)
         return [_view(document) for document in found]
 
-    async def count_dead(self, since: int) -> DeadCounts:
-        """All, and those since then by name."""
+    async def count_dead(self, since: int, most: int) -> DeadCounts:
+        """All, and the last of those since then by name."""
         failed = {"state": State.FAILED.value}
         found = await self._db.aggregate(
             ROWS,
@@ -192,6 +192,8 @@ class Rows:
         names = await self._db.aggregate(
             ROWS,
             {"$match": {**failed, "ended_at": {"$gte": since}}},
+            {"$sort": {"ended_at": -1}},
+            {"$limit": most},
             {"$group": {"_id": "$error_name", "number": {"$sum": 1}}},
         )
         by_name = {document["_id"] or "": int(document["number"]) for document in names}

@@ -303,7 +303,7 @@ class DeadCounts(NamedTuple):
 
     total: int
     by_name: dict[str, int]
-    """Of those that failed since the time asked for, by the name of their error."""
+    """Of those that failed since the time asked for, or the last of them, by the name of their error."""
 
 
 TIME_OF: dict[State, str] = {

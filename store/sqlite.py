@@ -275,8 +275,8 @@ class SqliteStore:
     ) -> list[RowView]:
         return await self._read(Reads.dead_letters, limit, before, only)
 
-    async def count_dead(self, since: int) -> DeadCounts:
-        return await self._read(Reads.count_dead, since)
+    async def count_dead(self, since: int, most: int) -> DeadCounts:
+        return await self._read(Reads.count_dead, since, most)
 
     async def find_history(self, row_id: str) -> History:
         return await self._read(Reads.find_history, row_id)

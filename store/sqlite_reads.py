@@ -285,12 +285,14 @@ class Reads:
         where = f"{' AND '.join(conditions)} ORDER BY ended_at DESC, seq DESC LIMIT ?"
         return self._views(where, (*parameters, limit), "rows INDEXED BY rows_dead")
 
-    def count_dead(self, since: int) -> DeadCounts:
+    def count_dead(self, since: int, most: int) -> DeadCounts:
         """Both down the index alone."""
         dead = "FROM rows INDEXED BY rows_dead WHERE state = 'failed'"
         (total,) = self._db.execute(f"SELECT count(*) {dead}").fetchone()
         by_name = self._db.execute(
-            f"SELECT error_name, count(*) {dead} AND ended_at >= ? GROUP BY 1", (since,)
+            f"SELECT error_name, count(*) FROM (SELECT error_name {dead} AND ended_at >= ?"
+            " ORDER BY ended_at DESC LIMIT ?) GROUP BY 1",
+            (since, most),
         )
         return DeadCounts(total, dict(by_name.fetchall()))
 

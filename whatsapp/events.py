@@ -52,6 +52,8 @@ class EventType:
     MESSAGE_READ = "message.read"
     MESSAGE_PLAYED = "message.played"
     MESSAGE_FAILED = "message.failed"
+    MESSAGE_DEAD = "message.dead"
+    """A row has failed, and nothing but a person has it sent again."""
     MESSAGE_RETRYING = "message.retrying"
     MESSAGE_UNKNOWN = "message.unknown"
     MESSAGE_DOUBLED = "message.doubled"

@@ -27,6 +27,7 @@ __all__ = [
     "Taken",
     "cancelled",
     "carried_again",
+    "died",
     "doubled",
     "expired",
     "fell_back",
@@ -364,6 +365,20 @@ def doubled(row: Row, wamids: Sequence[str], now: int) -> NewEvent:
     """Meta gave the row more than one id: the recipient may have the message as often."""
     data = outcome_data(row, wamid=wamids[-1], wamids=list(wamids))
     return _event(EventType.MESSAGE_DOUBLED, f"row:{row.id}:doubled:{len(wamids)}", row, now, data)
+
+
+def died(view: RowView) -> NewEvent:
+    """A row has come to rest in ``failed``: told once for each time, by whichever way it came there."""
+    row = view.row
+    data = outcome_data(
+        row,
+        wamid=view.wamids[-1] if view.wamids else "",
+        error=msgspec.Raw(view.error or b"null"),
+        attempts=row.attempt,
+        retried=row.retried,
+    )
+    key = f"row:{row.id}:dead:{row.attempt}:{row.retried}"
+    return _event(EventType.MESSAGE_DEAD, key, row, view.ended_at, data)
 
 
 def _fallback_event(row: Row, now: int, data: dict[str, Any]) -> NewEvent:

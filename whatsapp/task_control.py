@@ -6,8 +6,6 @@ Rows in flight are nobody's to take back; what an attempt becomes is said in ``o
 
 from __future__ import annotations
 
-import uuid
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
@@ -15,13 +13,11 @@ import msgspec
 from store.base import Store
 from store.records import Row
 from store.states import State
-from whatsapp.events import EventType, build_event, place_of, task_key
-from whatsapp.outcome import cancelled, requeued
+from whatsapp.events import place_of
+from whatsapp.outcome import cancelled
+from whatsapp.requeue import PORTION, Requeue
 
 __all__ = ["Cancelled", "Retried", "TaskControl"]
-
-_PORTION = 500
-"""Rows moved at once: some ten milliseconds of the writer's time."""
 
 
 class Cancelled(msgspec.Struct, frozen=True):
@@ -65,53 +61,24 @@ class TaskControl:
         task. Raises StoreUnavailable."""
         if await self._store.find_task(task_id) is None:
             return None
-        # One time for all: lanes look again at what is due from then on, once all are there.
-        now = self._now_ms()
-        by_lane: Counter[str] = Counter()
+        requeue = Requeue(self._store, self._now_ms())
         wanted = list(dict.fromkeys(message_ids or ()))
         portions = self._in_state(task_id, State.FAILED) if message_ids is None else self._these(wanted)
         try:
             async for rows in portions:
-                by_lane.update(row.lane for row in await self._requeue(rows, now))
+                await requeue.queue(rows)
         finally:
-            # Also of a part, or its rows would wait until their lane looks at everything again.
-            if by_lane:
-                await self._tell(task_id, by_lane, now)
-        retried = by_lane.total()
-        return Retried(retried, len(wanted) - retried if wanted else 0)
-
-    async def _requeue(self, rows: Sequence[Row], now: int) -> list[Row]:
-        """Those that are queued anew by this call."""
-        moved = await self._store.apply([requeued(row, now) for row in rows])
-        done = [row for row, by_us in zip(rows, moved, strict=True) if by_us]
-        if self._store.atomic or len(done) == len(rows):
-            return done
-        # The tracker of another process may have read the events and moved the rows before us.
-        seen = await self._store.find_rows([row.id for row in rows])
-        return [row for row in rows if row.id in seen and seen[row.id].row.retried > row.retried]
-
-    async def _tell(self, task_id: str, by_lane: Counter[str], at: int) -> None:
-        await self._store.append_events(
-            [
-                build_event(
-                    EventType.TASK_RETRIED,
-                    task_key(task_id, f"retried:{uuid.uuid4().hex}"),
-                    at,
-                    {"task_id": task_id, "count": count},
-                    phone_number_id=lane,
-                )
-                for lane, count in sorted(by_lane.items())
-            ]
-        )
+            await requeue.tell()
+        return Retried(requeue.count, len(wanted) - requeue.count if wanted else 0)
 
     async def _in_state(self, task_id: str, state: State) -> AsyncIterator[list[Row]]:
         after = -1
-        while views := await self._store.task_rows(task_id, after, _PORTION, state):
+        while views := await self._store.task_rows(task_id, after, PORTION, state):
             after = place_of(views[-1].row.id)
             yield [view.row for view in views]
 
     async def _these(self, wanted: Sequence[str]) -> AsyncIterator[list[Row]]:
-        for start in range(0, len(wanted), _PORTION):
-            found = await self._store.find_rows(wanted[start : start + _PORTION])
+        for start in range(0, len(wanted), PORTION):
+            found = await self._store.find_rows(wanted[start : start + PORTION])
             if rows := [view.row for view in found.values() if view.row.state is State.FAILED]:
                 yield rows

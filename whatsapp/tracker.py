@@ -2,7 +2,7 @@
 
 A consumer of the log. Owns the reading of events into moves (pure: :func:`change_of_status`) and the telling
 of what follows from them: ``message.sent`` where a status is the first proof, ``message.doubled``,
-``task.completed``. Each step may be repeated: events have keys, rows move forward only.
+``message.dead``, ``task.completed``. Each step may be repeated: events have keys, rows move forward only.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from whatsapp.events import STATUS_KEY, EventType, build_event, task_key, task_o
 from whatsapp.outcome import (
     WINDOW_CLOSED,
     carried_again,
+    died,
     doubled,
     fell_back,
     is_doubled,
@@ -125,6 +126,7 @@ class Tracker:
         changes = await self._changes(batch, statuses)
         if changes:
             await self._store.apply(changes, await self._derived(statuses))
+        await self._tell_deaths(batch, statuses)
         await self._complete(_ended_tasks(batch, statuses))
         await self._store.save_cursor(cursor, lease)
 
@@ -195,6 +197,16 @@ class Tracker:
             if is_doubled(views[row_id].row, ids)
         ]
         return events
+
+    async def _tell_deaths(self, batch: Sequence[Event], statuses: Sequence[StatusEvent]) -> None:
+        """Tell of rows that have come to rest in ``failed``, whoever brought them there: not of one that its
+        fallback, a retry or a late proof has taken on by now."""
+        ids = {event.message_id for event in batch if event.type == EventType.MESSAGE_FAILED}
+        ids |= {status.row_id for status in statuses if status.state is State.FAILED}
+        views = await self._store.find_rows(ids - {""}) if ids - {""} else {}
+        dead = [view for _, view in sorted(views.items()) if view.row.state is State.FAILED]
+        if dead:
+            await self._store.append_events([died(view) for view in dead])
 
     async def _complete(self, task_ids: Collection[str]) -> None:
         finished = await self._store.finished_tasks(task_ids) if task_ids else set()

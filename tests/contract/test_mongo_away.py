@@ -77,7 +77,7 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "complete_tasks": lambda store: store.complete_tasks(["task"], 1),
     "depth": lambda store: store.depth(LANE),
     "dead_letters": lambda store: store.dead_letters(10),
-    "count_dead": lambda store: store.count_dead(1),
+    "count_dead": lambda store: store.count_dead(1, 10),
     "find_history": lambda store: store.find_history("task-0"),
     "acquire_lease": lambda store: store.acquire_lease("lane:100", "me", 60_000),
     "release_lease": lambda store: store.release_lease(LEASE),

@@ -126,7 +126,7 @@ async def test_a_row_that_is_retried_or_arrives_after_all_is_no_dead_letter(stor
     await store.apply([Change("task-0", State.QUEUED, 30, due=30, attempt=1, fresh=True)])
     await store.apply([Change("task-1", State.DELIVERED, 30)])
     assert await dead(store) == ["task-2"]
-    assert await store.count_dead(0) == (1, {"broken": 1})
+    assert await store.count_dead(0, 99) == (1, {"broken": 1})
     await fail(store, lease, "task-0", 40)
     assert await dead(store) == ["task-0", "task-2"]
 
@@ -165,20 +165,22 @@ async def test_dead_letters_are_filtered(store: Store, only: DeadFilter, expecte
 
 
 async def test_dead_letters_are_counted_by_name_since_a_time(store: Store) -> None:
-    assert await store.count_dead(0) == (0, {})
+    assert await store.count_dead(0, 99) == (0, {})
     await add_task(store, "task", 5)
     lease = await lane_lease(store)
     for n, (at, name) in enumerate(((10, "a"), (20, "a"), (20, "b"), (30, "a"))):
         await fail(store, lease, f"task-{n}", at, name)
-    assert await store.count_dead(0) == (4, {"a": 3, "b": 1})
-    assert await store.count_dead(20) == (4, {"a": 2, "b": 1})
-    assert await store.count_dead(31) == (4, {})
+    assert await store.count_dead(0, 99) == (4, {"a": 3, "b": 1})
+    assert await store.count_dead(20, 99) == (4, {"a": 2, "b": 1})
+    assert await store.count_dead(31, 99) == (4, {})
+    assert await store.count_dead(0, 1) == (4, {"a": 1})
+    assert await store.count_dead(0, 3) == (4, {"a": 2, "b": 1})
 
 
 async def test_an_error_without_a_name_is_counted_under_none(store: Store) -> None:
     await add_task(store)
     await bring(store, await lane_lease(store), {"task-0": State.FAILED})
-    assert await store.count_dead(0) == (1, {"": 1})
+    assert await store.count_dead(0, 99) == (1, {"": 1})
 
 
 async def test_a_later_error_takes_the_place_of_the_former_with_its_name(store: Store) -> None:

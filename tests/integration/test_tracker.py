@@ -322,6 +322,64 @@ async def test_a_failure_without_a_reason_is_one_too(rig: Rig, errors: object) -
     assert msgspec.json.decode(seen.error)["code"] is None
 
 
+async def test_a_row_that_a_status_fails_is_told_as_dead_once(rig: Rig) -> None:
+    await rig.add_rows()
+    await rig.settle(*taken(await rig.bring(S.SENDING), "wamid.A", b"{}", NOW))
+    seen = await rig.hear(status("failed", errors=[REASON]))
+    (dead,) = await rig.told("message.dead")
+    assert dead == {
+        "task_id": TASK,
+        "message_id": ROW,
+        "wamid": "wamid.A",
+        "attempt": 1,
+        "callback_data": None,
+        "error": msgspec.json.decode(seen.error),
+        "attempts": 1,
+        "retried": 0,
+    }
+    # Another status about the same attempt, and all of the log once more: a crash came before the cursor.
+    await rig.hear(status("failed", recipient_id="16505550000"))
+    await rig.handle(await rig.log.read(0, 1000))
+    assert await rig.told("message.dead") == [dead]
+
+
+async def test_a_row_that_a_call_fails_is_told_as_dead_each_time(rig: Rig) -> None:
+    await rig.add_rows()
+    error = GraphError(code=100, http_status=400, from_graph=True, title="t")
+    for turn in range(2):
+        row = await rig.bring(S.SENDING)
+        await rig.settle(refusal(row, 1, error, classify(error), POLICY, lambda: 0.5, NOW + turn))
+        await rig.track()
+        told = await rig.told("message.dead")
+        assert [(dead["attempts"], dead["retried"]) for dead in told] == [(1, 0), (2, 1)][: turn + 1]
+        assert told[-1]["error"]["name"] == classify(error).name
+        await rig.settle(requeued((await rig.view()).row, NOW))
+    await rig.track()
+    assert len(await rig.told("message.dead")) == 2
+
+
+async def test_a_row_that_is_unknown_for_good_is_told_as_dead(rig: Rig) -> None:
+    await rig.add_rows()
+    row = await rig.bring(S.UNKNOWN)
+    await rig.settle(resolve_unknown(row, False, POLICY, NOW))
+    await rig.track()
+    (dead,) = await rig.told("message.dead")
+    assert dead["error"]["name"] == "no_word"
+
+
+async def test_a_row_that_lives_on_is_not_told_as_dead(rig: Rig) -> None:
+    rows = [new_row(n, lane=OUR_ID, contact=PHONE, fallback=b'{"type":"template"}') for n in range(2)]
+    await add_task(rig.store.as_store(), TASK, rows)
+    # Its fallback goes; it was delivered; a failure of an attempt before the last one.
+    await rig.bring(S.SENT)
+    await rig.hear(status("failed", errors=[{"code": 131047}]))
+    assert await rig.state() is S.QUEUED
+    other = f"{TASK}-1"
+    await rig.bring(S.DELIVERED, other)
+    await rig.hear(status("failed", "wamid.B", biz_opaque_callback_data=f"{other}.1"))
+    assert await rig.told("message.dead") == []
+
+
 async def test_late_proof_beats_a_failure(rig: Rig) -> None:
     await rig.add_rows()
     await rig.bring(S.UNKNOWN)
