@@ -297,6 +297,7 @@ class Gateway:
                 grace_s=unknown.grace_s,
                 resend=unknown.action == "resend",
                 ordered_s=self._settings.ordered.timeout_s,
+                template_hold_s=lane.template_hold_s,
             ),
             self._retry_policy,
             store=self._store,

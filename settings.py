@@ -130,6 +130,8 @@ class LaneSettings(_Section, frozen=True):
     concurrency: Annotated[int, Meta(ge=1, le=10_000)] = 256
     read_ahead: Annotated[int, Meta(ge=1, le=100_000)] = 1000
     probe_s: Seconds = 5.0
+    template_hold_s: Seconds = 86_400.0
+    """How long a message waits for a template that Meta has stopped, before it fails."""
 
 
 class RetrySettings(_Section, frozen=True):

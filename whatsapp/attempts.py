@@ -32,6 +32,7 @@ from whatsapp.outcome import (
     Taken,
     doubled,
     expired,
+    held_too_long,
     is_doubled,
     lost,
     not_sent,
@@ -44,6 +45,7 @@ from whatsapp.outcome import (
 from whatsapp.pacing import PairPacer
 from whatsapp.queue import LaneQueue
 from whatsapp.retry import RetryPolicy
+from whatsapp.template_holds import TemplateHolds
 from whatsapp.unknown import UnknownRows
 
 __all__ = ["Attempts", "HeldLease"]
@@ -84,6 +86,7 @@ class Attempts:
         queue: LaneQueue,
         pairs: PairPacer,
         brakes: Brakes,
+        templates: TemplateHolds,
         unknown: UnknownRows,
         policy: RetryPolicy,
         clock: Clock,
@@ -96,6 +99,7 @@ class Attempts:
         self._queue = queue
         self._pairs = pairs
         self._brakes = brakes
+        self._templates = templates
         self._unknown = unknown
         self._policy = policy
         self._clock = clock
@@ -138,6 +142,12 @@ class Attempts:
     def expire(self, row: Row) -> None:
         """End a row whose time has passed before it left."""
         self._start(row, self._settle(row, expired(row, self._clock.now_ms())))
+
+    def give_up(self, row: Row) -> None:
+        """End a row that has waited too long for its template."""
+        verdict = self._templates.why(row)
+        assert verdict is not None, "nothing holds it"
+        self._start(row, self._settle(row, held_too_long(row, verdict, self._clock.now_ms())))
 
     # -- a call ----------------------------------------------------------------------------------------
 
@@ -205,7 +215,8 @@ class Attempts:
             if row.ordered and state is State.SENT:
                 # Looked up at once: word that it was delivered may have come before this.
                 self._queue.waits(row, self._clock.monotonic())
-            elif state not in OPEN:
+            elif state not in OPEN or (state is State.QUEUED and self._templates.why(row) is not None):
+                # Also one that waits with its template: nobody waits behind it.
                 self._queue.ended(row)
             elif state is State.QUEUED:
                 self._queue.waits(row, self._clock.monotonic_at(change.due))

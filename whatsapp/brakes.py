@@ -21,6 +21,7 @@ from whatsapp.graph import Graph
 from whatsapp.pacing import LanePacer
 from whatsapp.parking import Parking
 from whatsapp.queue import PRIORITIES
+from whatsapp.template_holds import News, Template, TemplateHolds
 
 __all__ = ["Brakes"]
 
@@ -43,12 +44,14 @@ class Brakes:
         pacer: LanePacer,
         *,
         graph: Graph,
+        templates: TemplateHolds,
         monotonic: Callable[[], float],
         probe_s: float,
     ) -> None:
         self._phone_number_id = phone_number_id
         self._pacer = pacer
         self._graph = graph
+        self._templates = templates
         self._monotonic = monotonic
         self._parking = Parking(phone_number_id, works=self._works, monotonic=monotonic, first_s=probe_s)
         self._refused_rows: set[str] = set()  # sent back by a refusal that parked the lane
@@ -75,6 +78,8 @@ class Brakes:
         self._trouble = ""
         self._probed = False
         self._refused_rows.clear()
+        if (template := self._templates.accepted(row, self._monotonic())) is not None:
+            self._tell_template(template, "goes on: Meta takes it again")
 
     def unreachable(self, why: str) -> float:
         """The Graph API cannot be reached: pause; for how many seconds."""
@@ -96,6 +101,7 @@ class Brakes:
     def react(self, row: Row, verdict: Verdict) -> Verdict:
         """Brake as the verdict says; the verdict as it counts for the row."""
         self._hold(verdict)
+        self.stop_template(row, verdict)
         if verdict.outcome is Outcome.RETRY and not verdict.burn:
             return self._bounded(row, verdict)
         if verdict.outcome is not Outcome.PARK:
@@ -112,6 +118,23 @@ class Brakes:
         self._hold(verdict)
         if verdict.outcome is Outcome.PARK:
             self._park(verdict.operator)
+
+    def stop_template(self, row: Row, verdict: Verdict) -> None:
+        """Hold the row's template, if that is what the verdict is about."""
+        if verdict.scope is Scope.TEMPLATE:
+            template = self._templates.refused(row, verdict, self._monotonic())
+            if template is not None:
+                self._tell_template(template, f"waits: {verdict.operator}")
+
+    def heard(self, news: News) -> None:
+        """Meta says something of a template."""
+        if self._templates.heard(news, self._monotonic()):
+            why = f"waits: {news.stops.operator}" if news.stops else "goes on: Meta says so"
+            self._tell_template(news.template, why)
+
+    def _tell_template(self, template: Template, what: str) -> None:
+        name = f"{template.name} ({template.language})"
+        _log.warning("lane %s: the template %s %s", self._phone_number_id, name, what)
 
     def _hold(self, verdict: Verdict) -> None:
         now = self._monotonic()
@@ -156,6 +179,7 @@ class Brakes:
             "state": "parked" if self._parking.why else "paused" if paused else "running",
             "why": self._parking.why or self._trouble or None,
             "broadcasts_paused_s": round(max(0.0, self._broadcast_until - now), 1),
+            "templates": self._templates.status(now),
         }
 
     def _park(self, why: str) -> None:

@@ -28,12 +28,14 @@ from whatsapp.attempts import Attempts, HeldLease
 from whatsapp.brakes import Brakes
 from whatsapp.clock import Clock
 from whatsapp.error_policy import Scope
+from whatsapp.errors import Verdict
 from whatsapp.events import STATUS_KEY, EventType
-from whatsapp.outcome import holds_of, tells_fallback, tells_undone
+from whatsapp.outcome import holds_of, tells_fallback, tells_undone, verdict_of
 from whatsapp.pacing import LanePacer, PairPacer
 from whatsapp.queue import LaneQueue
 from whatsapp.read_ahead import ReadAhead
 from whatsapp.recovery import Recovery
+from whatsapp.template_holds import Pass, TemplateHolds, news_of
 from whatsapp.unknown import UnknownRows
 from whatsapp.windows import Windows
 
@@ -73,6 +75,7 @@ class Lane:
         pacer: LanePacer,
         pairs: PairPacer,
         brakes: Brakes,
+        templates: TemplateHolds,
         attempts: Attempts,
         unknown: UnknownRows,
         windows: Windows,
@@ -88,6 +91,7 @@ class Lane:
         self._pacer = pacer
         self._pairs = pairs
         self._brakes = brakes
+        self._templates = templates
         self._attempts = attempts
         self._unknown = unknown
         self._windows = windows
@@ -98,6 +102,7 @@ class Lane:
         self._draining = False
         self._poll_at = 0.0
         self._tidy_at = 0.0
+        self._failed_later: dict[str, Verdict] = {}  # rows that Meta took and failed for their template
 
     # -- control ---------------------------------------------------------------------------------------
 
@@ -180,6 +185,9 @@ class Lane:
     async def _go_on(self, held: HeldLease) -> list[Row]:
         """One turn: read, then start what may leave; what was started."""
         await self._poll(held)
+        await self._stop_templates()
+        if (since := self._templates.released()) is not None:
+            self._reader.news(since)
         await self._reader.refill()
         released = self._release() if held.trusted(self._clock.monotonic()) else []
         if released:
@@ -205,6 +213,24 @@ class Lane:
         if now >= self._poll_at:
             self._poll_at = now + _POLL_S
             self._reader.look_on()
+            self._try_templates(now)
+
+    def _try_templates(self, now: float) -> None:
+        """Bring in a row of each template that is held, once one may be tried."""
+        ids, since = self._templates.trials(now)
+        for row_id in ids:
+            self._queue.recall(row_id, now)
+        if since:
+            self._reader.news(since)
+
+    async def _stop_templates(self) -> None:
+        """Hold those of rows that Meta failed by a status. Raises StoreUnavailable."""
+        if self._failed_later:
+            failed = dict(self._failed_later)
+            for row_id, view in (await self._store.find_rows(failed)).items():
+                self._brakes.stop_template(view.row, failed[row_id])
+            for row_id in failed:
+                del self._failed_later[row_id]
 
     def _look_up(self, ids: Sequence[str]) -> None:
         """Rows that blocked have moved: see where they are."""
@@ -220,6 +246,13 @@ class Lane:
         while len(released) < may and (row := self._queue.take(now, lowest)) is not None:
             if row.expires_at and row.expires_at <= wall:
                 self._attempts.expire(row)
+                continue
+            passes = self._templates.judge(row, now, wall)
+            if passes is Pass.ASIDE:
+                self._queue.ended(row)
+                continue
+            if passes is Pass.GIVE_UP:
+                self._attempts.give_up(row)
                 continue
             self._pacer.spend(now)
             self._pairs.spend(row.contact, now)
@@ -279,6 +312,12 @@ class Lane:
         elsewhere."""
         inbound = 0
         for event in batch:
+            if event.type == EventType.TEMPLATE_STATUS:
+                # Of the account: which of its numbers send the template it does not say.
+                if (news := news_of(event)) is not None:
+                    self._brakes.heard(news)
+                    self._woken.set()
+                continue
             if event.phone_number_id != self.phone_number_id:
                 continue
             if event.type in (EventType.TASK_CREATED, EventType.TASK_RETRIED):
@@ -304,6 +343,8 @@ class Lane:
         verdict = holds_of(event)
         if verdict is None:
             return
+        if verdict.scope is Scope.TEMPLATE:
+            self._failed_later[event.message_id] = verdict
         self._brakes.told(verdict)
         if verdict.scope is Scope.PAIR:
             self._pairs.refused(event.contact, self._clock.monotonic())
@@ -311,6 +352,8 @@ class Lane:
     def _end(self, event: Event) -> None:
         row_id = event.message_id
         if event.type == EventType.MESSAGE_FAILED and event.key.startswith(STATUS_KEY):
+            if (verdict := verdict_of(event)).scope is Scope.TEMPLATE:
+                self._failed_later[row_id] = verdict
             # One of an earlier attempt does not end its row: the tracker finds out, and is soon there.
             self._queue.may_have_ended(row_id, self._clock.monotonic() + _POLL_S)
             return

@@ -23,6 +23,7 @@ from whatsapp.queue import LaneQueue
 from whatsapp.read_ahead import ReadAhead
 from whatsapp.recovery import Recovery
 from whatsapp.retry import RetryPolicy
+from whatsapp.template_holds import TemplateHolds
 from whatsapp.unknown import UnknownRows
 from whatsapp.windows import Windows
 
@@ -46,6 +47,7 @@ class LaneLimits(msgspec.Struct, frozen=True, kw_only=True):
     grace_s: float
     resend: bool
     ordered_s: float
+    template_hold_s: float
 
 
 class LaneBuilder:
@@ -83,11 +85,17 @@ class LaneBuilder:
         pacer = LanePacer(rate, max(1.0, rate * _BURST_S))
         pairs = PairPacer(limits.pair_burst, limits.pair_interval_s)
         queue = LaneQueue(pairs, window=limits.read_ahead)
+        templates = TemplateHolds(limits.template_hold_s)
         brakes = Brakes(
-            number, pacer, graph=self._graph, monotonic=self._clock.monotonic, probe_s=limits.probe_s
+            number,
+            pacer,
+            graph=self._graph,
+            templates=templates,
+            monotonic=self._clock.monotonic,
+            probe_s=limits.probe_s,
         )
         unknown = self._unknown_rows()
-        attempts = self._attempts(queue, pairs, brakes, unknown)
+        attempts = self._attempts(queue, pairs, brakes, templates, unknown)
         recovery = Recovery(
             number,
             store=self._store,
@@ -97,7 +105,14 @@ class LaneBuilder:
             clock=self._clock,
             ordered_s=limits.ordered_s,
         )
-        reader = ReadAhead(number, queue, store=self._store, clock=self._clock, ordered_s=limits.ordered_s)
+        reader = ReadAhead(
+            number,
+            queue,
+            store=self._store,
+            templates=templates,
+            clock=self._clock,
+            ordered_s=limits.ordered_s,
+        )
         return Lane(
             number,
             store=self._store,
@@ -107,6 +122,7 @@ class LaneBuilder:
             pacer=pacer,
             pairs=pairs,
             brakes=brakes,
+            templates=templates,
             attempts=attempts,
             recovery=recovery,
             unknown=unknown,
@@ -126,7 +142,14 @@ class LaneBuilder:
             now_ms=self._clock.now_ms,
         )
 
-    def _attempts(self, queue: LaneQueue, pairs: PairPacer, brakes: Brakes, unknown: UnknownRows) -> Attempts:
+    def _attempts(
+        self,
+        queue: LaneQueue,
+        pairs: PairPacer,
+        brakes: Brakes,
+        templates: TemplateHolds,
+        unknown: UnknownRows,
+    ) -> Attempts:
         return Attempts(
             store=self._store,
             log=self._log,
@@ -135,6 +158,7 @@ class LaneBuilder:
             queue=queue,
             pairs=pairs,
             brakes=brakes,
+            templates=templates,
             unknown=unknown,
             policy=self._policy,
             clock=self._clock,

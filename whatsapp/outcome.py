@@ -17,7 +17,15 @@ from store.records import Change, Event, NewEvent, Row, RowView
 from store.states import State
 from whatsapp.attempt_history import Ending, noted, noted_by_event
 from whatsapp.error_policy import Scope
-from whatsapp.errors import GraphError, Outcome, Verdict, classify, error_object, parse_error
+from whatsapp.errors import (
+    GraphError,
+    Outcome,
+    Verdict,
+    classify,
+    error_object,
+    parse_error,
+    parse_status_error,
+)
 from whatsapp.events import EventType, build_event
 from whatsapp.retry import GiveUp, RetryPolicy
 
@@ -31,6 +39,7 @@ __all__ = [
     "doubled",
     "expired",
     "fell_back",
+    "held_too_long",
     "holds_of",
     "is_doubled",
     "kept_error",
@@ -49,6 +58,7 @@ __all__ = [
     "tells_undone",
     "unanswered",
     "undone",
+    "verdict_of",
 ]
 
 
@@ -248,6 +258,45 @@ def holds_of(event: Event) -> Verdict | None:
         return None
     code = data.error.code
     return classify(GraphError(code=code or 0, from_graph=code is not None, by_webhook=True))
+
+
+class _Failed(msgspec.Struct):
+    errors: object = None
+
+
+class _FailedStatus(msgspec.Struct):
+    status: _Failed
+
+
+class _FailedBody(msgspec.Struct):
+    data: _FailedStatus
+
+
+def verdict_of(event: Event) -> Verdict:
+    """What the error table says of a ``message.failed`` that is a status of Meta's."""
+    try:
+        errors = msgspec.json.decode(event.body, type=_FailedBody).data.status.errors
+    except msgspec.MsgspecError:
+        errors = None
+    return classify(parse_status_error(errors[0] if isinstance(errors, list) and errors else None))
+
+
+def held_too_long(row: Row, verdict: Verdict, now: int) -> Change:
+    """Meta has stopped its template, and it has waited for it for as long as it may."""
+    words = GraphError(code=verdict.code, from_graph=True, title="its template was stopped for too long")
+    error = error_object(words, verdict)
+    # It may have failed after the same attempt before, and been retried by a person.
+    key = _key(row, f"held:{row.retried}")
+    event = _event(EventType.MESSAGE_FAILED, key, row, now, outcome_data(row, error=error))
+    return Change(
+        row.id,
+        State.FAILED,
+        now,
+        attempt=row.attempt,
+        only_from=(State.QUEUED,),
+        event=event,
+        **kept_error(error),
+    )
 
 
 def not_sent(row: Row, term: int, why: str, now: int, delay_s: float) -> Change:

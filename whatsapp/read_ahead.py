@@ -15,7 +15,8 @@ from store.base import Store
 from store.records import Place, Priority, Row
 from store.states import ENDED, State
 from whatsapp.clock import Clock
-from whatsapp.queue import PRIORITIES, LaneQueue, held_until, next_look
+from whatsapp.queue import PRIORITIES, LaneQueue, Stream, held_until, next_look
+from whatsapp.template_holds import Pass, TemplateHolds
 
 __all__ = ["ReadAhead"]
 
@@ -60,11 +61,21 @@ class _LaterLook:
 class ReadAhead:
     """Fills ``queue`` with the rows of ``lane``."""
 
-    def __init__(self, lane: str, queue: LaneQueue, *, store: Store, clock: Clock, ordered_s: float) -> None:
+    def __init__(
+        self,
+        lane: str,
+        queue: LaneQueue,
+        *,
+        store: Store,
+        templates: TemplateHolds,
+        clock: Clock,
+        ordered_s: float,
+    ) -> None:
         """``ordered_s``: how long an ordered row that is not delivered holds others back."""
         self._lane = lane
         self._queue = queue
         self._store = store
+        self._templates = templates
         self._clock = clock
         self._ordered_ms = int(1000 * ordered_s)
         self._places = dict.fromkeys(PRIORITIES, _START)
@@ -114,18 +125,38 @@ class ReadAhead:
         now = self._clock.now_ms()
         if recalled := self._queue.recalled(self._clock.monotonic(), _PAGE):
             await self._look_up(recalled, now)
-        page = self._queue.per_stream
         for stream in self._queue.wanted()[:_STREAMS]:
-            rows = await self._store.read_contact(
-                self._lane, stream.priority, stream.contact, _START, now, page
-            )
-            self._queue.offer_stream(stream, rows, complete=len(rows) < page)
+            await self._read_stream(stream, now)
         for priority in PRIORITIES:
             room = min(self._queue.room(priority), _PAGE)
             if room and not self._at_end[priority]:
                 await self._read_page(priority, now, room)
-            elif room and priority in self._again:
+            # In the same turn: a lane that rests has one a second, each of which begins at the scan.
+            room = min(self._queue.room(priority), _PAGE)
+            if room and self._at_end[priority] and priority in self._again:
                 await self._read_again(priority, now, room)
+
+    async def _read_stream(self, stream: Stream, now: int) -> None:
+        page, after = self._queue.per_stream, _START
+        while True:
+            rows = await self._store.read_contact(
+                self._lane, stream.priority, stream.contact, after, now, page
+            )
+            kept = self._not_held(rows)
+            if kept or len(rows) < page:
+                break
+            after = _place(rows)
+        self._queue.offer_stream(stream, kept, complete=len(rows) < page)
+
+    def _not_held(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Without those whose template Meta has stopped: they wait in the store."""
+        if not self._templates:
+            return rows
+        return [row for row in rows if not self._is_held(row)]
+
+    def _is_held(self, row: Row) -> bool:
+        now, wall = self._clock.monotonic(), self._clock.now_ms()
+        return self._templates.judge(row, now, wall) is Pass.ASIDE
 
     async def _look_up(self, ids: list[str], now: int) -> None:
         try:
@@ -143,7 +174,12 @@ class ReadAhead:
             elif view is None or view.row.state in ENDED:
                 self._queue.unblock(row_id)
             elif view.row.state is State.QUEUED and view.row.due <= now:
-                self._queue.offer([view.row])
+                if self._is_held(view.row):
+                    self._queue.unblock(row_id)
+                else:
+                    self._queue.offer([view.row])
+            elif view.row.state is State.QUEUED and self._templates.why(view.row) is not None:
+                self._queue.unblock(row_id)
             elif view.row.state is State.QUEUED and view.row.attempt:
                 # It backs off, and held nothing back before where a status has had it queued again.
                 self._queue.block(view.row, self._clock.monotonic_at(view.row.due))
@@ -161,14 +197,14 @@ class ReadAhead:
             raise
         if len(rows) == room:
             self._at_end[priority] = False
-        self._queue.offer(rows)
+        self._queue.offer(self._not_held(rows))
         # News that came during the read may have taken the scan back.
         if rows and news == self._news:
             self._places[priority] = _place(rows)
 
     async def _read_again(self, priority: Priority, now: int, room: int) -> None:
         rows = await self._store.read_ahead(self._lane, priority, self._again[priority], now, room)
-        self._queue.offer(rows)
+        self._queue.offer(self._not_held(rows))
         if len(rows) == room and _place(rows) < self._places[priority]:
             self._again[priority] = _place(rows)
         else:

@@ -19,6 +19,7 @@ from whatsapp.pacing import PairPacer
 from whatsapp.queue import LaneQueue
 from whatsapp.read_ahead import ReadAhead
 from whatsapp.recovery import Recovery
+from whatsapp.template_holds import TemplateHolds
 from whatsapp.unknown import UnknownRows
 
 NOW = 50_000
@@ -60,7 +61,14 @@ class Bench:
         self.unknown = Unknown()
         self.clock = Clock(lambda: NOW, lambda: 0.0)
         self.queue = LaneQueue(PairPacer())
-        self.reader = ReadAhead(LANE, self.queue, store=store, clock=self.clock, ordered_s=ORDERED_S)
+        self.reader = ReadAhead(
+            LANE,
+            self.queue,
+            templates=TemplateHolds(60.0),
+            store=store,
+            clock=self.clock,
+            ordered_s=ORDERED_S,
+        )
         self.recovery = Recovery(
             LANE,
             store=store,

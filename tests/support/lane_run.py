@@ -24,6 +24,7 @@ from whatsapp.pacing import PairPacer
 from whatsapp.queue import PRIORITIES, LaneQueue
 from whatsapp.read_ahead import ReadAhead
 from whatsapp.recovery import Calls, Recovery
+from whatsapp.template_holds import TemplateHolds
 from whatsapp.unknown import UnknownRows
 
 __all__ = ["SHARE", "TICK_MS", "Arrival", "LaneRun", "Plan"]
@@ -163,7 +164,9 @@ class LaneRun:
         store = cast(Store, self.outbox)
         pairs = PairPacer(_BURST, _INTERVAL_S)
         queue = LaneQueue(pairs, window=_WINDOW, per_stream=_PER_STREAM, share=SHARE)
-        reader = ReadAhead(LANE, queue, store=store, clock=clock, ordered_s=ORDERED_S)
+        reader = ReadAhead(
+            LANE, queue, templates=TemplateHolds(60.0), store=store, clock=clock, ordered_s=ORDERED_S
+        )
         life = _Life(pairs, queue, reader, cast(Recovery, None), self.tick)
         life.recovery = Recovery(
             LANE,

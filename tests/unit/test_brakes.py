@@ -12,6 +12,7 @@ from whatsapp.brakes import Brakes
 from whatsapp.errors import GraphError, Verdict, classify
 from whatsapp.graph import Graph
 from whatsapp.pacing import LanePacer
+from whatsapp.template_holds import TemplateHolds
 
 PATIENCE = 20
 ROW, OTHER = make_row(0), make_row(1)
@@ -22,7 +23,12 @@ class Bench:
 
     def __init__(self) -> None:
         self.brakes = Brakes(
-            "100", LanePacer(80.0), graph=cast(Graph, None), monotonic=lambda: 0.0, probe_s=1.0
+            "100",
+            LanePacer(80.0),
+            graph=cast(Graph, None),
+            templates=TemplateHolds(60.0),
+            monotonic=lambda: 0.0,
+            probe_s=1.0,
         )
 
     def refused(self, row: Row, code: int = 130429) -> Verdict:

@@ -27,6 +27,7 @@ from whatsapp.pacing import PairPacer
 from whatsapp.queue import PRIORITIES, LaneQueue
 from whatsapp.read_ahead import ReadAhead
 from whatsapp.recovery import Calls, Recovery
+from whatsapp.template_holds import TemplateHolds
 from whatsapp.unknown import UnknownRows
 
 CONTACTS = ("ana", "ben")
@@ -60,6 +61,7 @@ class LaneMachine(RuleBasedStateMachine):
         self.reader = ReadAhead(
             LANE,
             self.queue,
+            templates=TemplateHolds(60.0),
             store=cast(Store, self.outbox),
             clock=clock,
             ordered_s=ORDERED_S,

@@ -13,9 +13,11 @@ from store.records import Place, Row, RowView
 from store.states import State
 from tests.support.rows import LANE, make_row, make_view
 from whatsapp.clock import Clock
+from whatsapp.errors import GraphError, classify
 from whatsapp.pacing import PairPacer
 from whatsapp.queue import LaneQueue, held_until, next_look
 from whatsapp.read_ahead import ReadAhead
+from whatsapp.template_holds import TemplateHolds
 
 PAGE = 500
 
@@ -49,6 +51,7 @@ class Bench:
         self.reader = ReadAhead(
             LANE,
             self.queue,
+            templates=TemplateHolds(60.0),
             store=cast(Store, self.backlog),
             clock=Clock(lambda: self.now, lambda: self.now / 1000),
             ordered_s=1.0,
@@ -139,7 +142,9 @@ async def test_a_delivery_that_is_told_during_the_read_is_not_forgotten_by_it(to
     queue.block(row, 0.0)
     clock = Clock(lambda: 10_000, lambda: 10.0)
     store = cast(Store, Delivering(queue, told))
-    await ReadAhead(LANE, queue, store=store, clock=clock, ordered_s=300.0).refill()
+    await ReadAhead(
+        LANE, queue, templates=TemplateHolds(60.0), store=store, clock=clock, ordered_s=300.0
+    ).refill()
     assert list(queue.blocking) == ([] if told else [row.id])
     assert queue.next_at() == (float("inf") if told else 11.0)
 
@@ -166,7 +171,9 @@ async def test_a_row_that_a_status_has_queued_again_holds_back_those_behind_it()
             return []
 
     clock = Clock(lambda: 1_000, lambda: 1.0)
-    reader = ReadAhead(LANE, queue, store=cast(Store, Outbox()), clock=clock, ordered_s=1.0)
+    reader = ReadAhead(
+        LANE, queue, templates=TemplateHolds(60.0), store=cast(Store, Outbox()), clock=clock, ordered_s=1.0
+    )
     queue.recall(row.id, 1.0)
     await reader.refill()
     queue.offer([make_row(1, contact="ana", due=900), make_row(2, contact="ben", due=900)])
@@ -190,6 +197,7 @@ async def late_by(seconds: float, news_each_s: float = 0.0, before_s: float = 0.
     reader = ReadAhead(
         LANE,
         queue,
+        templates=TemplateHolds(60.0),
         store=cast(Store, store),
         clock=Clock(lambda: clock[0], lambda: clock[0] / 1000),
         ordered_s=1.0,
@@ -223,3 +231,39 @@ async def test_a_row_that_follows_its_event_is_found_soon(news_each_s: float) ->
     assert await late_by(3.0, news_each_s) <= 7.0
     # A look that was due anyway may come too early for it.
     assert await late_by(3.0, news_each_s, before_s=4.9) <= 7.0
+
+
+async def test_behind_many_that_wait_for_their_template_the_rest_of_a_person_is_found() -> None:
+    promo = b'{"template":{"name":"promo","language":{"code":"es"}}}'
+    rows = [make_row(n, contact="ana", due=n, payload=promo) for n in range(30)]
+    rows.append(make_row(30, contact="ana", due=30))
+    queue = LaneQueue(PairPacer())
+    queue.offer(rows)
+    templates = TemplateHolds(60.0)
+    templates.refused(rows[0], classify(GraphError(code=132015, from_graph=True)), 0.0)
+    while (row := queue.take(0.0)) is not None:
+        queue.ended(row)
+
+    class Outbox:
+        atomic = True
+
+        async def read_contact(
+            self, lane: str, priority: int, contact: str, after: Place, now: int, limit: int
+        ) -> list[Row]:
+            return [row for row in rows if (row.due, row.seq) > after][:limit]
+
+        async def read_ahead(self, *_: object) -> list[Row]:
+            return []
+
+    reader = ReadAhead(
+        LANE,
+        queue,
+        templates=templates,
+        store=cast(Store, Outbox()),
+        clock=Clock(lambda: 1_000, lambda: 1.0),
+        ordered_s=1.0,
+    )
+    await reader.refill()
+    found = queue.take(1.0)
+    assert found is not None
+    assert found.id == rows[30].id

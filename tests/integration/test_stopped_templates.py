@@ -1,0 +1,171 @@
+"""A template that Meta stops, over real sockets: its messages wait, all else goes on, and what lets it go."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from tests.support.gateway import Harness, serving
+from whatsapp import template_holds
+
+PHONE = "5215550001111"
+OTHER = "5215550002222"
+
+
+@contextmanager
+def trials_after(seconds: float) -> Iterator[None]:
+    with mock.patch.dict(template_holds._FIRST_S, {132015: seconds}):
+        yield
+
+
+async def template(gateway: Harness, phone: str, name: str = "promo", language: str = "es") -> str:
+    body = {"phone": phone, "template_name": name, "language": language, "use_queue": True}
+    task_id: str = (await gateway.post("/api/send-template", body)).ok["task_id"]
+    return task_id
+
+
+async def pause(gateway: Harness, *, later: bool = False) -> str:
+    """Meta refuses a message for its template; the task of that one."""
+    gateway.sandbox.set_faults({"error": {"code": 132015, "later": later}})
+    task_id = await template(gateway, PHONE)
+    await gateway.events.wait("message.failed")
+    return task_id
+
+
+async def held(gateway: Harness) -> list[dict[str, Any]]:
+    lane = await gateway.lane_when(lambda lane: bool(lane.get("templates")))
+    found: list[dict[str, Any]] = lane["templates"]
+    return found
+
+
+async def hold(gateway: Harness, event: str = "PAUSED") -> None:
+    """Meta tells the lane, which must be there to hear it, that the template is stopped."""
+    await gateway.lane_when(lambda lane: lane["state"] == "running")
+    assert (await gateway.webhook(told(event))).status == 200
+    await held(gateway)
+
+
+def told(event: str, name: str = "promo", at: int = 1_700_000_000) -> bytes:
+    """A webhook about a template."""
+    value = {"event": event, "message_template_id": 1, "message_template_name": name}
+    value |= {"message_template_language": "es", "reason": None}
+    change = {"field": "message_template_status_update", "value": value}
+    entry = {"id": "200000000000001", "time": at, "changes": [change]}
+    return json.dumps({"object": "whatsapp_business_account", "entry": [entry]}).encode()
+
+
+def sent(gateway: Harness) -> list[str]:
+    """What Meta took, in order: names of templates, and texts."""
+    messages = [call.message for call in gateway.calls.taken]
+    return [m["template"]["name"] if "template" in m else m["text"]["body"] for m in messages]
+
+
+@pytest.mark.parametrize("later", [False, True])
+async def test_its_messages_wait_and_all_else_goes_on(tmp_path: Path, later: bool) -> None:
+    async with serving(tmp_path) as gateway:
+        first = await pause(gateway, later=later)
+        (hold,) = await held(gateway)
+        assert (hold["name"], hold["language"]) == ("promo", "es")
+        assert "paused" in hold["why"]
+        assert hold["trial_in_s"] > 3600
+        calls = len(gateway.calls.all)
+        waiting = [await template(gateway, phone) for phone in (PHONE, OTHER)]
+        # To the same people, with the same priority, behind it.
+        for phone in (PHONE, OTHER):
+            await gateway.queue(phone, "text")
+            await template(gateway, phone, "other")
+            await template(gateway, phone, "promo", "en")
+        await gateway.calls.wait(calls + 6)
+        assert sorted(sent(gateway)[-6:]) == ["other", "other", "promo", "promo", "text", "text"]
+        for task_id in waiting:
+            task = await gateway.task(task_id)
+            assert task["counts"]["queued"] == 1
+            (row,) = (await gateway.store.as_store().task_rows(task_id, -1, 1))[:1]
+            assert (row.row.attempt, row.row.failures) == (0, 0)
+        assert (await gateway.lane())["state"] == "running"
+        await gateway.task_when(first, lambda task: task["counts"]["failed"] == 1)
+
+
+async def test_metas_word_lets_them_go_in_their_order(tmp_path: Path) -> None:
+    async with serving(tmp_path, lane={"concurrency": 1}) as gateway:
+        await hold(gateway, "PAUSED")
+        phones = [str(5215560000000 + n) for n in range(20)]
+        for phone in phones:
+            await template(gateway, phone)
+        await gateway.queue(PHONE, "text")
+        await gateway.events.wait("message.sent")
+        assert sent(gateway) == ["text"]
+        # Word of an older time, which comes late, is none.
+        await gateway.webhook(told("APPROVED", at=1_600_000_000))
+        await gateway.queue(PHONE, "text")
+        await gateway.events.wait("message.sent", 2)
+        assert sent(gateway) == ["text", "text"]
+        await gateway.webhook(told("APPROVED", at=1_700_000_001))
+        calls = await gateway.calls.wait(22)
+        assert [call.to.lstrip("+") for call in calls[2:]] == phones
+        assert (await gateway.lane())["templates"] == []
+
+
+async def test_a_message_that_is_tried_and_taken_lets_the_others_go(tmp_path: Path) -> None:
+    with trials_after(0.2):
+        async with serving(tmp_path) as gateway:
+            await pause(gateway)
+            tasks = [await template(gateway, str(5215560000000 + n)) for n in range(5)]
+            for task_id in tasks:
+                await gateway.events.wait("message.delivered", task_id=task_id)
+            assert len(gateway.calls.all) == 6
+            assert (await gateway.lane())["templates"] == []
+
+
+async def test_a_message_that_is_tried_in_vain_fails_alone(tmp_path: Path) -> None:
+    with trials_after(0.2):
+        async with serving(tmp_path) as gateway:
+            gateway.sandbox.set_faults({"error": {"code": 132015, "count": 2}})
+            for n in range(5):
+                await template(gateway, str(5215560000000 + n))
+            await gateway.events.wait("message.failed", 2)
+            await gateway.events.wait("message.delivered", 3)
+            assert len(gateway.calls.all) == 5
+
+
+async def test_what_has_waited_too_long_fails_and_says_why(tmp_path: Path) -> None:
+    # Rows that wait are looked through every half minute; here more often.
+    with mock.patch("whatsapp.lane._TIDY_S", 0.1):
+        async with serving(tmp_path, lane={"template_hold_s": 0.3}) as gateway:
+            await hold(gateway, "DISABLED")
+            task_id = await template(gateway, PHONE)
+            (data,) = await gateway.events.wait("message.failed", task_id=task_id)
+            task = await gateway.task(task_id)
+            assert task["counts"]["failed"] == 1
+            assert gateway.calls.all == []
+        assert data["error"]["code"] == 132016
+        assert data["error"]["name"] == "template_disabled"
+        assert data["error"]["advice"]
+        assert data["attempt"] == 0
+
+
+async def test_one_person_with_many_that_wait_still_gets_the_rest(tmp_path: Path) -> None:
+    async with serving(tmp_path) as gateway:
+        await hold(gateway, "PAUSED")
+        for _ in range(30):
+            await template(gateway, PHONE)
+        await gateway.queue(PHONE, "text")
+        await gateway.events.wait("message.sent")
+        assert sent(gateway) == ["text"]
+
+
+async def test_throttled_by_meta_it_waits_for_its_hour_and_holds_nobody_back(tmp_path: Path) -> None:
+    async with serving(tmp_path) as gateway:
+        gateway.sandbox.set_faults({"error": {"code": 132069}})
+        task_id = await template(gateway, PHONE)
+        await gateway.events.wait("message.retrying", task_id=task_id)
+        await held(gateway)
+        await gateway.queue(PHONE, "text")
+        await gateway.events.wait("message.sent")
+        assert (await gateway.task(task_id))["counts"]["queued"] == 1

@@ -1,0 +1,236 @@
+"""Which templates of a number are held, what lets them go, and what becomes of their messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from store.records import Event, Row
+from tests.support.rows import make_row
+from whatsapp.errors import GraphError, Verdict, classify
+from whatsapp.template_holds import News, Pass, Template, TemplateHolds, news_of, template_of
+
+HOUR = 3600.0
+DAY_MS = 86_400_000
+PROMO = Template("promo", "es_mx")
+
+
+def payload(name: str = "promo", language: str = "es_MX") -> bytes:
+    template = {"name": name, "language": {"code": language}, "components": []}
+    return msgspec.json.encode({"to": "1", "type": "template", "template": template})
+
+
+def row(n: int = 0, name: str = "promo", language: str = "es_MX", **fields: Any) -> Row:
+    return make_row(n, payload=payload(name, language), **fields)
+
+
+def verdict(code: int) -> Verdict:
+    return classify(GraphError(code=code, http_status=400, from_graph=True))
+
+
+class Bench:
+    def __init__(self, code: int = 132015) -> None:
+        self.holds = TemplateHolds(86_400.0)
+        self.now = 0.0
+        if code:
+            assert self.holds.refused(row(99), verdict(code), 0.0) == PROMO
+
+    def judge(self, found: Row, wall: int = 2_000) -> Pass:
+        return self.holds.judge(found, self.now, wall)
+
+
+def test_only_messages_of_that_template_in_that_language_wait() -> None:
+    bench = Bench()
+    assert bench.judge(row(1)) is Pass.ASIDE
+    assert bench.judge(row(2, language="es-mx")) is Pass.ASIDE
+    for other in (row(3, language="en"), row(4, name="promo2"), make_row(5), make_row(6, payload=b"{")):
+        assert bench.judge(other) is Pass.GO
+
+
+def test_a_refusal_of_something_that_is_no_template_holds_nothing() -> None:
+    bench = Bench(0)
+    assert bench.holds.refused(make_row(0), verdict(132069), 0.0) is None
+    assert not bench.holds
+
+
+@pytest.mark.parametrize(
+    ("code", "first_s"), [(132001, 60), (132007, HOUR), (132015, 3 * HOUR), (132069, HOUR), (134101, 600)]
+)
+def test_one_message_is_tried_after_a_while_and_the_others_wait_for_it(code: int, first_s: float) -> None:
+    bench = Bench(code)
+    bench.now = first_s - 0.1
+    assert bench.judge(row(1)) is Pass.ASIDE
+    bench.now = first_s
+    assert bench.judge(row(1)) is Pass.GO
+    assert bench.judge(row(2)) is Pass.ASIDE
+    assert bench.judge(row(1)) is Pass.GO
+
+
+def test_when_meta_takes_it_the_template_goes_on() -> None:
+    bench = Bench()
+    bench.judge(row(1, due=1_500))
+    bench.judge(row(2, due=1_200))
+    bench.now = 3 * HOUR
+    bench.judge(row(1))
+    assert bench.holds.accepted(row(7), bench.now) is None, "it had left before"
+    assert bench.holds.accepted(row(1), bench.now) == PROMO
+    assert bench.holds.released() == 1_200
+    assert bench.holds.released() is None
+    assert not bench.holds
+
+
+def test_when_meta_refuses_it_the_next_is_tried_after_twice_as_long() -> None:
+    bench = Bench(132001)
+    waits = []
+    for n in range(12):
+        before = bench.now
+        while bench.judge(row(n)) is not Pass.GO:
+            bench.now += 15.0
+        waits.append(bench.now - before)
+        assert bench.holds.refused(row(n), verdict(132001), bench.now) is None
+    assert waits == [60, 120, 240, 480, 960, 1920, 3840, 7680, 15360, 21600, 21600, 21600]
+
+
+def test_the_next_need_not_wait_for_the_end_of_a_trial_that_was_refused() -> None:
+    bench = Bench()
+    bench.holds = TemplateHolds(86_400.0)
+    bench.holds.refused(row(99), msgspec.structs.replace(verdict(134101), delay_s=1.0), 0.0)
+    bench.now = 1.0
+    assert bench.judge(row(1)) is Pass.GO
+    bench.holds.refused(row(1), msgspec.structs.replace(verdict(134101), delay_s=1.0), 1.5)
+    bench.now = 3.5
+    assert bench.judge(row(2)) is Pass.GO
+
+
+def test_refusals_of_what_was_under_way_change_nothing() -> None:
+    bench = Bench()
+    assert bench.holds.refused(row(1), verdict(132015), 10.0) is None
+    bench.now = 3 * HOUR
+    assert bench.judge(row(2)) is Pass.GO
+
+
+def test_a_trial_that_is_not_answered_is_followed_by_another() -> None:
+    bench = Bench()
+    bench.now = 3 * HOUR
+    assert bench.judge(row(1)) is Pass.GO
+    bench.now += 61.0
+    assert bench.judge(row(2)) is Pass.GO
+    assert bench.judge(row(1)) is Pass.ASIDE
+
+
+def test_a_disabled_template_is_tried_by_nobody() -> None:
+    bench = Bench(132016)
+    bench.now = 1_000 * HOUR
+    assert bench.judge(row(1)) is Pass.ASIDE
+    assert bench.holds.trials(bench.now) == ([], 0)
+    (told,) = bench.holds.status(bench.now)
+    assert told["trial_in_s"] is None
+    assert (told["name"], told["language"]) == PROMO
+    assert "disabled" in told["why"]
+
+
+def test_one_that_is_held_again_soon_after_was_not_well() -> None:
+    bench = Bench(132001)
+    bench.now = 60.0
+    bench.judge(row(1))
+    bench.holds.accepted(row(1), 60.0)
+    bench.holds.refused(row(2), verdict(132001), 600.0)
+    bench.now = 719.0
+    assert bench.judge(row(3)) is Pass.ASIDE
+    bench.now = 720.0
+    assert bench.judge(row(3)) is Pass.GO
+
+
+def test_what_has_waited_too_long_is_given_up_and_what_expires_is_let_through() -> None:
+    bench = Bench()
+    late = row(1, due=5_000, created_at=1_000)
+    assert bench.judge(late, 5_000 + DAY_MS - 1) is Pass.ASIDE
+    assert bench.judge(late, 5_000 + DAY_MS) is Pass.GIVE_UP
+    assert bench.judge(row(2, expires_at=9_000), 8_999) is Pass.ASIDE
+    assert bench.judge(row(2, expires_at=9_000), 9_000) is Pass.GO
+    why = bench.holds.why(late)
+    assert why is not None and why.code == 132015
+    assert bench.holds.why(make_row(3)) is None
+
+
+def test_the_oldest_that_waits_is_tried_first_and_one_that_is_gone_is_not_named_again() -> None:
+    bench = Bench()
+    for n in range(20):
+        bench.judge(row(n, due=2_000 - 10 * n))
+    bench.now = 3 * HOUR - 1
+    assert bench.holds.trials(bench.now) == ([], 0)
+    bench.now = 3 * HOUR
+    named = []
+    while (found := bench.holds.trials(bench.now)) and found[0]:
+        named += found[0]
+    assert named == [row(n).id for n in reversed(range(12, 20))]
+    assert found == ([], 1_810), "then all are read again from there on"
+    assert bench.holds.trials(bench.now) == ([], 0)
+
+
+def event(value: dict[str, Any] | None = None, field: str = "message_template_status_update") -> Event:
+    usual = {"event": "PAUSED", "message_template_name": "promo", "message_template_language": "es_MX"}
+    data = {"field": field, "value": usual | (value or {}), "entry_id": "1", "time": 1_700}
+    return Event(1, 0, "k", "template.status", 1, msgspec.json.encode({"data": data}))
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [
+        ({}, 132015),
+        ({"event": "DISABLED", "disable_info": {"disable_date": "today"}}, 132016),
+        ({"event": "ARCHIVED"}, 132001),
+        ({"event": "APPROVED"}, None),
+        ({"event": "REINSTATED"}, None),
+        ({"event": "UNARCHIVED"}, None),
+        ({"other_info": {"title": "UNPAUSE"}}, None),
+        ({"other_info": None}, 132015),
+    ],
+)
+def test_what_meta_says_of_a_template(value: dict[str, Any], code: int | None) -> None:
+    news = news_of(event(value))
+    assert news is not None
+    assert (news.template, news.at) == (PROMO, 1_700)
+    assert (news.stops and news.stops.code) == code
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        event({"event": "FLAGGED"}),
+        event({"event": "PENDING"}),
+        event({"message_template_name": ""}),
+        event(field="message_template_quality_update"),
+        Event(1, 0, "k", "template.status", 1, b'{"data":{"field":"x","value":[]}}'),
+    ],
+)
+def test_what_concerns_no_message(other: Event) -> None:
+    assert news_of(other) is None
+
+
+def test_metas_word_holds_and_lets_go() -> None:
+    bench = Bench(0)
+    assert bench.holds.heard(News(PROMO, verdict(132015), 5), 0.0)
+    assert bench.judge(row(1)) is Pass.ASIDE
+    assert bench.holds.heard(News(PROMO, None, 6), 1.0)
+    assert bench.judge(row(1)) is Pass.GO
+    assert bench.holds.released() == 1_000
+
+
+def test_old_news_that_come_late_change_nothing() -> None:
+    bench = Bench(0)
+    assert not bench.holds.heard(News(PROMO, None, 6), 0.0)
+    assert not bench.holds.heard(News(PROMO, verdict(132015), 5), 1.0)
+    assert not bench.holds
+    assert bench.holds.heard(News(PROMO, verdict(132015), 7), 2.0)
+    assert not bench.holds.heard(News(PROMO, verdict(132015), 8), 3.0), "it is held already"
+
+
+@given(st.binary())
+def test_any_payload_is_a_template_or_none(noise: bytes) -> None:
+    assert template_of(noise) is None or isinstance(template_of(noise), Template)
+    assert template_of(b'{"template":' + noise + b"}") is None or noise
