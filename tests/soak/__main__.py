@@ -1,7 +1,7 @@
 """``python -m tests.soak``: reliability, counted (docs/GOALS.md). What it finds is kept in build/soak.json.
 
 Each part may be broken off at any time and called again: rounds are independent of each other, and one that
-was not finished is forgotten.
+was not finished is forgotten. ``report`` writes docs/soak.md from what is kept.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tests.soak.flat import Steady, stay_flat
 from tests.soak.kills import GOAL, soak_kills
+from tests.soak.limits import Broadcasts, broadcast_within_limits
+from tests.soak.report import page
 from tests.soak.rounds import held
 from tests.soak.state import ROOT, State
 from tests.soak.unknown import Wanted, lose_answers
@@ -24,6 +27,7 @@ from tests.support.killing import STORES
 __all__ = ["main"]
 
 _BUILD = ROOT / "build"
+_PAGE = ROOT / "docs" / "soak.md"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,6 +55,20 @@ def _parser() -> argparse.ArgumentParser:
     unknown.add_argument("--sends", type=int, default=20_000, help="default: %(default)s")
     unknown.add_argument("--kills", type=int, default=40, help="default: %(default)s")
     unknown.set_defaults(work=_unknown)
+    flat = parts.add_parser("flat", help="memory at half the limits")
+    flat.add_argument("--store", choices=STORES, default=STORES[0], help="default: %(default)s")
+    flat.add_argument("--minutes", type=float, default=20.0, help="default: %(default)g")
+    flat.set_defaults(work=_flat)
+    limits = parts.add_parser("limits", help="broadcasts to a Meta that holds its limits, and lowers one")
+    limits.add_argument("--store", choices=STORES, default=STORES[0], help="default: %(default)s")
+    limits.add_argument("--first", type=int, default=10_000, help="sends within the limits (%(default)s)")
+    limits.add_argument(
+        "--inbound", type=float, default=5.0, help="customers' messages a second (%(default)s)"
+    )
+    limits.add_argument("--second", type=int, default=8_000, help="sends under a lowered one (%(default)s)")
+    limits.set_defaults(work=_limits)
+    report = parts.add_parser("report", help="write docs/soak.md from what was found so far")
+    report.set_defaults(work=_report)
     return parser
 
 
@@ -65,6 +83,29 @@ async def _unknown(options: argparse.Namespace, folder: Path) -> bool:
     seed = f"unknown {state.begin('unknown')}"
     wanted = Wanted(options.store, options.sends, options.kills)
     return await held(state, "unknown", seed, folder, partial(lose_answers, wanted=wanted, seed=seed))
+
+
+async def _limits(options: argparse.Namespace, folder: Path) -> bool:
+    state = State(options.state)
+    seed = f"limits {state.begin('limits')}"
+    wanted = Broadcasts(options.store, options.first, options.inbound, options.second)
+    return await held(
+        state, "limits", seed, folder, partial(broadcast_within_limits, wanted=wanted, seed=seed)
+    )
+
+
+async def _flat(options: argparse.Namespace, folder: Path) -> bool:
+    state = State(options.state)
+    seed = f"flat {state.begin('flat')}"
+    wanted = Steady(options.store, options.minutes)
+    return await held(state, "flat", seed, folder, partial(stay_flat, wanted=wanted, seed=seed))
+
+
+async def _report(options: argparse.Namespace, folder: Path) -> bool:
+    text = page(State(options.state))
+    _PAGE.write_text(text, "utf-8")
+    print(text)
+    return True
 
 
 async def _ended_by_sigterm(work: Coroutine[Any, Any, bool]) -> bool:

@@ -81,7 +81,7 @@ TRIALS = {
         moments=("starting", "answers", "listening", "recovering", "answers"),
         dropped=0.1,
         statuses="8,9,10",
-        settings={"LANE_CONCURRENCY": 32, "LEASE_TTL_S": 2},
+        settings={"LANE_CONCURRENCY": 32, "LEASE_TTL_S": 3},
     ),
 }
 

@@ -130,6 +130,12 @@ class Process:
         """Whether it has not ended."""
         return self._process.returncode is None
 
+    @property
+    def resident_bytes(self) -> int:
+        """Its memory now; where the system tells it (``/proc``)."""
+        pages = Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
     async def line(self) -> str:
         """The next line of its standard output, without its end; empty once there is none any more."""
         assert self._process.stdout is not None
