@@ -313,7 +313,7 @@ class Gateway:
     @property
     def _retry_policy(self) -> RetryPolicy:
         retry = self._settings.retry
-        return RetryPolicy(retry.max_attempts, retry.base_s, retry.cap_s)
+        return RetryPolicy(retry.max_attempts, retry.base_s, retry.cap_s, retry.max_spared)
 
     def _make_tracker(self) -> Tracker:
         return Tracker(self._store, policy=self._retry_policy, random=random.random, now_ms=_now_ms)

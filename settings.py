@@ -140,6 +140,7 @@ class RetrySettings(_Section, frozen=True):
     max_attempts: Annotated[int, Meta(ge=1, le=100)] = 8
     base_s: Seconds = 1.0
     cap_s: Seconds = 300.0
+    max_spared: Annotated[int, Meta(ge=0, le=10_000)] = 100
 
 
 class UnknownSettings(_Section, frozen=True):

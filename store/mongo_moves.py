@@ -232,9 +232,11 @@ def _move(change: Change) -> _Move:
         update["$min"] = {"sent_at": change.at}
     if change.fresh:
         values["failures"] = 0
-        update["$unset"] = {"ended_at": ""}
+        update["$unset"] = {"ended_at": "", "spared": ""}
     elif change.burn:
         update["$inc"] = {"failures": 1}
+    elif change.spared:
+        update["$inc"] = {"spared": 1}
     if change.sends_anew:
         update.setdefault("$inc", {})["retried"] = 1
     if change.fall_back:

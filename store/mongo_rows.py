@@ -228,8 +228,8 @@ def new_row(task: NewTask, row: NewRow, seq: int, now: int) -> Document:
     """A row's document, due ``now`` where it asks for at once.
 
     Times of its fate, ``wamids``, ``error``, ``again``, ``retried``, ``marks``, ``ordered``, ``on_unknown``,
-    ``fallback``, ``has_fallback``, ``fell_back``, ``over``, ``claimed_at`` and ``notes`` are there only when
-    they say something.
+    ``fallback``, ``has_fallback``, ``fell_back``, ``over``, ``claimed_at``, ``spared`` and ``notes`` are
+    there only when they say something.
     """
     asked: Document = {"ordered": True} if row.ordered else {}
     if row.on_unknown:
@@ -282,6 +282,7 @@ def _row(document: Document) -> Row:
         has_fallback=document.get("has_fallback", False),
         fell_back=document.get("fell_back", False),
         claimed_at=int(document.get("claimed_at", 0)),
+        spared=int(document.get("spared", 0)),
     )
 
 

@@ -248,6 +248,8 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     fell_back: bool = False
     claimed_at: int = 0
     """When it was last marked ``sending``; 0: not known."""
+    spared: int = 0
+    """How many attempts were refused without counting against the limit, since it was last queued afresh."""
 
 
 class RowView(msgspec.Struct, frozen=True, gc=False):
@@ -368,14 +370,16 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     """With ``to`` = queued: when to try again."""
     burn: bool = False
     """Count the attempt against the limit."""
+    spared: bool = False
+    """Count the attempt as one that was refused without counting against the limit."""
     doubt: bool = False
     """Mark that Meta may have taken an attempt."""
     undone: bool = False
     """With ``to`` = queued: Meta failed what it had taken, and it is sent again, with one more in
     ``retried``; ``attempt``, which must be given, and all before it are over."""
     fresh: bool = False
-    """With ``to`` = queued: begin anew, with no failures, no end, and one more in ``retried``; ``attempt``,
-    which must be given, and all before it are over."""
+    """With ``to`` = queued: begin anew, with no failures, none spared, no end, and one more in ``retried``;
+    ``attempt``, which must be given, and all before it are over."""
     fall_back: bool = False
     """With ``to`` = queued: send the row's fallback from now on; ``attempt``, which must be given, and all
     before it are over. Guard: only if it has one, and has not fallen back yet."""

@@ -30,9 +30,9 @@ __all__ = ["Reads", "row_key"]
 _ROW = (
     "seq, task_id, n, lane, contact, priority, due, CASE WHEN fell_back THEN fallback ELSE payload END,"
     " state, attempt, failures, doubt, expires_at, callback_data, created_at, retried, ordered, on_unknown,"
-    " fallback != x'' AND NOT fell_back, fell_back, claimed_at"
+    " fallback != x'' AND NOT fell_back, fell_back, claimed_at, spared"
 )
-_ROW_WIDTH = 21
+_ROW_WIDTH = 22
 _TASK = "id, kind, source, total, created_at, skipped"
 _TAKEN = ", ".join(f"'{state.value}'" for state in sorted(TAKEN))
 _READY = "task_id NOT IN (SELECT id FROM tasks WHERE ready = 0)"
@@ -324,7 +324,7 @@ class Reads:
 def _row(values: Sequence[Any]) -> Row:
     seq, task_id, n, lane, contact, priority, due, payload, state, attempt, failures, doubt = values[:12]
     expires_at, callback_data, created_at, retried, ordered, on_unknown, has_fallback = values[12:19]
-    fell_back, claimed_at = values[19:]
+    fell_back, claimed_at, spared = values[19:]
     return Row(
         f"{task_id}-{n}",
         seq,
@@ -347,6 +347,7 @@ def _row(values: Sequence[Any]) -> Row:
         bool(has_fallback),
         bool(fell_back),
         claimed_at,
+        spared,
     )
 
 

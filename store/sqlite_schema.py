@@ -140,6 +140,7 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE intake (one INTEGER PRIMARY KEY CHECK (one = 1), since INTEGER NOT NULL,"
         " at INTEGER NOT NULL)",
     ),
+    ("ALTER TABLE rows ADD COLUMN spared INTEGER NOT NULL DEFAULT 0",),
 )
 
 VERSION = len(_MIGRATIONS)

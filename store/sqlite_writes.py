@@ -399,9 +399,11 @@ class Writes:
             sets.append("due = ?")
             parameters.append(change.due)
         if change.fresh:
-            sets += ["failures = 0", "ended_at = 0"]
+            sets += ["failures = 0", "spared = 0", "ended_at = 0"]
         elif change.burn:
             sets.append("failures = failures + 1")
+        elif change.spared:
+            sets.append("spared = spared + 1")
         if change.sends_anew:
             sets.append("retried = retried + 1")
         if change.doubt:

@@ -147,7 +147,7 @@ def refused(
         event = _event(EventType.MESSAGE_UNKNOWN, _key(row, "unknown"), row, now, data)
         change = Change(row.id, State.UNKNOWN, doubt=True, event=event, **guards)
         return noted(change, row, Ending.UNKNOWN)
-    decision = policy.decide(verdict, row.failures, random)
+    decision = policy.decide(verdict, row.failures, random, row.spared)
     if isinstance(decision, GiveUp):
         event = _event(EventType.MESSAGE_FAILED, _key(row, "failed"), row, now, data)
         change = Change(row.id, State.FAILED, burn=True, doubt=verdict.doubt, event=event, **guards)
@@ -156,8 +156,9 @@ def refused(
     event = _event(
         EventType.MESSAGE_RETRYING, _key(row, "retrying"), row, now, {**data, "retry_in_ms": due - now}
     )
+    burn = policy.counts(verdict, row.spared)
     change = Change(
-        row.id, State.QUEUED, due=due, burn=verdict.burn, doubt=verdict.doubt, event=event, **guards
+        row.id, State.QUEUED, due=due, burn=burn, spared=not burn, doubt=verdict.doubt, event=event, **guards
     )
     return noted(change, row, Ending.RETRYING)
 
@@ -203,7 +204,7 @@ def undone(
     """
     row = view.row
     verdict = _counted(view, verdict)
-    decision = policy.decide(verdict, row.failures, random)
+    decision = policy.decide(verdict, row.failures, random, row.spared)
     if isinstance(decision, GiveUp):
         return None
     due = now + int(1000 * decision.delay_s)
@@ -211,12 +212,14 @@ def undone(
     data = outcome_data(
         row, wamid=failure.wamid, error=msgspec.Raw(failure.error), retry_in_ms=due - now, **held
     )
+    burn = policy.counts(verdict, row.spared)
     change = msgspec.structs.replace(
         failure,
         to=State.QUEUED,
         attempt=row.attempt,
         due=due,
-        burn=verdict.burn,
+        burn=burn,
+        spared=not burn,
         undone=True,
         event=_event(EventType.MESSAGE_RETRYING, _key(row, _UNDONE), row, now, data),
     )

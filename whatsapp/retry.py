@@ -15,6 +15,8 @@ from whatsapp.errors import Outcome, Verdict
 __all__ = ["GiveUp", "Retry", "RetryPolicy"]
 
 _MAX_DOUBLINGS = 64
+_AT_EASE = 4
+"""Refusals that do not count after which the waits begin to grow: limits of the number mostly pass soon."""
 
 
 class Retry(msgspec.Struct, frozen=True):
@@ -40,10 +42,14 @@ class RetryPolicy(msgspec.Struct, frozen=True):
     """Ceiling of the delay after the first failure."""
     cap_s: float = 300.0
     """Ceiling of the delay after however many."""
+    max_spared: int = 100
+    """Refusals that do not count, after which each counts: so nothing is tried for ever."""
 
     def __post_init__(self) -> None:
         if self.max_attempts < 1:
             raise ValueError("max_attempts must be at least 1")
+        if self.max_spared < 0:
+            raise ValueError("max_spared must be at least 0")
         if not 0 < self.base_s <= self.cap_s < float("inf"):
             raise ValueError("base_s must be above 0 and not above cap_s, and both finite")
 
@@ -69,20 +75,28 @@ class RetryPolicy(msgspec.Struct, frozen=True):
         ceiling = max(floor, self.schedule(failures))
         return min(ceiling, floor + random() * (ceiling - floor))
 
-    def decide(self, verdict: Verdict, failures: int, random: Callable[[], float]) -> Retry | GiveUp:
-        """What follows from a verdict on an attempt at a message with ``failures`` counted ones before it.
+    def counts(self, verdict: Verdict, spared: int) -> bool:
+        """Whether an attempt counts against the limit, of a message with so many before it that did not."""
+        return verdict.burn or spared >= self.max_spared
 
-        An attempt that does not count (``verdict.burn`` false) never uses the message up; one that counts
-        does when it is the last that the verdict or this policy allows. A parked message goes back without
-        a delay of its own, since its lane is what waits; to have it count after all, give the verdict with
-        ``burn`` set. For an unknown outcome this is what to do once the grace has passed without a word.
+    def decide(
+        self, verdict: Verdict, failures: int, random: Callable[[], float], spared: int = 0
+    ) -> Retry | GiveUp:
+        """What follows from a verdict on an attempt at a message with ``failures`` counted ones before it,
+        and ``spared`` ones that were refused and did not count.
+
+        An attempt that counts (:meth:`counts`) uses the message up when it is the last that the verdict or
+        this policy allows; one that does not never does. A parked message goes back without a delay of its
+        own, since its lane is what waits; to have it count after all, give the verdict with ``burn`` set. For
+        an unknown outcome this is what to do once the grace has passed without a word.
         """
         if verdict.outcome is Outcome.FAIL:
             return GiveUp(exhausted=False)
-        if not verdict.burn:
+        if not self.counts(verdict, spared):
             if verdict.outcome is Outcome.PARK:
                 return Retry(verdict.delay_s)
-            return Retry(self.delay(max(1, failures), random, first_delay_s=verdict.delay_s))
+            tries = max(1, failures, spared - _AT_EASE)
+            return Retry(self.delay(tries, random, first_delay_s=verdict.delay_s))
         counted = failures + 1
         if counted >= self._limit(verdict):
             return GiveUp(exhausted=True)

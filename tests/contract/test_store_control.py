@@ -110,6 +110,22 @@ async def test_a_row_queued_afresh_begins_anew(store: Store) -> None:
     assert await view(store, "task-0") == seen
 
 
+async def test_refusals_that_do_not_count_are_counted_apart_until_it_is_queued_afresh(store: Store) -> None:
+    await add_task(store)
+    lease = await lane_lease(store)
+    for spared, burn in ((True, False), (True, False), (False, True), (False, False), (True, True)):
+        await bring(store, lease, {"task-0": State.SENDING})
+        await store.apply([Change("task-0", State.QUEUED, 2, due=2, spared=spared, burn=burn)])
+    row = (await view(store, "task-0")).row
+    # One that counts is none of these.
+    assert (row.attempt, row.spared, row.failures) == (5, 2, 2)
+    assert await read_all(store, now=2) == [row]
+    await bring(store, lease, {"task-0": State.FAILED})
+    assert (await view(store, "task-0")).row.spared == 2
+    await store.apply([Change("task-0", State.QUEUED, 4, due=4, fresh=True)])
+    assert (await view(store, "task-0")).row.spared == 0
+
+
 async def test_a_task_tells_how_often_its_rows_were_queued_afresh(store: Store) -> None:
     ids = await add_task(store, "task", 3)
     lease = await lane_lease(store)

@@ -6,10 +6,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from store.records import DeadFilter
 from tests.support.gateway import NUMBER, Harness, serving
-from whatsapp import dead_letters
+from whatsapp import dead_letters, errors
 from whatsapp.events import rfc3339
 
 PHONE = "5215550001111"
@@ -243,16 +245,22 @@ async def test_some_are_sent_anew_and_the_others_are_told_by_their_reason(tmp_pa
         assert await listed(gateway) == [dead[1]]
 
 
-async def test_a_message_whose_time_has_passed_is_not_sent_anew(tmp_path: Path) -> None:
+async def test_messages_whose_time_has_passed_are_not_sent_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dead_letters, "PORTION", 1)
     async with serving(tmp_path) as gateway:
         gateway.sandbox.set_faults(FOR_GOOD)
-        late = await dies(gateway, PHONE)
-        at = (await gateway.store.as_store().find_rows([late]))[late].ended_at
-        message_id = await dies(gateway, PHONE, expires_at=rfc3339(at + 3_600_000))
-        control = dead_letters.DeadLetters(gateway.store.as_store(), now_ms=lambda: at + 3_600_001)
-        done = await control.retry([message_id])
-        assert (done.retried, done.skipped) == (0, {"expired": 1})
-        assert await listed(gateway, "?limit=1") == [message_id]
+        store = gateway.store.as_store()
+        first = await dies(gateway, PHONE)
+        at = (await store.find_rows([first]))[first].ended_at
+        late = [await dies(gateway, PHONE, expires_at=rfc3339(at + 3_600_000)) for _ in range(2)]
+        control = dead_letters.DeadLetters(store, now_ms=lambda: at + 3_600_001)
+        assert await control.retry(late) == (0, {"expired": 2}, False)
+        # Each is met once, though none of them leaves the list.
+        only = DeadFilter(since=at + 1)
+        assert await control.retry_all(only, 10) == (0, {"expired": 2}, False)
+        assert await listed(gateway) == [*late[::-1], first]
 
 
 async def test_those_that_a_filter_fits_are_sent_anew_in_portions(
@@ -347,3 +355,59 @@ async def test_the_status_page_counts_dead_letters(tmp_path: Path) -> None:
         assert (await gateway.status())["dead_letters"] == expected
         gateway.store.fail("count_dead")
         assert (await gateway.status())["dead_letters"] is None
+
+
+# -- nothing is tried for ever -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "http", "burnt"),
+    [
+        pytest.param(131000, 500, [True, True], id="Meta fails"),
+        pytest.param(131016, 503, [True, True], id="Meta is overloaded"),
+        pytest.param(999_999, 500, [True, True], id="nobody knows the code"),
+        pytest.param(131048, 400, [True, True], id="people complain"),
+        pytest.param(130429, 429, [False, True, True], id="the number is too fast"),
+        pytest.param(4, 429, [False, True, True], id="the app is too fast"),
+        pytest.param(190, 401, [False, True, True], id="the token is refused, and the probe is not"),
+    ],
+)
+async def test_what_meta_refuses_for_ever_ends_as_a_dead_letter(
+    tmp_path: Path,
+    code: int,
+    http: int,
+    burnt: list[bool],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    without_brake_waits(monkeypatch)
+    retry = {"max_attempts": 2, "max_spared": 1, "base_s": 0.001, "cap_s": 0.002}
+    async with serving(tmp_path, retry=retry) as gateway:
+        gateway.sandbox.set_faults({"error": {"code": code, "http": http, "count": 1_000_000}})
+        # Of high priority: what holds broadcasts back holds nothing of this.
+        found = await details(gateway, await dies(gateway, PHONE))
+        assert [one["burnt"] for one in found["attempts"]] == burnt
+        assert [one["outcome"] for one in found["attempts"]] == ["retrying"] * (len(burnt) - 1) + ["failed"]
+        assert len(gateway.calls.all) == len(burnt)
+        gateway.sandbox.set_faults({"reset": True})
+        await gateway.send(PHONE)
+    assert ("is parked" in caplog.text) == (code == 190)
+    caplog.clear()
+
+
+async def test_what_meta_refuses_for_the_pair_for_ever_ends_as_a_dead_letter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_brake_waits(monkeypatch)
+    async with serving(tmp_path, retry={"max_attempts": 1, "max_spared": 1}) as gateway:
+        gateway.sandbox.set_faults({"error": {"code": 131056, "http": 400, "count": 1_000_000}})
+        found = await details(gateway, await dies(gateway, PHONE))
+        assert [one["burnt"] for one in found["attempts"]] == [False, True]
+
+
+def without_brake_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table's own waits, of up to hours, are left out."""
+    verdict_of = errors._verdict
+    monkeypatch.setattr(
+        errors, "_verdict", lambda *args: msgspec.structs.replace(verdict_of(*args), delay_s=0.01)
+    )
