@@ -36,6 +36,9 @@ class GroupCommit(Generic[Item, Result]):
     exception that it raises goes to the callers of the whole batch. Only one commit runs at a time. A caller
     hears within ``timeout_s`` seconds, if only that the store is unavailable: its item is then withdrawn,
     unless its commit has begun, which may still succeed.
+
+    Where the store was unavailable to all of a batch, the next is half as large, since a disk with little
+    room, or a slow server, may take that; each that succeeds lets the next grow by a fourth.
     """
 
     def __init__(
@@ -48,6 +51,8 @@ class GroupCommit(Generic[Item, Result]):
     ) -> None:
         self._commit = commit
         self._max_weight = max_weight
+        self._most = max_weight
+        """That the next commit may weigh, at most as much as the above."""
         self._max_waiting = max_waiting
         self._timeout_s = timeout_s
         self._waiting: deque[_Waiting[Item, Result]] = deque()
@@ -92,15 +97,22 @@ class GroupCommit(Generic[Item, Result]):
                 results = await self._commit([waiting.item for waiting in batch])
             except Exception as error:  # noqa: BLE001 - whatever it is, it is its callers' to handle
                 results = [error] * len(batch)
+            self._adapt(sum(waiting.weight for waiting in batch), results)
             for waiting, result in zip(batch, results, strict=True):
                 _settle(waiting.future, result)
         # No await between the last look at the queue and this line, so no item can be stranded.
         self._task = None
 
+    def _adapt(self, weight: int, results: Sequence[Result | Exception]) -> None:
+        if all(isinstance(result, StoreUnavailable) for result in results):
+            self._most = max(1, min(self._most, weight) // 2)
+        else:
+            self._most = min(self._max_weight, self._most + self._most // 4 + 1)
+
     def _next_batch(self) -> list[_Waiting[Item, Result]]:
         batch: list[_Waiting[Item, Result]] = []
         weight = 0
-        while self._waiting and (not batch or weight + self._waiting[0].weight <= self._max_weight):
+        while self._waiting and (not batch or weight + self._waiting[0].weight <= self._most):
             waiting = self._waiting.popleft()
             self._weight -= waiting.weight
             if not waiting.future.done():

@@ -120,7 +120,7 @@ class SqliteStore:
             os.close(lock_file)
 
     async def ping(self) -> None:
-        await self._write(lambda writes: None)
+        await self._write(lambda writes: writes.ping())
 
     # -- log -------------------------------------------------------------------------------------------
 

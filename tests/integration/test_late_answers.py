@@ -20,9 +20,11 @@ from tests.support.store_values import LANE, add_task, bring, eventually, lane_l
 from whatsapp.attempts import HeldLease
 from whatsapp.clock import Clock
 from whatsapp.contacts import Contacts
+from whatsapp.intake_watch import IntakeWatch
 from whatsapp.lane_builder import LaneBuilder, LaneLimits
 from whatsapp.outcome import lost, resolve_unknown, taken
 from whatsapp.retry import RetryPolicy
+from whatsapp.windows import Windows
 
 ROW = "task-0"
 POLICY = RetryPolicy(8, 1.0, 60.0)
@@ -36,6 +38,7 @@ LIMITS = LaneLimits(
     grace_s=3600.0,
     resend=True,
     ordered_s=5.0,
+    template_hold_s=60.0,
 )
 
 
@@ -77,6 +80,8 @@ async def asleep(path: Path) -> AsyncIterator[Sleeper]:
     await store.open()
     log = Log(store)
     await log.start()
+    contacts = Contacts(store)
+    watch = IntakeWatch(store, now_ms=lambda: 1000)
     async with calling(1) as (meta, graph), asyncio.timeout(30), asyncio.TaskGroup() as tasks:
         lane = LaneBuilder(
             LIMITS,
@@ -85,7 +90,8 @@ async def asleep(path: Path) -> AsyncIterator[Sleeper]:
             log=log,
             monitor=StoreMonitor(store, now_ms=lambda: 1000, monotonic=time.monotonic),
             graph=graph,
-            contacts=Contacts(store),
+            contacts=contacts,
+            windows=Windows(store, contacts, watch, head=0, keep_days=1.0, now_ms=lambda: 1000),
             clock=Clock(lambda: 2000, time.monotonic),
             random=lambda: 0.5,
         ).build(LANE)

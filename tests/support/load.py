@@ -8,6 +8,7 @@ may have happened or not.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -40,6 +41,8 @@ class Record:
         """Inbound messages by wamid: sender and text."""
         self.sends: dict[str, list[str]] = {}
         """Recipients, in the order of the rows, by task id."""
+        self.direct: dict[str, str] = {}
+        """What Meta answered to direct sends, by task id: the message's id."""
         self.repeated = 0
         """Webhooks that were posted again after their 200."""
         self.broken = 0
@@ -92,8 +95,9 @@ async def post_webhook(
 class Caller:
     """Asks again and again, as long as the gateway is away, and records what it heard."""
 
-    def __init__(self, url: str, session: aiohttp.ClientSession, record: Record) -> None:
-        self._url = url
+    def __init__(self, urls: str | Sequence[str], session: aiohttp.ClientSession, record: Record) -> None:
+        """``urls``: of a gateway, or of several that are asked in turn."""
+        self._urls = itertools.cycle((urls,) if isinstance(urls, str) else urls)
         self._session = session
         self._record = record
 
@@ -104,7 +108,8 @@ class Caller:
         while True:
             assert time.monotonic() < deadline, f"{path} was not taken in {_TAKEN_S:.0f} s"
             try:
-                async with self._session.post(self._url + path, data=content, headers=headers) as answer:
+                url = next(self._urls) + path
+                async with self._session.post(url, data=content, headers=headers) as answer:
                     text = await answer.read()
             except (aiohttp.ClientError, OSError):
                 self._record.broken += 1
@@ -121,17 +126,31 @@ class Caller:
         answer = msgspec.json.decode(await self.until_taken(path, msgspec.json.encode(fields), _JSON))
         assert answer["success"], answer
         self._record.sends[answer["task_id"]] = people
+        if path == "/api/send-message" and "data" in answer:
+            self._record.direct[answer["task_id"]] = answer["data"]["messages"][0]["id"]
         self._record.count()
 
 
 class Load:
-    """Callers of every kind at one gateway, each with one request under way at a time."""
+    """Callers of every kind, each with one request under way at a time, at a gateway or at any of several."""
 
-    def __init__(self, url: str, rng: random.Random, *, callers: int = 6, most: int = 20) -> None:
+    def __init__(
+        self,
+        url: str | Sequence[str],
+        rng: random.Random,
+        *,
+        callers: int = 6,
+        most: int = 20,
+        numbers: Sequence[str] = (),
+        patience_s: float = GUARD_S,
+    ) -> None:
         """``callers``: so many for webhooks, as many for queued sends, half for direct ones, one for sends to
-        many. ``most``: messages in a webhook, recipients in a send."""
+        many. ``most``: messages in a webhook, recipients in a send. ``numbers``: of ours, to send from any of
+        them; none: from the default. ``patience_s``: how long an answer is waited for."""
         self.record = Record()
-        self._url = url
+        self._urls = url
+        self._from = tuple(numbers)
+        self._patience_s = patience_s
         self._rng = rng
         self._callers = callers
         self._most = most
@@ -141,10 +160,10 @@ class Load:
 
     async def run(self) -> None:
         """Load until :meth:`end`. Fails on an answer that is neither a success nor a 503."""
-        timeout = aiohttp.ClientTimeout(total=GUARD_S)
+        timeout = aiohttp.ClientTimeout(total=self._patience_s)
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
-            self._caller = Caller(self._url, session, self.record)
+            self._caller = Caller(self._urls, session, self.record)
             async with asyncio.TaskGroup() as tasks:
                 for _ in range(self._callers):
                     tasks.create_task(self._repeat(self._webhook))
@@ -190,7 +209,8 @@ class Load:
     async def _send(self, path: str, people: list[str], *, use_queue: bool) -> None:
         texts = [{"phone": phone, "message": f"message {self._number()}"} for phone in people]
         fields = texts[0] if path == "/api/send-message" else {"recipients": texts}
-        await self._caller.send(path, {**fields, "use_queue": use_queue}, people)
+        ours = {"phone_number_id": self._rng.choice(self._from)} if self._from else {}
+        await self._caller.send(path, {**fields, **ours, "use_queue": use_queue}, people)
 
     def _message(self) -> tuple[str, str, str]:
         text = KEYWORD if self._rng.random() < 0.1 else f"order {self._number()}"

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 __all__ = [
     "Count",
     "check_chain",
+    "check_completed",
+    "check_direct",
     "check_doubts",
     "check_replies",
     "check_sends",
@@ -78,6 +80,19 @@ def check_sends(events: Iterable[Json], sends: Mapping[str, Sequence[str]], acce
     sent = Counter(event["data"]["message_id"] for event in events if event["event"] == "message.sent")
     _none([row for row in taken if sent[row] != 1], "taken by Meta, and not told once as sent")
     _none([row for row in sent if row not in taken], "told as sent, and not taken by Meta")
+
+
+def check_direct(direct: Mapping[str, str], accepted: Iterable[Json]) -> None:
+    """Who waited for Meta's answer got one of those that Meta gave to this very message."""
+    given = {(_row(item["callback"]), item["wamid"]) for item in accepted}
+    _none([task for task, wamid in direct.items() if (f"{task}-0", wamid) not in given], "another's answer")
+
+
+def check_completed(events: Iterable[Json]) -> None:
+    """Every task of which a message was sent is told to have come to its end, once."""
+    ended = Counter(event["data"]["task_id"] for event in events if event["event"] == "task.completed")
+    sent = {event["data"]["task_id"] for event in events if event["event"] == "message.sent"}
+    _none([task for task in sent if ended[task] != 1], "sent, and not told once as completed")
 
 
 def check_doubts(events: Sequence[Json], accepted: Iterable[Json]) -> Count:

@@ -165,6 +165,35 @@ async def test_the_failure_of_a_commit_reaches_all_of_it_and_none_after_it(error
     assert disk.batches == [["a", "b"], ["c"]]
 
 
+async def test_what_is_too_much_for_the_store_at_once_is_tried_in_smaller_commits() -> None:
+    disk = Disk()
+    room = 3
+
+    async def commit(items: Sequence[str]) -> list[str | Exception]:
+        if len(items) > room:
+            disk.batches.append(list(items))
+            raise StoreUnavailable("the disk is full")
+        return await disk.commit(items)
+
+    group = GroupCommit[str, str](commit, max_weight=16, timeout_s=NEVER_S)
+    answers = await asyncio.gather(*(group.submit(f"{n}") for n in range(40)), return_exceptions=True)
+    # What fails is halved; what succeeds grows by a fourth and one.
+    assert [len(batch) for batch in disk.batches] == [16, 8, 4, 2, 3, 4, 2, 1]
+    assert [isinstance(answer, StoreUnavailable) for answer in answers].count(False) == 8
+    disk.batches.clear()
+    room = 100
+    await asyncio.gather(*(group.submit(f"{n}") for n in range(100)))
+    assert [len(batch) for batch in disk.batches] == [4, 6, 8, 11, 14, 16, 16, 16, 9]
+
+
+async def test_a_commit_of_which_some_was_taken_does_not_make_the_next_smaller() -> None:
+    disk = Disk()
+    disk.refused = {f"{n}": StoreUnavailable("not this one") for n in range(3)}
+    group = GroupCommit[str, str](disk.commit, max_weight=4, timeout_s=NEVER_S)
+    await asyncio.gather(*(group.submit(f"{n}") for n in range(8)), return_exceptions=True)
+    assert [len(batch) for batch in disk.batches] == [4, 4]
+
+
 async def test_beyond_the_bound_an_item_is_refused_and_those_that_wait_are_not() -> None:
     disk = Disk()
     commits = group(disk, max_waiting=2)
