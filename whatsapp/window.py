@@ -11,7 +11,7 @@ a window counts: every message of a customer's, reactions too, every call, whoev
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -59,7 +59,7 @@ def judge(inbound_at: int | None, unbroken_since: int | None, now: int) -> Verdi
     return Verdict.CLOSED
 
 
-class Heard(NamedTuple):
+class Heard(msgspec.Struct, frozen=True, gc=False):
     """A word of a contact's that opens the window."""
 
     phone_number_id: str
@@ -75,7 +75,7 @@ class Heard(NamedTuple):
     does not tell."""
 
 
-class Reading(NamedTuple):
+class Reading(msgspec.Struct, frozen=True, gc=False):
     """What an event says of windows."""
 
     heard: tuple[Heard, ...] = ()
@@ -105,27 +105,31 @@ def needs_window(payload: bytes) -> bool:
     return kind.type != "template" and kind.category is None
 
 
-class _Message(msgspec.Struct):
+class _Message(msgspec.Struct, gc=False):
     timestamp: object = None
     from_user_id: object = None
 
 
-class _Person(msgspec.Struct):
+class _Person(msgspec.Struct, gc=False):
     user_id: object = None
 
 
-class _Received(msgspec.Struct):
+class _Received(msgspec.Struct, gc=False):
     message: _Message
     contact: _Person | None = None
 
 
-class _Body(msgspec.Struct):
+class _Body(msgspec.Struct, gc=False):
     data: _Received
+
+
+_decode_received = msgspec.json.Decoder(_Body).decode
+"""Made once: this is read of every message of a customer's."""
 
 
 def _read_received(event: Event) -> Reading:
     try:
-        data = msgspec.json.decode(event.body, type=_Body).data
+        data = _decode_received(event.body).data
     except msgspec.MsgspecError:
         return Reading(missed=True)
     whole = bool(data.message.from_user_id or (data.contact and data.contact.user_id))
@@ -173,6 +177,8 @@ def _heard(
 
 
 def _reading(heard: list[Heard], event: Event) -> Reading:
-    known = tuple(one for one in heard if one.phone_number_id and (one.contact or one.address))
-    late = any(event.at - one.at > LATE_MS for one in heard)
-    return Reading(known, late or len(known) < len(heard))
+    known = tuple([one for one in heard if one.phone_number_id and (one.contact or one.address)])
+    missed = len(known) < len(heard)
+    for one in known:
+        missed = missed or event.at - one.at > LATE_MS
+    return Reading(known, missed)

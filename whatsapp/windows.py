@@ -57,6 +57,7 @@ class Windows:
         self._now_ms = now_ms
         self._recent: dict[str, dict[str, int]] = {}  # by number and contact
         self._remembered = 0
+        self._seen = head
         self._needed = head
         """The ledger must have passed this offset: what came before it is not in memory."""
         self._passed = 0
@@ -75,15 +76,15 @@ class Windows:
         await self._store.save_cursor(cursor, lease)
 
     async def _windows(self, heard: Sequence[Heard]) -> list[Window]:
-        """What is to be kept; not what would be forgotten at once."""
+        """What is to be kept, the last word of each; not what would be forgotten at once."""
         named = await self._contacts.resolve({one.address for one in heard if not one.contact})
-        windows = []
+        latest: dict[tuple[str, str, bool], int] = {}
         oldest = self._now_ms() - self._keep_ms
         for one in heard:
             if one.at >= oldest:
-                contact = one.contact or named[one.address]
-                windows.append(Window(one.phone_number_id, contact, one.at, first=one.whole))
-        return windows
+                key = (one.phone_number_id, one.contact or named[one.address], one.whole)
+                latest[key] = max(one.at, latest.get(key, 0))
+        return [Window(number, contact, at, whole) for (number, contact, whole), at in latest.items()]
 
     async def sweep(self) -> None:
         """Forget whom nobody has heard from for long, now and then, until cancelled."""
@@ -98,6 +99,7 @@ class Windows:
 
     def notice(self, batch: Sequence[Event]) -> None:
         """Customers who wrote, before the ledger knows."""
+        self._seen = batch[-1].offset
         for event in batch:
             if event.type == EventType.MESSAGE_RECEIVED and event.contact:
                 self._remember(event)
@@ -117,13 +119,13 @@ class Windows:
     # -- verdicts --------------------------------------------------------------------------------------
 
     async def closed(self, rows: Collection[Row]) -> frozenset[str]:
-        """Ids of those rows of one lane for which the window is closed now: one or two reads for all of them.
-        None where the store does not answer: then Meta decides."""
+        """Ids of those rows of one lane for which the window is closed now, by one read for all of them; by
+        more only before it is said of any. None where the store does not answer: then Meta decides."""
         asked = [row for row in rows if not row.fell_back and not row.contact.startswith(GROUP_KEY)]
         if not asked or self._judge(0, asked[0].lane) is not Verdict.CLOSED:
             # It could be said of nobody.
             return frozenset()
-        asked = [row for row in asked if needs_window(row.payload)]
+        asked = [row for row in asked if needs_window(row.payload) and not self.heard_since(row)]
         if not asked:
             return frozenset()
         try:
@@ -134,7 +136,8 @@ class Windows:
         return frozenset(row.id for row in asked if row.contact in shut)
 
     def heard_since(self, row: Row) -> bool:
-        """Whether its contact has written, maybe just after :meth:`closed` was asked."""
+        """Whether its contact has written since this process started, maybe just after :meth:`closed` was
+        asked, and the window is open by that."""
         at = self._recent.get(row.lane, {}).get(row.contact)
         return self._judge(at, row.lane) is Verdict.OPEN
 
@@ -151,8 +154,8 @@ class Windows:
         aliases = await self._store.find_aliases(shut)
         heirs = {alias.alias: alias.contact for alias in aliases.values() if alias.contact != alias.alias}
         of_heirs = await self._closed_of(lane, set(heirs.values())) if heirs else set()
-        if self._passed < self._needed:
-            # Something came meanwhile that is not in memory.
+        if self._passed < self._needed or not await self._has_seen_all():
+            # Something came that is neither in memory nor in what was read.
             return set()
         return {contact for contact in shut if contact not in heirs or heirs[contact] in of_heirs}
 
@@ -164,6 +167,10 @@ class Windows:
             for contact, at in inbound.items()
             if self._judge(max(at, recent.get(contact, 0)), lane) is Verdict.CLOSED
         }
+
+    async def _has_seen_all(self) -> bool:
+        """Whether this process has seen the whole log. What another has put there comes a moment later."""
+        return self._store.atomic or (await self._store.log_bounds()).head <= self._seen
 
     async def _caught_up(self) -> bool:
         """Whether the ledger has what is not in memory."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -28,9 +28,12 @@ from tests.support.webhooks import (
 )
 from whatsapp import windows
 from whatsapp.contacts import Contacts
+from whatsapp.events import build_event
 from whatsapp.intake import Intake
 from whatsapp.intake_watch import IntakeWatch
 from whatsapp.windows import WINDOWS, Windows
+
+MakeStore = Callable[[], Store]
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
@@ -46,8 +49,8 @@ class Rig:
         self.store = FaultyStore(store)
         self._seen = 0
 
-    async def start(self, *, head: int | None = None) -> None:
-        """Begin as a process does."""
+    async def start(self, *, leading: bool = True) -> None:
+        """Begin as a process does; ``leading``: one that keeps the ledger."""
         store = self.store.as_store()
         self.log = Log(store)
         await self.log.start()
@@ -59,7 +62,8 @@ class Rig:
         )
         self.log.subscribe(self.watch.notice)
         self.log.subscribe(self.windows.notice)
-        self.lease = await lane_lease(store, name=f"consumer:{WINDOWS}")
+        if leading:
+            self.lease = await lane_lease(store, name=f"consumer:{WINDOWS}")
 
     def clock(self) -> int:
         return self.now
@@ -183,6 +187,14 @@ async def test_what_comes_for_another_number_proves_nothing(rig: Rig) -> None:
     assert await rig.closed(PHONE) == set()
 
 
+async def test_what_we_tell_ourselves_proves_nothing(rig: Rig) -> None:
+    await a_day_later(rig)
+    await rig.pass_time(2)
+    told = build_event("message.sent", "row:a:sent", rig.now, {}, phone_number_id=OUR_ID, contact=PHONE)
+    await rig.log.append([told])
+    assert await rig.closed(PHONE) == set()
+
+
 async def test_a_clock_that_jumps_opens_all_to_doubt(rig: Rig) -> None:
     await a_day_later(rig)
     rig.now += 30 * HOUR_MS
@@ -264,6 +276,24 @@ async def test_more_than_memory_holds_waits_for_the_ledger(rig: Rig, monkeypatch
     assert await rig.closed(PHONE) == set()
 
 
+async def test_a_word_that_another_process_took_in_closes_nothing_until_it_is_seen(
+    rig: Rig, make_store: MakeStore
+) -> None:
+    if rig.store.atomic:
+        pytest.skip("a store for one process")
+    await a_day_later(rig)
+    assert await rig.closed(PHONE) == {PHONE}
+    store = make_store()
+    await store.open()
+    other = Rig(store)
+    other.now = rig.now
+    await other.start(leading=False)
+    await other.hear()
+    # The log of this process is a moment behind, and the ledger has not got it.
+    assert await rig.closed(PHONE) == set()
+    await store.close()
+
+
 async def test_a_repeated_batch_changes_nothing(rig: Rig) -> None:
     await rig.hear()
     await rig.keep()
@@ -315,6 +345,9 @@ async def test_two_contacts_that_turn_out_to_be_one_share_a_window(rig: Rig) -> 
     await rig.beat()
     await rig.prove()
     assert await rig.closed(PHONE, OTHER_USER) == {PHONE, OTHER_USER}
+    # A word that is only in memory yet counts for both.
+    await rig.hear(from_user_id=OTHER_USER)
+    assert await rig.closed(PHONE) == set()
 
 
 async def test_a_changed_number_keeps_the_window(rig: Rig) -> None:
@@ -352,6 +385,14 @@ async def test_a_batch_is_judged_by_one_read(rig: Rig) -> None:
     rig.watch._heard_at.clear()
     assert await rig.closed(PHONE) == set()
     assert rig.store.calls["find_inbound"] == 1
+
+
+async def test_who_has_just_written_costs_no_read(rig: Rig) -> None:
+    await a_day_later(rig)
+    await rig.hear()
+    rig.store.fail_all()
+    assert await rig.closed(PHONE) == set()
+    assert not rig.store.calls
 
 
 async def test_who_is_not_heard_from_for_long_is_forgotten(rig: Rig) -> None:
