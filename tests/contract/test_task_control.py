@@ -73,7 +73,7 @@ def rig(io_loop: IOLoop, store: Store) -> Iterator[Rig]:
     rig = Rig(store)
     io_loop.run_sync(rig.start)
     # Several portions, of no more rows than a slow server takes in time.
-    with mock.patch.object(task_control, "_PORTION", 25):
+    with mock.patch.object(task_control, "PORTION", 25):
         yield rig
 
 
