@@ -1,0 +1,50 @@
+"""docs/reliability.md against the code: its error table, and the tests that it names."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+import pytest
+
+from tests.support.pages import ROOT, page, table
+from tests.support.policy_page import PAGE, written
+from whatsapp.error_table import TABLE
+
+TEXT = page("docs/reliability.md")
+NAMED = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", TEXT)))
+
+
+def test_the_table_on_the_page_is_that_of_the_code() -> None:
+    assert PAGE == ROOT / "docs" / "reliability.md"
+    assert written(TEXT) == TEXT, "write it anew: python -m tests.support.policy_page"
+
+
+def test_every_line_of_the_table_is_on_the_page() -> None:
+    lines = [line.strip("|").split("|") for line in TEXT.splitlines() if line.startswith("| ")]
+    told = {(cells[1].strip(), cells[-1].strip()) for cells in lines}
+    assert [policy.name for policy in TABLE if (f"`{policy.name}`", policy.operator) not in told] == []
+
+
+@pytest.mark.parametrize(("path", "name"), NAMED)
+def test_a_test_that_the_page_names_is_there(path: str, name: str) -> None:
+    tree = ast.parse((ROOT / path).read_text("utf-8"))
+    nodes = list(ast.walk(tree))
+    functions = [node.name for node in nodes if isinstance(node, ast.AsyncFunctionDef | ast.FunctionDef)]
+    # A state machine's test is a name that is given a value.
+    names = [node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+    assert name.lower().startswith("test")
+    assert name in {*functions, *names}
+
+
+@pytest.mark.parametrize("head", ["fault", "rule"])
+def test_every_promise_names_a_test(head: str) -> None:
+    rows = table(TEXT, head)
+    assert len(rows) >= 10
+    for row in rows:
+        assert all(row)
+        assert re.search(r"`tests/[\w/]+\.py::\w+`", row[-1]), row
+
+
+def test_nothing_that_looks_like_a_test_is_left_out_by_its_form() -> None:
+    assert len(re.findall(r"::", TEXT)) == len(re.findall(r"`tests/[\w/]+\.py::\w+`", TEXT))
