@@ -61,6 +61,9 @@ _UNKNOWN_TO_IT = frozenset({59, 115, 238})
 _CALL_S = 1.4
 _ANSWER_S = 1.8
 _LONGEST_S = 20.0
+_WATCHING_MS = {"heartbeatFrequencyMS": 2000, "connectTimeoutMS": 3000}
+"""The driver's own 10 and 20 seconds are for how long it may hold on to a primary that is gone in silence, or
+that says that it is none, and refuse all calls."""
 _BUILD_S = 20.0
 """For the building of indexes at :meth:`Connection.build`, after the server has shown that it answers."""
 
@@ -87,7 +90,11 @@ class Connection:
             # A failed write is reported, never repeated behind our back: a repeated insert would meet its own
             # keys in the log and take its events for another's.
             self._client = AsyncIOMotorClient(
-                self._url, io_loop=asyncio.get_running_loop(), retryWrites=False, appname="whatsapp-gateway"
+                self._url,
+                io_loop=asyncio.get_running_loop(),
+                retryWrites=False,
+                appname="whatsapp-gateway",
+                **_watching(self._url),
             )
             self._database = self._client.get_default_database(DEFAULT_DATABASE)
         except (ConfigurationError, ValueError) as error:
@@ -306,6 +313,11 @@ class InOrder:
 
         await asyncio.gather(*(work_off(places) for places in queues.values()))
         return results
+
+
+def _watching(url: str) -> dict[str, Any]:
+    """How closely the driver watches the servers, as far as the operator does not say."""
+    return {name: ms for name, ms in _WATCHING_MS.items() if f"{name.lower()}=" not in url.lower()}
 
 
 def _look_at(future: asyncio.Future[Any]) -> None:

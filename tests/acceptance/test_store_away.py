@@ -16,7 +16,14 @@ import pytest
 from tests.support.follower import Follower, following
 from tests.support.load import signed_messages
 from tests.support.mongod import Mongod, database_url
-from tests.support.process import GUARD_S, Installation, Process, eventually, running_sandbox
+from tests.support.process import (
+    GUARD_S,
+    Installation,
+    Process,
+    SandboxProcess,
+    eventually,
+    running_sandbox,
+)
 from tests.support.proof import check_chain, check_doubts, check_sends, check_statuses, check_webhooks
 from tests.support.settling import settled
 
@@ -32,8 +39,8 @@ class _Store(Protocol):
         """What STORE_URL names; None: the file that an installation has anyway."""
         ...
 
-    def leave(self) -> None:
-        """Be out of reach from now on."""
+    def leave(self, gateway: Process) -> None:
+        """Be out of reach of this process from now on."""
         ...
 
     def come_back(self) -> None:
@@ -50,7 +57,7 @@ class _LockedFile:
         self._path = path
         self._connection: sqlite3.Connection | None = None
 
-    def leave(self) -> None:
+    def leave(self, gateway: Process) -> None:
         self._connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         self._connection.execute("BEGIN EXCLUSIVE")
 
@@ -60,14 +67,35 @@ class _LockedFile:
             self._connection = None
 
 
+class _FullDisk:
+    """SQLite where no file may grow any more."""
+
+    url = None
+
+    def __init__(self, path: Path) -> None:
+        self._wal = path.with_name(f"{path.name}-wal")
+        self._gateway: Process | None = None
+
+    def leave(self, gateway: Process) -> None:
+        self._gateway = gateway
+        # New pages go to the end of this one, as long as it was not begun anew.
+        gateway.limit_files(self._wal.stat().st_size)
+
+    def come_back(self) -> None:
+        if self._gateway is not None:
+            self._gateway.limit_files(None)
+
+
 class _StoppedServer:
     """A MongoDB server that holds its connections and answers nothing."""
+
+    options: tuple[str, ...] = ()
 
     def __init__(self, server: Mongod) -> None:
         self.url = database_url(server.url, "away")
         self._server = server
 
-    def leave(self) -> None:
+    def leave(self, gateway: Process) -> None:
         self._server.pause()
 
     def come_back(self) -> None:
@@ -77,26 +105,48 @@ class _StoppedServer:
 class _KilledServer(_StoppedServer):
     """A MongoDB server that is gone, and comes back with its data."""
 
-    def leave(self) -> None:
+    def leave(self, gateway: Process) -> None:
         self._server.kill()
 
     def come_back(self) -> None:
         self._server.resume_or_start()
 
 
-@pytest.fixture(params=["locked file", "stopped server", "killed server"])
+class _SteppedDownServer(_StoppedServer):
+    """A MongoDB server that breaks connections and then says that it is no primary, as amid an election."""
+
+    options = ("--enable-test-commands",)
+
+    def leave(self, gateway: Process) -> None:
+        commands = ["aggregate", "delete", "find", "findAndModify", "getMore", "insert", "update"]
+        self._server.refuse(failCommands=commands, errorCode=189)
+
+    def come_back(self) -> None:
+        self._server.behave()
+
+
+_SERVERS = {
+    "stopped server": _StoppedServer,
+    "killed server": _KilledServer,
+    "stepped down server": _SteppedDownServer,
+}
+
+
+@pytest.fixture(params=["locked file", "full disk", *_SERVERS])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[_Store]:
     """Each kind of store, and of being away."""
     with ExitStack() as stack:
-        if request.param == "locked file":
-            locked = _LockedFile(tmp_path / "gateway.db")
-            stack.callback(locked.come_back)
-            yield locked
+        if request.param not in _SERVERS:
+            kind = _LockedFile if request.param == "locked file" else _FullDisk
+            file = kind(tmp_path / "gateway.db")
+            stack.callback(file.come_back)
+            yield file
             return
-        server = Mongod(tmp_path / "mongo")
+        server_kind = _SERVERS[request.param]
+        server = Mongod(tmp_path / "mongo", *server_kind.options)
         server.start()
         stack.callback(server.kill)
-        yield (_StoppedServer if request.param == "stopped server" else _KilledServer)(server)
+        yield server_kind(server)
 
 
 class _Callers:
@@ -212,8 +262,8 @@ async def test_everything_is_refused_while_the_store_is_away_and_goes_on_when_it
                 return len(await meta.accepted()) > 0
 
             await eventually(has_calls, "a call at Meta")
-            store.leave()
-            await _is_refused(callers, process, follower)
+            store.leave(process)
+            await _is_refused(callers, process, follower, meta)
 
             await asyncio.to_thread(store.come_back)
             await _goes_on(callers)
@@ -232,11 +282,16 @@ async def test_everything_is_refused_while_the_store_is_away_and_goes_on_when_it
     assert check_doubts(follower.events, accepted).doubles == 0
 
 
-async def _is_refused(callers: _Callers, process: Process, follower: Follower) -> None:
+async def _is_refused(callers: _Callers, process: Process, follower: Follower, meta: SandboxProcess) -> None:
     callers.patience_s = _ANSWER_S
-    for _ in range(_ROUNDS):
+    taken = 0
+    for turn in range(_ROUNDS):
         assert set(await callers.everything()) == {503}
         assert await callers.status("/api/health") == 200
+        if turn == 0:
+            # By now the calls that were under way have ended.
+            taken = len(await meta.accepted())
+    assert len(await meta.accepted()) == taken, "sent without having been able to write it down"
 
     async def unready() -> bool:
         return await callers.status("/api/ready") == 503

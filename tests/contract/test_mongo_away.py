@@ -213,3 +213,76 @@ async def test_a_store_does_not_open_where_no_server_is(tmp_path: Path) -> None:
     async with asyncio.timeout(HANG_S):
         with pytest.raises(StoreUnavailable):
             await MongoStore(nobody.url).open()
+
+
+# -- a server that answers, and is not the one to write to ---------------------------------------------------
+
+DATA_COMMANDS = ["aggregate", "count", "delete", "find", "findAndModify", "getMore", "insert", "update"]
+WRITE_COMMANDS = ["delete", "findAndModify", "insert", "update"]
+STEPPED_DOWN = {
+    "NotWritablePrimary": 10107,
+    "PrimarySteppedDown": 189,
+    "NotPrimaryNoSecondaryOk": 13435,
+    "InterruptedDueToReplStateChange": 11602,
+    "InterruptedAtShutdown": 11600,
+    "ShutdownInProgress": 91,
+}
+WITHOUT_WRITES = frozenset(
+    {"events_after", "log_bounds", "load_cursor", "sweep_unready", "sweep_answers", "read_ahead"}
+    | {"read_contact", "blocking_rows", "undelivered", "rows_in_state", "task_rows", "list_tasks", "depth"}
+    | {"count_dead", "dead_letters", "sweep_inbound"}
+    | {name for name in CALLS if name.startswith(("find", "held", "finished"))}
+)
+
+
+@pytest.fixture
+def replica(tmp_path: Path) -> Iterator[Mongod]:
+    """A server that fails on demand as a member of a replica set does amid an election."""
+    server = Mongod(tmp_path / "replica", "--enable-test-commands")
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def on_replica(io_loop: IOLoop, replica: Mongod) -> Iterator[MongoStore]:
+    opened = MongoStore(database_url(replica.url, "away"))
+    io_loop.run_sync(opened.open)
+    yield opened
+    io_loop.run_sync(opened.close)
+
+
+async def test_while_the_server_is_no_primary_every_call_is_refused_and_afterwards_answered(
+    on_replica: MongoStore, replica: Mongod
+) -> None:
+    await with_old_rows(on_replica)
+    faults: list[dict[str, object]] = [{"errorCode": code} for code in STEPPED_DOWN.values()]
+    # What a step down does to connections.
+    for fault in [*faults, {"closeConnection": True}]:
+        replica.refuse(failCommands=DATA_COMMANDS, **fault)
+        await everything_is_refused(on_replica)
+        replica.behave()
+        await repeated(on_replica.ping)
+    for call in CALLS.values():
+        await repeated(partial(call, on_replica))
+
+
+async def test_what_no_majority_has_is_not_answered_and_its_repetition_has_its_effect_once(
+    on_replica: MongoStore, replica: Mongod
+) -> None:
+    # The server has it, and may yet lose it to the next primary.
+    await with_old_rows(on_replica)
+    listener = Listener(on_replica)
+    concern = {"code": 64, "errmsg": "waiting for replication timed out"}
+    replica.refuse(failCommands=WRITE_COMMANDS, writeConcernError=concern)
+    answers = await asyncio.gather(*(call(on_replica) for call in CALLS.values()), return_exceptions=True)
+    kinds = dict(zip(CALLS, map(type, answers), strict=True))
+    taken = {name for name, kind in kinds.items() if kind is not StoreUnavailable}
+    assert taken == WITHOUT_WRITES
+    replica.behave()
+    for call in CALLS.values():
+        await repeated(partial(call, on_replica))
+    keys = [event.key for event in await on_replica.events_after(0, 100)]
+    assert sorted(keys) == sorted(set(keys)) and set("abcd") <= set(keys)
+    await listener.wait_for(len(keys))
+    assert listener.keys == keys

@@ -78,6 +78,20 @@ class Mongod:
         else:
             self.resume()
 
+    def refuse(self, **how: object) -> None:
+        """Fail the commands of gateways, and of nobody else, from now on, as ``data`` of the server's own
+        fail point says. Needs ``--enable-test-commands``."""
+        data = {"appName": "whatsapp-gateway", **how}
+        self._command({"configureFailPoint": "failCommand", "mode": "alwaysOn", "data": data})
+
+    def behave(self) -> None:
+        """Take everything again."""
+        self._command({"configureFailPoint": "failCommand", "mode": "off"})
+
+    def _command(self, command: dict[str, object]) -> None:
+        with MongoClient[dict[str, object]](self.url) as client:
+            client.admin.command(command)
+
     def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None, "the server does not run"
         self._process.send_signal(number)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import resource
 import signal
 import socket
 import sys
@@ -170,6 +171,15 @@ class Process:
             raise AssertionError(f"the process did not end; standard error: {self.errors[-3000:]}") from None
         assert self._process.returncode is not None
         return self._process.returncode, output.decode()
+
+    def limit_files(self, size: int | None) -> None:
+        """Let it write no file past so many bytes, as if the disk were full; None: as before. Nothing to do
+        where it has ended."""
+        if not self.runs:
+            return
+        _, most = resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE)
+        soft = most if size is None else size
+        resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (soft, most))
 
     async def outlives(self, work: Coroutine[Any, Any, None]) -> None:
         """Return once ``work`` is done; fails as soon as the process ends before it."""
