@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from store.records import Alias
-from tests.support.gateway import Harness, serving
+from tests.support.gateway import NUMBER, Harness, serving
 from tests.support.store_values import eventually
 from tests.support.windows import change, remember, user_of, wrote
 from whatsapp.sandbox import SandboxSettings
@@ -178,6 +178,16 @@ async def test_a_call_opens_the_window(tmp_path: Path) -> None:
         assert (await gateway.send(PHONE)).status == 200
 
 
+async def test_who_has_not_written_for_as_long_as_things_are_kept_is_forgotten(tmp_path: Path) -> None:
+    async with knowing(tmp_path, {PHONE: 35 * 24 + 1, OTHER: 35 * 24 - 1}) as gateway:
+
+        async def ask() -> bool | None:
+            known = await gateway.store.find_inbound(NUMBER, [PHONE, OTHER])
+            return known.keys() == {OTHER} or None
+
+        await eventually(ask, 20)
+
+
 async def test_a_word_while_the_message_is_claimed_still_counts(tmp_path: Path) -> None:
     async with knowing(tmp_path, LONG_AGO) as gateway:
         gateway.store.hold("mark_sending")
@@ -277,4 +287,4 @@ async def test_who_wrote_without_a_user_id_may_write_under_another_name(tmp_path
         # Read from the log long after it came, so that nothing is late.
         await gateway.webhook(wrote(PHONE, from_user_id=""))
         await gateway.consumed("windows")
-        assert await gateway.store.find_inbound("100000000000001", [PHONE]) == {}
+        assert await gateway.store.find_inbound(NUMBER, [PHONE]) == {}

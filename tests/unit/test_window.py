@@ -244,6 +244,23 @@ def test_no_sample_of_metas_is_too_much_for_it() -> None:
             assert bool(reading.heard) == update.inbound or update.type == "webhook.other", sample
 
 
+WORDS = st.sampled_from(
+    ["calls", "from", "from_user_id", "timestamp", "direction", "statuses", "status", "id"]
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.sampled_from(["ACCEPTED", PHONE]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.sampled_from(["messages", "standby", "calls"]), JSON, JSON)
+def test_whatever_meta_may_send_is_read(field: str, value: Any, item: Any) -> None:
+    for content in (value, message_value(messages=[item]), message_value(calls=[item], statuses=[item])):
+        for event in events(content, field):
+            assert all(heard.at <= NOW for heard in read(event).heard)
+
+
 # -- what needs one ----------------------------------------------------------------------------------------
 
 
