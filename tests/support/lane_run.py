@@ -8,7 +8,7 @@ No loop and no I/O; ``lane.py``, whose turns are imitated here, is tried on sock
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import cast
@@ -20,11 +20,12 @@ from store.states import State
 from tests.support.outbox import OPEN, ORDERED_S, Entry, Outbox, at_once
 from tests.support.rows import LANE
 from whatsapp.clock import Clock
+from whatsapp.errors import GraphError, classify
 from whatsapp.pacing import PairPacer
 from whatsapp.queue import PRIORITIES, LaneQueue
 from whatsapp.read_ahead import ReadAhead
 from whatsapp.recovery import Calls, Recovery
-from whatsapp.template_holds import TemplateHolds
+from whatsapp.template_holds import News, Pass, Template, TemplateHolds
 from whatsapp.unknown import UnknownRows
 
 __all__ = ["SHARE", "TICK_MS", "Arrival", "LaneRun", "Plan"]
@@ -40,6 +41,8 @@ _STANDS_STILL = _POLL + 2
 _CALL = 2
 """Ticks that a call takes."""
 _GRACE = 15
+_LONG_S = 1e6
+_STOPPED = GraphError(code=132015, from_graph=True)
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class Arrival:
     later: int = 0
     """Ticks until they are due."""
     ordered: bool = False
+    template: bool = False
+    """Of the one template that Meta may stop."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,8 @@ class Plan:
     """Ticks in which the store answers nothing."""
     braked: frozenset[int] = frozenset()
     """Ticks in which only the highest priority may leave."""
+    stopped: frozenset[int] = frozenset()
+    """Ticks in which Meta has stopped the template. It says so when that begins and ends."""
 
 
 @dataclass
@@ -83,6 +90,7 @@ class _Life:
     pairs: PairPacer
     queue: LaneQueue
     reader: ReadAhead
+    templates: TemplateHolds
     recovery: Recovery
     began: int
     ready: bool = False
@@ -114,6 +122,7 @@ class LaneRun:
         self._waiting: dict[int, int] = {}  # n -> since when it could leave
         self._seen_ms = 0
         self._may_err = True
+        self._was_stopped = False
 
     @property
     def clock_ms(self) -> int:
@@ -156,6 +165,7 @@ class LaneRun:
         self._arrive()
         self._answer_calls()
         self._tell_news()
+        self._hear_of_template()
         if self._life is not None:
             self._turn(self._life)
 
@@ -164,10 +174,9 @@ class LaneRun:
         store = cast(Store, self.outbox)
         pairs = PairPacer(_BURST, _INTERVAL_S)
         queue = LaneQueue(pairs, window=_WINDOW, per_stream=_PER_STREAM, share=SHARE)
-        reader = ReadAhead(
-            LANE, queue, templates=TemplateHolds(60.0), store=store, clock=clock, ordered_s=ORDERED_S
-        )
-        life = _Life(pairs, queue, reader, cast(Recovery, None), self.tick)
+        templates = TemplateHolds(_LONG_S)
+        reader = ReadAhead(LANE, queue, templates=templates, store=store, clock=clock, ordered_s=ORDERED_S)
+        life = _Life(pairs, queue, reader, templates, cast(Recovery, None), self.tick)
         life.recovery = Recovery(
             LANE,
             store=store,
@@ -195,8 +204,8 @@ class LaneRun:
                 continue
             due = self.clock_ms + arrival.later * TICK_MS
             for _ in range(arrival.count):
-                n, ordered = len(self.outbox.entries), arrival.ordered
-                entry = Entry(n, arrival.contact, arrival.priority, due, ordered=ordered)
+                n, to, priority = len(self.outbox.entries), arrival.contact, arrival.priority
+                entry = Entry(n, to, priority, due, ordered=arrival.ordered, template=arrival.template)
                 entry.created_at = self.clock_ms
                 self.outbox.entries.append(entry)
             if self._life is not None:
@@ -211,6 +220,11 @@ class LaneRun:
             self._settle(self._life, entry, row, fate)
 
     def _settle(self, life: _Life, entry: Entry, row: Row, fate: str) -> None:
+        if entry.template and self._is_stopped():
+            life.templates.refused(row, classify(_STOPPED), self.now)
+            entry.state, entry.due = State.QUEUED, self.clock_ms
+            life.queue.ended(row)
+            return
         if fate in ("sent", "undelivered"):
             self._is_sent(entry, delivered=fate == "sent")
             if entry.ordered:
@@ -271,6 +285,9 @@ class LaneRun:
         try:
             if not life.ready:
                 self._take_over(life)
+            if (since := life.templates.released()) is not None:
+                life.reader.news(since)
+                self._seen_ms = self.clock_ms
             if (self.tick - life.began) % _POLL == 0:
                 life.reader.look_on()
                 self._seen_ms = self.clock_ms
@@ -293,16 +310,31 @@ class LaneRun:
             if entry.state is State.UNKNOWN and (entry.n not in known or not told):
                 self._news.append((self.tick + _GRACE, "grace", entry))
 
+    def _is_stopped(self) -> bool:
+        return self._may_err and self.tick in self.plan.stopped
+
+    def _hear_of_template(self) -> None:
+        """Meta's word of the template, where a lane works that hears it."""
+        if self._life is None or self._is_stopped() is self._was_stopped:
+            return
+        self._was_stopped = self._is_stopped()
+        stops = classify(_STOPPED) if self._was_stopped else None
+        self._life.templates.heard(News(Template("offer", "en"), stops, self.tick), self.now)
+
     def _lowest(self) -> Priority:
         return PRIORITIES[0] if self._may_err and self.tick in self.plan.braked else PRIORITIES[-1]
 
     def _release(self, life: _Life) -> bool:
         could = self._could_leave(life)
-        row = life.queue.take(self.now, self._lowest())
-        if row is None:
-            return False
+        while True:
+            row = life.queue.take(self.now, self._lowest())
+            if row is None:
+                return False
+            if life.templates.judge(row, self.now, self.clock_ms) is Pass.GO:
+                break
+            life.queue.ended(row)
         entry = self.outbox.entries[row.seq - 1]
-        assert entry in could, f"out of its turn: {entry}"
+        assert entry in could or self._is_beside(entry, life), f"out of its turn: {entry}"
         self._count_overtaken(entry, could)
         life.pairs.spend(entry.contact, self.now)
         entry.state, entry.attempt = State.SENDING, entry.attempt + 1
@@ -314,9 +346,26 @@ class LaneRun:
         return True
 
     def _could_leave(self, life: _Life) -> list[Entry]:
+        return self._of_pace(life, self.outbox.could_leave(self.clock_ms, self._aside(life)))
+
+    def _aside(self, life: _Life) -> Callable[[Entry], bool]:
+        held = bool(life.templates)
+        return lambda entry: held and entry.template and entry.state is State.QUEUED
+
+    def _is_beside(self, entry: Entry, life: _Life) -> bool:
+        """Whether only the messages of the template were there before it, or it is one: those that were held
+        come in again by and by, and what went past them has not waited for them."""
+        if not self.plan.stopped:
+            return False
+        if entry.template:
+            return entry.state is State.QUEUED and entry.due <= self.clock_ms
+        could = self.outbox.could_leave(self.clock_ms, lambda other: other.template)
+        return entry in self._of_pace(life, could)
+
+    def _of_pace(self, life: _Life, entries: Sequence[Entry]) -> list[Entry]:
         return [
             entry
-            for entry in self.outbox.could_leave(self.clock_ms)
+            for entry in entries
             if entry.priority <= self._lowest() and life.pairs.ready_at(entry.contact, self.now) <= self.now
         ]
 
@@ -347,7 +396,8 @@ class LaneRun:
         for tick, entry in self.left:
             first.setdefault(entry.n, tick)
         for stream in {entry.stream for entry in self.outbox.entries}:
-            rows = sorted(n for n in first if self.outbox.entries[n].stream == stream)
+            entries = (self.outbox.entries[n] for n in first)
+            rows = [e.n for e in entries if e.stream == stream and not (e.template and self.plan.stopped)]
             by_turn = sorted(rows, key=lambda n: (first[n], n))
             for before, after in pairwise(by_turn):
                 over = self._over[before]

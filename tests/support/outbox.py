@@ -7,7 +7,7 @@ row of each stream is next, and which may leave. The window in memory is held ag
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -24,6 +24,14 @@ T = TypeVar("T")
 ORDERED_S = 3.0
 """How long the rows behind an ordered one wait for its delivery."""
 OPEN = (State.QUEUED, State.SENDING, State.UNKNOWN)
+
+
+_TEXT = b'{"type":"text"}'
+_TEMPLATE = b'{"type":"template","template":{"name":"offer","language":{"code":"en"}}}'
+
+
+def _none(entry: Entry) -> bool:
+    return False
 
 
 def at_once(work: Coroutine[Any, Any, T]) -> T:
@@ -50,6 +58,7 @@ class Entry:
     sent_at: int = 0
     created_at: int = 0
     """When it was accepted; 0: when it is due."""
+    template: bool = False
 
     def __post_init__(self) -> None:
         self.id = f"{TASK}-{self.n}"
@@ -83,6 +92,7 @@ class Entry:
             attempt=self.attempt,
             ordered=self.ordered,
             created_at=self.created_at,
+            payload=_TEMPLATE if self.template else _TEXT,
         )
 
     def as_view(self) -> RowView:
@@ -106,23 +116,25 @@ class Outbox:
         queued = (entry for entry in self.entries if entry.ready and entry.state is State.QUEUED)
         return sorted((entry for entry in queued if entry.due <= now), key=lambda entry: entry.place)
 
-    def heads(self, now: int) -> dict[Stream, Entry]:
-        """Of each stream the row that is next: the first that blocks, else the first that is due."""
+    def heads(self, now: int, aside: Callable[[Entry], bool] = _none) -> dict[Stream, Entry]:
+        """Of each stream the row that is next: the first that blocks, else the first that is due. Those that
+        are ``aside`` do not count."""
         streams: dict[Stream, list[Entry]] = defaultdict(list)
         for entry in self.queued(now):
-            streams[entry.stream].append(entry)
+            if not aside(entry):
+                streams[entry.stream].append(entry)
         heads = {stream: entries[0] for stream, entries in streams.items()}
         for entry in reversed(self.entries):
-            if entry.blocks(now):
+            if entry.blocks(now) and not aside(entry):
                 heads[entry.stream] = entry
         return heads
 
-    def could_leave(self, now: int) -> list[Entry]:
+    def could_leave(self, now: int, aside: Callable[[Entry], bool] = _none) -> list[Entry]:
         """Rows that nothing but the pace holds back."""
         busy = {entry.contact for entry in self.entries if entry.state is State.SENDING}
         return [
             entry
-            for entry in self.heads(now).values()
+            for entry in self.heads(now, aside).values()
             if entry.state is State.QUEUED and entry.due <= now and entry.contact not in busy
         ]
 

@@ -32,6 +32,7 @@ arrivals = st.builds(
     count=st.integers(1, 7),
     later=st.sampled_from([0, 0, 0, 5, 25]),
     ordered=st.sampled_from([False, False, True]),
+    template=st.sampled_from([False, False, True]),
 )
 plans = st.builds(
     Plan,
@@ -43,6 +44,7 @@ plans = st.builds(
     down=st.integers(1, 6),
     away=st.one_of(st.just(frozenset[int]()), spans),
     braked=st.one_of(st.just(frozenset[int]()), spans),
+    stopped=st.one_of(st.just(frozenset[int]()), spans),
 )
 
 
@@ -106,6 +108,16 @@ def test_rows_to_one_contact_hold_up_no_other() -> None:
     run.run()
     waits = [tick - int(e.contact[1:]) for tick, e in run.left if e.contact[0] == "c"]
     assert max(waits) <= 4
+
+
+def test_a_template_that_is_stopped_holds_up_no_other_message_even_to_the_same_contact() -> None:
+    held = Arrival(1, "ana", NORMAL, 5, template=True)
+    others = [Arrival(tick, "ana", NORMAL, 1) for tick in range(4, 64, 20)]
+    run = LaneRun(Plan(TICKS, [held, *others], rate=2, stopped=frozenset(range(2, 80))))
+    run.run()
+    left = [(tick, entry.template) for tick, entry in run.left]
+    assert [tick for tick, template in left if not template] == [4, 24, 44]
+    assert [tick >= 80 for tick, template in left if template] == [False, *[True] * 5]
 
 
 def test_a_run_that_forgets_who_blocks_is_found_out() -> None:
