@@ -37,12 +37,18 @@ class Ending(StrEnum):
     """The request never left."""
     FALLBACK = "fallback"
     """The window was closed: its fallback is sent from then on."""
+    GIVEN_UP = "given_up"
+    """It failed while it waited, before another attempt was made."""
     RETRIED = "retried"
     """It had failed, and a person has it sent anew."""
     SENT = "sent"
     """Meta took it."""
     SENDING = "sending"
     """It is under way."""
+
+
+_BETWEEN = frozenset({Ending.GIVEN_UP, Ending.RETRIED})
+"""Those between two attempts: they name the one before, and not its beginning."""
 
 
 class _Note(msgspec.Struct, omit_defaults=True):
@@ -74,7 +80,7 @@ def _with_note(change: Change, attempt: int, ending: Ending, started_at: int, er
         attempt=attempt,
         outcome=ending.value,
         ended_at=change.at,
-        started_at=started_at,
+        started_at=0 if ending in _BETWEEN else started_at,
         error=msgspec.Raw(error) if error else UNSET,
         wamid=change.wamid,
         burnt=change.burn,
@@ -108,7 +114,9 @@ def _taken_at(view: RowView) -> int:
 
 
 def _told(note: _Note, row: Row) -> dict[str, Any]:
-    started_at = note.started_at or (row.claimed_at if note.attempt == row.attempt else 0)
+    started_at = note.started_at
+    if not started_at and note.attempt == row.attempt and note.outcome not in _BETWEEN:
+        started_at = row.claimed_at
     return {
         "attempt": note.attempt,
         "outcome": note.outcome,

@@ -291,7 +291,7 @@ def held_too_long(row: Row, verdict: Verdict, now: int) -> Change:
     # It may have failed after the same attempt before, and been retried by a person.
     key = _key(row, f"held:{row.retried}")
     event = _event(EventType.MESSAGE_FAILED, key, row, now, outcome_data(row, error=error))
-    return Change(
+    change = Change(
         row.id,
         State.FAILED,
         now,
@@ -300,6 +300,7 @@ def held_too_long(row: Row, verdict: Verdict, now: int) -> Change:
         event=event,
         **kept_error(error),
     )
+    return noted(change, row, Ending.GIVEN_UP)
 
 
 def not_sent(row: Row, term: int, why: str, now: int, delay_s: float) -> Change:

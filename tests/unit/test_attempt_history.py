@@ -17,6 +17,7 @@ from whatsapp.events import rfc3339
 from whatsapp.outcome import (
     carried_again,
     fell_back,
+    held_too_long,
     lost,
     not_sent,
     refused,
@@ -32,6 +33,7 @@ CLAIMED = NOW - 250
 TERM = 7
 POLICY = RetryPolicy(max_attempts=3, base_s=1.0, cap_s=100.0)
 ROW = make_row(2, state=State.SENDING, attempt=2, claimed_at=CLAIMED)
+VERDICT = classify(GraphError(code=132015, http_status=400, from_graph=True))
 ANSWER = b'{"messages":[{"id":"wamid.A"}]}'
 
 
@@ -89,7 +91,6 @@ def test_a_refusal_is_remembered_with_all_that_meta_said_of_it() -> None:
         pytest.param(not_sent(ROW, TERM, "why", NOW, 2.5), "not_sent", False, False, 2500, id="not sent"),
         pytest.param(resolve_unknown(ROW, True, POLICY, NOW), "resent", True, False, 0, id="no word"),
         pytest.param(resolve_unknown(ROW, False, POLICY, NOW), "failed", True, False, None, id="given up"),
-        pytest.param(requeued(ROW, NOW), "retried", False, False, 0, id="a person"),
         pytest.param(
             fell_back(ROW, Change(ROW.id, State.FAILED, NOW, error=b"{}"), NOW),
             "fallback",
@@ -120,6 +121,26 @@ def test_each_end_of_an_attempt_is_remembered(
 )
 def test_what_is_no_error_of_metas_is_remembered_by_its_name(change: Change, name: str) -> None:
     assert read(change)[0]["error"]["name"] == name
+
+
+@pytest.mark.parametrize(
+    ("change", "outcome", "retry_in_ms"),
+    [
+        pytest.param(requeued(ROW, NOW), "retried", 0, id="a person"),
+        pytest.param(
+            held_too_long(msgspec.structs.replace(ROW, state=State.QUEUED), VERDICT, NOW),
+            "given_up",
+            None,
+            id="held for too long",
+        ),
+    ],
+)
+def test_what_happens_between_attempts_has_no_beginning(
+    change: Change, outcome: str, retry_in_ms: int | None
+) -> None:
+    (told,) = read(change, view=make_view(make_row(2, attempt=2, claimed_at=CLAIMED)))
+    assert (told["attempt"], told["outcome"], told["retry_in_ms"]) == (2, outcome, retry_in_ms)
+    assert (told["started_at"], told["ended_at"], told["burnt"]) == (None, rfc3339(NOW), False)
 
 
 @pytest.mark.parametrize("change", [requeued(ROW, NOW), refusal(131047, has_fallback=True)])
@@ -191,7 +212,7 @@ def test_a_row_that_never_left_has_no_attempts(state: State) -> None:
 
 
 def test_a_beginning_that_a_note_does_not_know_is_told_from_the_row_of_its_last_attempt_alone() -> None:
-    change = requeued(ROW, NOW)
+    change = refusal(131047, has_fallback=True)
     assert change.event is not None
     carried = carried_again(change.event.placed(1, 0), 2)
     assert carried is not None
