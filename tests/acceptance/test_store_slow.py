@@ -1,0 +1,208 @@
+"""A store that is slow, and slower, stands still, and loses connections, under load: nothing is lost by it.
+
+MongoDB is a real server behind a relay that holds what is said; SQLite's file is locked by another program
+for a while, again and again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.support.follower import following
+from tests.support.load import KEYWORD, Load, Record
+from tests.support.mongod import Mongod, database_url
+from tests.support.process import Installation, eventually, running_sandbox
+from tests.support.proof import (
+    check_chain,
+    check_completed,
+    check_direct,
+    check_doubts,
+    check_replies,
+    check_sends,
+    check_statuses,
+    check_webhooks,
+)
+from tests.support.relay import Relay, relaying
+from tests.support.settling import settled
+
+_SETTINGS: dict[str, object] = {
+    "LANE_RATE": 1000,
+    "LANE_CONCURRENCY": 16,
+    "LANE_PAIR_BURST": 10_000,
+    "LEASE_TTL_S": 3,
+    "UNKNOWN_GRACE_S": 1,
+    "RETRY_MAX_ATTEMPTS": 100,
+    "DIRECT_TIMEOUT_S": 5,
+    "AUTOREPLY_COOLDOWN_S": 3600,
+}
+_LITTLE = 10
+"""Answers, or refusals, that are waited for under each trouble."""
+
+
+class _Slow(Protocol):
+    url: str | None
+    """What STORE_URL names; None: the file that an installation has anyway."""
+    troubles: tuple[str, ...]
+    """In turn, each the name of what refuses some, or of what lets some through."""
+
+    async def begin(self, trouble: str) -> None:
+        """Be so from now on."""
+        ...
+
+    async def end(self) -> None:
+        """Be as quick as ever."""
+        ...
+
+
+class _Wire:
+    """The way to a MongoDB server."""
+
+    troubles = ("slow", "slower", "still", "slow", "broken", "slower")
+
+    def __init__(self, url: str, relay: Relay) -> None:
+        self.url: str | None = url
+        self._relay = relay
+
+    async def begin(self, trouble: str) -> None:
+        if trouble == "slow":
+            self._relay.delay(0.1)
+        elif trouble == "slower":
+            # There and back is more than a call may take.
+            self._relay.delay(0.8)
+        elif trouble == "still":
+            self._relay.stall()
+        else:
+            self._relay.cut()
+
+    async def end(self) -> None:
+        self._relay.heal()
+
+
+class _File:
+    """An SQLite file that another program writes to as well."""
+
+    url: str | None = None
+    troubles = ("slow", "slower", "slow", "still", "slower")
+    _HOLDS_S: Mapping[str, float] = {"slow": 0.2, "slower": 1.3, "still": 60.0}
+    """How long it keeps the file to itself; a statement waits for 1.4 s."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._holding: asyncio.Task[None] | None = None
+
+    async def begin(self, trouble: str) -> None:
+        self._holding = asyncio.create_task(self._hold(self._HOLDS_S[trouble]))
+
+    async def end(self) -> None:
+        if self._holding is not None:
+            self._holding.cancel()
+            await asyncio.wait({self._holding})
+            self._holding = None
+
+    async def _hold(self, seconds: float) -> None:
+        connection = sqlite3.connect(self._path, timeout=10, isolation_level=None, check_same_thread=False)
+        try:
+            while True:
+                await asyncio.to_thread(connection.execute, "BEGIN IMMEDIATE")
+                await asyncio.sleep(seconds)
+                connection.execute("ROLLBACK")
+                await asyncio.sleep(0.05)
+        finally:
+            connection.close()
+
+
+@asynccontextmanager
+async def _wire(folder: Path) -> AsyncIterator[_Wire]:
+    server = Mongod(folder / "mongo")
+    server.start()
+    try:
+        async with relaying(urlsplit(server.url).port or 0) as relay:
+            # Else the driver goes to the address that the server calls its own.
+            url = f"mongodb://127.0.0.1:{relay.port}/?directConnection=true"
+            yield _Wire(database_url(url, "slow"), relay)
+    finally:
+        server.kill()
+
+
+@asynccontextmanager
+async def _file(folder: Path) -> AsyncIterator[_File]:
+    file = _File(folder / "gateway.db")
+    try:
+        yield file
+    finally:
+        await file.end()
+
+
+async def _meet(trouble: str, record: Record) -> None:
+    """Return once the callers have felt it: some of them are answered all the same, or refused."""
+    if trouble == "slow":
+        await record.further(_LITTLE)
+        return
+    refused = record.refused + _LITTLE
+
+    async def felt() -> bool:
+        return record.refused >= refused
+
+    await eventually(felt, f"{_LITTLE} further refusals by a store that is {trouble}")
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("kind", ["sqlite", "mongo"])
+async def test_under_a_store_that_is_slow_in_every_way_nothing_is_lost_and_all_goes_on(
+    kind: str, tmp_path: Path
+) -> None:
+    storing: AbstractAsyncContextManager[_Slow] = _file(tmp_path) if kind == "sqlite" else _wire(tmp_path)
+    async with storing as store:
+        installation = Installation(tmp_path, **_SETTINGS)
+        if store.url is not None:
+            installation.variables["STORE_URL"] = store.url
+        async with (
+            running_sandbox(tmp_path, installation.port, "--no-limits", "--status-delays", "1,2,3") as meta,
+            following(installation.socket_url) as follower,
+        ):
+            installation.send_to(meta.base_url)
+            await meta.faults(delay_ms=20)
+            load = Load(installation.url, random.Random(f"slow {kind}"), callers=2, most=5)
+            process = await installation.start()
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    loading = tasks.create_task(load.run())
+                    for trouble in store.troubles:
+                        await load.record.further(_LITTLE)
+                        await store.begin(trouble)
+                        await _meet(trouble, load.record)
+                        await store.end()
+                    await load.record.further(_LITTLE)
+                    load.end()
+                    await loading
+                await settled(installation, load.record.sends, follower, meta)
+                # The subscriber stayed through all of it.
+                assert process.runs and follower.connections == 1 and follower.closes == []
+            finally:
+                await process.kill()
+            accepted = await meta.accepted()
+            installation.check_logs()
+
+    log = follower.events
+    check_chain(log)
+    check_webhooks(log, load.record.webhooks)
+    check_statuses(log, accepted)
+    check_sends(log, load.record.sends, accepted)
+    check_direct(load.record.direct, accepted)
+    check_completed(log)
+    check_replies(log, load.record.webhooks, KEYWORD, "autoreply:greeting")
+    count = check_doubts(log, accepted)
+    sys.stdout.write(
+        f"\n{kind}: {len(load.record.webhooks)} webhooks, {len(load.record.sends)} sends acknowledged,"
+        f" {load.record.refused} requests refused, {load.record.broken} broken, {count}, {len(log)} events\n"
+    )
