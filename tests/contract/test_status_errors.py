@@ -10,12 +10,12 @@ import pytest
 from tornado.ioloop import IOLoop
 
 from store.base import Store
-from store.records import Row
+from store.records import Change, Row
 from store.states import State
 from tests.support.rows import TASK
-from tests.support.tracked import ANSWER, NOW, Tracked, status
+from tests.support.tracked import ANSWER, NOW, ROW, Tracked, status
 from whatsapp.errors import GraphError, classify
-from whatsapp.outcome import holds_of, refused, taken, tells_undone
+from whatsapp.outcome import holds_of, refused, taken, tells_undone, undone
 from whatsapp.retry import RetryPolicy
 
 AGAIN, LIMIT, PARK, FINAL = 131016, 131048, 131042, 131026
@@ -152,6 +152,23 @@ async def test_a_refusal_that_comes_by_call_and_by_status_is_settled_once(rig: R
     row = await rig.row()
     assert (row.state, row.failures, row.retried) == (State.QUEUED, 1, 0)
     assert await rig.again() == []
+
+
+async def test_a_crash_between_the_event_and_the_row_is_made_good_by_the_repetition(rig: Rig) -> None:
+    await rig.answer()
+    # As a store that is not atomic leaves it: what it is told is in the log, and the row has not moved.
+    failure = Change(ROW, State.FAILED, NOW, attempt=1, wamid="wamid.A", error=b"{}")
+    verdict = classify(GraphError(code=AGAIN, from_graph=True, by_webhook=True))
+    change = undone(await rig.view(), failure, verdict, RetryPolicy(), lambda: 0.1, NOW)
+    assert change is not None and change.event is not None
+    await rig.store.append_events([change.event])
+    await rig.hear(failed(AGAIN))
+    batch = await rig.track()
+    row = await rig.row()
+    assert (row.state, row.failures, row.retried) == (State.QUEUED, 1, 1)
+    await rig.handle(batch)
+    assert await rig.row() == row
+    assert len(await rig.again()) == 1
 
 
 async def test_a_failure_of_an_earlier_attempt_queues_nothing(rig: Rig) -> None:

@@ -315,6 +315,8 @@ class Harness(Client):
 
     async def steal_lane(self) -> Lease:
         """Take the lane's lease from the gateway, as another process does once it has run out."""
+        # Not while it is being taken: the gateway would take it before the other can.
+        await self.lane_when(lambda lane: lane["state"] != "elsewhere")
         store, name = self.store.as_store(), f"lane:{NUMBER}"
         ours = await store.acquire_lease(name, self.gateway._owner, 60_000)
         assert ours is not None
