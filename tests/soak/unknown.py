@@ -113,6 +113,7 @@ async def _kill_at_random(
                 await meta.faults(error={"code": _IN_DOUBT, "count": rng.randint(1, 5)})
             await process.outlives(_live(installation, process, meta, follower, rng, each))
             await process.kill()
+            print(f"{life + 1} of {wanted.kills} kills, {follower.count('message.sent'):,} sent", flush=True)
             process = await installation.spawn(UNKNOWN_GRACE_S=rng.choice(_GRACES_S))
         await installation.greeted(process)
     except BaseException:
