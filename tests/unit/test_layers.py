@@ -42,3 +42,9 @@ def test_every_room_is_linted() -> None:
     assert sorted(linter()["root_packages"]) == sorted(ROOMS)
     packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}
     assert packages == set(ROOMS)
+
+
+def test_no_two_files_of_tests_have_the_same_name() -> None:
+    """There are no packages: pytest would stop at the second one, and only where both are collected."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert len(names) == len(set(names))
