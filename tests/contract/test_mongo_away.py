@@ -219,14 +219,8 @@ async def test_a_store_does_not_open_where_no_server_is(tmp_path: Path) -> None:
 
 DATA_COMMANDS = ["aggregate", "count", "delete", "find", "findAndModify", "getMore", "insert", "update"]
 WRITE_COMMANDS = ["delete", "findAndModify", "insert", "update"]
-STEPPED_DOWN = {
-    "NotWritablePrimary": 10107,
-    "PrimarySteppedDown": 189,
-    "NotPrimaryNoSecondaryOk": 13435,
-    "InterruptedDueToReplStateChange": 11602,
-    "InterruptedAtShutdown": 11600,
-    "ShutdownInProgress": 91,
-}
+STEPPED_DOWN = (10107, 13435, 11602, 91)
+"""NotWritablePrimary, NotPrimaryNoSecondaryOk, InterruptedDueToReplStateChange, ShutdownInProgress."""
 WITHOUT_WRITES = frozenset(
     {"events_after", "log_bounds", "load_cursor", "sweep_unready", "sweep_answers", "read_ahead"}
     | {"read_contact", "blocking_rows", "undelivered", "rows_in_state", "task_rows", "list_tasks", "depth"}
@@ -256,7 +250,7 @@ async def test_while_the_server_is_no_primary_every_call_is_refused_and_afterwar
     on_replica: MongoStore, replica: Mongod
 ) -> None:
     await with_old_rows(on_replica)
-    faults: list[dict[str, object]] = [{"errorCode": code} for code in STEPPED_DOWN.values()]
+    faults: list[dict[str, object]] = [{"errorCode": code} for code in STEPPED_DOWN]
     # What a step down does to connections.
     for fault in [*faults, {"closeConnection": True}]:
         replica.refuse(failCommands=DATA_COMMANDS, **fault)
