@@ -20,7 +20,7 @@ import pytest
 
 from tests.support.follower import Follower, following, read_log
 from tests.support.load import KEYWORD, Load, Record
-from tests.support.mongod import database_url, shared_mongod
+from tests.support.mongod import Mongod, database_url
 from tests.support.process import (
     GUARD_S,
     NUMBER,
@@ -101,8 +101,13 @@ class Together:
     """The processes, and what is around them."""
 
     def __init__(
-        self, members: Sequence[Member], followers: Sequence[Follower], meta: SandboxProcess
+        self,
+        members: Sequence[Member],
+        followers: Sequence[Follower],
+        meta: SandboxProcess,
+        server: Mongod,
     ) -> None:
+        self.server = server
         self.members = tuple(members)
         self.followers = tuple(followers)
         self.meta = meta
@@ -142,8 +147,10 @@ async def together(folder: Path, statuses: str, settings: dict[str, object]) -> 
     """Three processes that listen; gone at the end. ``statuses``: when Meta tells them."""
     numbers = "".join(f'[[whatsapp.numbers]]\nphone_number_id = "{number}"\n' for number in _NUMBERS[1:])
     async with AsyncExitStack() as stack:
-        server = stack.enter_context(shared_mongod(folder / "mongo"))
-        store = {"STORE_URL": database_url(server, "processes")}
+        server = Mongod(folder / "mongo")
+        stack.callback(server.kill)
+        server.start()
+        store = {"STORE_URL": database_url(server.url, "processes")}
         installations = []
         for name in ("one", "two", "three"):
             place = folder / name
@@ -166,7 +173,7 @@ async def together(folder: Path, statuses: str, settings: dict[str, object]) -> 
             member.installation.send_to(meta.base_url)
             stack.push_async_callback(member.die)
         await asyncio.gather(*(member.start() for member in members))
-        yield Together(members, followers, meta)
+        yield Together(members, followers, meta, server)
         for member in members:
             member.process.signal(signal.SIGCONT)
             member.installation.check_logs()
@@ -231,11 +238,11 @@ async def test_numbers_are_shared_handed_over_and_taken_over_and_any_process_tak
 
 # -- all at once ---------------------------------------------------------------------------------------
 
-_ROUNDS = ("kill", "sleep", "both", "kill twice", "sleep")
+_ROUNDS = ("kill", "sleep", "both", "store", "kill twice")
 
 
 class _Misfortunes:
-    """What befalls the processes under load, one round after the other."""
+    """What befalls the processes, and their store, under load, one round after the other."""
 
     def __init__(self, those: Together, record: Record, rng: random.Random) -> None:
         self._those = those
@@ -249,7 +256,9 @@ class _Misfortunes:
         for what in _ROUNDS:
             await self._record.further(self._rng.randint(5, 25))
             victim, other = self._rng.sample(self._those.members, 2)
-            if what.startswith("kill"):
+            if what == "store":
+                await self._kill_store()
+            elif what.startswith("kill"):
                 await self._kill(victim, twice=what == "kill twice")
             else:
                 await self._sleep(victim, other if what == "both" else None)
@@ -261,6 +270,17 @@ class _Misfortunes:
             process = await victim.installation.spawn()
             await process.kill()
         await victim.start()
+
+    async def _kill_store(self) -> None:
+        """And have it back once all have felt it."""
+        refused = self._record.refused + 5
+        self._those.server.kill()
+
+        async def felt() -> bool:
+            return self._record.refused >= refused
+
+        await eventually(felt, "refusals for want of a store")
+        await asyncio.to_thread(self._those.server.start)
 
     async def _sleep(self, sleeper: Member, dying: Member | None) -> None:
         """Until all that it held has another owner, who may have died meanwhile; then it goes on."""
