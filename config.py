@@ -67,6 +67,8 @@ _SECTIONS: Mapping[str, Mapping[str, FieldInfo]] = {
     for section in fields(Settings)
     if section.name != "notices"
 }
+_TOKEN: Key = ("whatsapp", "access_token")
+_TOKEN_FILE: Key = ("whatsapp", "access_token_file")
 _UNPREFIXED = frozenset({"server", "whatsapp"})
 
 
@@ -95,13 +97,8 @@ def load(
     Raises ConfigError with all faults at once.
     """
     problems: list[Problem] = []
-    layers = [_filled(environ), _filled(_read_dotenv(dotenv, problems))]
-    named = next((layer["CONFIG"] for layer in layers if "CONFIG" in layer), "")
-    table = _read_toml(Path(named) if named else toml, bool(named), problems)
-
-    given = _from_table(table, problems)
-    for layer in reversed(layers):
-        given |= _from_variables(layer, problems)
+    layers, _, given = _gather(environ, dotenv, toml, problems)
+    _take_token(given, problems)
     settings, bad = _build(given, problems)
     for keys, why in faults(settings):
         if bad.isdisjoint(keys):
@@ -116,9 +113,10 @@ def load(
 
 def files_of(environ: Mapping[str, str], *, dotenv: Path, toml: Path) -> tuple[Path, ...]:
     """The files that :func:`load` reads as things stand; they may be absent."""
-    layers = [_filled(environ), _filled(_read_dotenv(dotenv, []))]
-    named = next((layer["CONFIG"] for layer in layers if "CONFIG" in layer), "")
-    return dotenv, Path(named) if named else toml
+    _, table, given = _gather(environ, dotenv, toml, [])
+    token = given.get(_TOKEN_FILE)
+    files = (dotenv, table or toml)
+    return (*files, Path(token.value)) if token and isinstance(token.value, str) else files
 
 
 def changed_keys(old: Settings, new: Settings) -> tuple[str, ...]:
@@ -134,7 +132,7 @@ def changed_keys(old: Settings, new: Settings) -> tuple[str, ...]:
 
 
 def _without_tokens(section: str, key: str, value: Any) -> Any:
-    if (section, key) == ("whatsapp", "access_token"):
+    if (section, key) in (_TOKEN, _TOKEN_FILE):
         return None
     if (section, key) == ("whatsapp", "numbers"):
         return [(number.phone_number_id, number.rate) for number in value]
@@ -150,6 +148,38 @@ class _Given(NamedTuple):
     value: Any
     is_text: bool
     """From a variable, so numbers and lists are spelt out in a text."""
+
+
+def _gather(
+    environ: Mapping[str, str], dotenv: Path | None, toml: Path | None, problems: list[Problem]
+) -> tuple[list[dict[str, str]], Path | None, dict[Key, _Given]]:
+    """The variables of the environment and of ``.env``, the TOML file that counts, and all that is given."""
+    layers = [_filled(environ), _filled(_read_dotenv(dotenv, problems))]
+    named = next((layer["CONFIG"] for layer in layers if "CONFIG" in layer), "")
+    path = Path(named) if named else toml
+    given = _from_table(_read_toml(path, bool(named), problems), problems)
+    for layer in reversed(layers):
+        given |= _from_variables(layer, problems)
+    return layers, path, given
+
+
+def _take_token(given: dict[Key, _Given], problems: list[Problem]) -> None:
+    """Put what the token's file holds in the place of the token."""
+    entry = given.get(_TOKEN_FILE)
+    if entry is None or not isinstance(entry.value, str):
+        return
+    if _TOKEN in given:
+        problems.append((entry.where, f"contradicts {given[_TOKEN].where}: set one of them"))
+        return
+    try:
+        token = Path(entry.value).read_text("utf-8-sig").strip()
+    except (OSError, ValueError) as error:
+        problems.append((entry.where, f"{entry.value!r} cannot be read: {error}"))
+        return
+    if token:
+        given[_TOKEN] = _Given(entry.where, token, is_text=True)
+    else:
+        problems.append((entry.where, f"{entry.value!r} holds no token"))
 
 
 def _filled(variables: Mapping[str, str | None]) -> dict[str, str]:

@@ -70,6 +70,7 @@ class Reloader:
         self._files = files
         self._take = take
         self._asked = asyncio.Event()
+        self._paths = tuple(files())
         self._seen = self._stamps()
 
     def ask(self) -> None:
@@ -84,7 +85,8 @@ class Reloader:
             now = self._stamps()
             # A file that is being written is read once it has stood still from one look to the next.
             if asked or (now != self._seen and now == before):
-                self._seen = now
+                self._paths = tuple(self._files())
+                now = self._seen = self._stamps()
                 self.reload()
             before = now
 
@@ -115,7 +117,7 @@ class Reloader:
         return True
 
     def _stamps(self) -> dict[Path, _Stamp]:
-        return {path: _stamp(path) for path in self._files()}
+        return {path: _stamp(path) for path in self._paths}
 
 
 def _turned(settings: Settings) -> str:

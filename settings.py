@@ -99,6 +99,8 @@ class WhatsAppSettings(_Section, frozen=True):
 
     verify_token: Secret = Secret()
     access_token: Secret = Secret()
+    access_token_file: str = ""
+    """A file that holds nothing but ``access_token``, which is then not set itself."""
     phone_number_id: str = ""
     version: str = "v26.0"
     base_url: str = "https://graph.facebook.com"

@@ -109,6 +109,15 @@ async def test_a_file_that_changes_brings_the_new_token(tmp_path: Path) -> None:
         assert TOKEN not in running.process.errors
 
 
+async def test_a_file_of_its_own_brings_the_new_token(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    async with refused_token(tmp_path) as running:
+        token.write_text(TOKEN)
+        (tmp_path / ".env").write_text(f"ACCESS_TOKEN_FILE={token}\n")
+        await running.sends_all()
+        assert TOKEN not in running.process.errors
+
+
 async def test_sighup_has_the_number_probed_with_what_is_there(tmp_path: Path) -> None:
     async with refused_token(tmp_path) as running:
         # Still withdrawn: the probe that the signal asks for fails, and the next signal asks again.

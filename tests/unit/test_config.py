@@ -95,6 +95,41 @@ def test_names_of_variables_are_unambiguous() -> None:
     assert env_name("whatsapp", "access_token") == "ACCESS_TOKEN"
 
 
+# A token in a file of its own
+
+
+def test_a_token_may_be_in_a_file_of_its_own(tmp_path: Path) -> None:
+    token = written(tmp_path, "\ufeffEAAtoken\n", "token")
+    settings = load_from({**REAL, "ACCESS_TOKEN": "", "ACCESS_TOKEN_FILE": str(token)})
+    assert settings.whatsapp.access_token == "EAAtoken"
+    assert "EAAtoken" not in repr(settings)
+    named = written(tmp_path, f'[whatsapp]\naccess_token_file = "{token}"\n')
+    assert load_from({**REAL, "ACCESS_TOKEN": ""}, toml=named).whatsapp.access_token == "EAAtoken"
+    assert config.files_of({}, dotenv=tmp_path / ".env", toml=named) == (tmp_path / ".env", named, token)
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "problem"),
+    [
+        ("EAA", {"ACCESS_TOKEN": "other"}, "contradicts ACCESS_TOKEN: set one of them"),
+        (" \n", {}, "holds no token"),
+        (None, {}, "cannot be read"),
+        ("two words", {}, "plain ASCII without blanks"),
+        ("two\nlines", {}, "line ends"),
+    ],
+)
+def test_a_file_that_gives_no_token_is_named(
+    tmp_path: Path, text: str | None, more: dict[str, str], problem: str
+) -> None:
+    path = tmp_path / "token"
+    if text is not None:
+        path.write_text(text, "utf-8")
+    found = faults_of({**REAL, "ACCESS_TOKEN": "", "ACCESS_TOKEN_FILE": str(path), **more})
+    (told,) = (why for key, why in found.items() if problem in why)
+    assert told
+    assert "two" not in told
+
+
 # Who wins
 
 

@@ -108,6 +108,16 @@ async def test_who_asks_has_them_read_though_nothing_has_changed(bench: Bench) -
         assert await bench.took(1) == ["old"]
 
 
+async def test_a_token_in_a_file_of_its_own_is_followed(bench: Bench, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("one")
+    bench.write("", ACCESS_TOKEN_FILE=str(token))
+    async with bench.running():
+        assert await bench.took(1) == ["one"]
+        token.write_text("another")
+        assert await bench.took(2) == ["one", "another"]
+
+
 async def test_a_file_that_is_named_from_then_on_is_watched_too(bench: Bench) -> None:
     named = bench.dotenv.with_name("named.toml")
     named.write_text("")
