@@ -35,6 +35,7 @@ __all__ = [
     "Taken",
     "cancelled",
     "carried_again",
+    "carried_held",
     "died",
     "doubled",
     "expired",
@@ -55,6 +56,7 @@ __all__ = [
     "shut_out",
     "taken",
     "tells_fallback",
+    "tells_held",
     "tells_undone",
     "unanswered",
     "undone",
@@ -67,6 +69,8 @@ WINDOW_CLOSED = "window_closed"
 _CLOSED_CODE = 131047
 _FALLS_BACK = "fallback"
 """Ends the keys of events of rows that send their fallback from then on."""
+_HELD = "held:"
+"""Marks the keys of events of rows that failed while they waited for their template."""
 _UNDONE = "undone"
 """Ends the keys of events of rows that Meta took, failed later, and that are sent again."""
 _PATIENCE = 20
@@ -289,18 +293,30 @@ def held_too_long(row: Row, verdict: Verdict, now: int) -> Change:
     words = GraphError(code=verdict.code, from_graph=True, title="its template was stopped for too long")
     error = error_object(words, verdict)
     # It may have failed after the same attempt before, and been retried by a person.
-    key = _key(row, f"held:{row.retried}")
+    key = _key(row, f"{_HELD}{row.retried}")
     event = _event(EventType.MESSAGE_FAILED, key, row, now, outcome_data(row, error=error))
-    change = Change(
-        row.id,
-        State.FAILED,
-        now,
-        attempt=row.attempt,
-        only_from=(State.QUEUED,),
-        event=event,
-        **kept_error(error),
-    )
+    change = msgspec.structs.replace(_given_up(row.id, row.attempt, now, error), event=event)
     return noted(change, row, Ending.GIVEN_UP)
+
+
+def tells_held(event: Event) -> bool:
+    """Whether it says that a row failed while it waited for its template: the event of
+    :func:`held_too_long`."""
+    return event.type == EventType.MESSAGE_FAILED and f":{_HELD}" in event.key
+
+
+def carried_held(event: Event, view: RowView, error: Mapping[str, Any]) -> Change | None:
+    """The move of :func:`held_too_long`, read from its event; None where the row was sent anew since."""
+    row = view.row
+    if not event.key.endswith(f":{_HELD}{row.retried}"):
+        return None
+    change = _given_up(row.id, row.attempt, event.at, error)
+    return noted_by_event(change, event, row.attempt, Ending.GIVEN_UP)
+
+
+def _given_up(row_id: str, attempt: int, at: int, error: Mapping[str, Any]) -> Change:
+    guards: dict[str, Any] = {"attempt": attempt, "only_from": (State.QUEUED,)}
+    return Change(row_id, State.FAILED, at, **guards, **kept_error(error))
 
 
 def not_sent(row: Row, term: int, why: str, now: int, delay_s: float) -> Change:

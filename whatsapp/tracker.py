@@ -21,12 +21,14 @@ from whatsapp.events import STATUS_KEY, EventType, build_event, task_key, task_o
 from whatsapp.outcome import (
     WINDOW_CLOSED,
     carried_again,
+    carried_held,
     died,
     doubled,
     fell_back,
     is_doubled,
     kept_error,
     proved,
+    tells_held,
     undone,
 )
 from whatsapp.retry import RetryPolicy
@@ -147,12 +149,15 @@ class Tracker:
         """What a batch does to rows, in the order in which it came."""
         by_offset = {status.offset: status for status in statuses}
         failed = {status.row_id for status in statuses if status.state is State.FAILED}
+        failed |= set() if self._store.atomic else {event.message_id for event in batch if tells_held(event)}
         views = await self._store.find_rows(failed) if failed else {}
         changes: list[Change] = []
         for event in batch:
             if (status := by_offset.get(event.offset)) is not None:
                 changes += self._changes_of(status, views.get(status.row_id))
-            elif not self._store.atomic and (change := _change_of_outcome(event)):
+            elif not self._store.atomic and (
+                change := _change_of_outcome(event, views.get(event.message_id))
+            ):
                 changes.append(change)
         return changes
 
@@ -266,8 +271,9 @@ def _read_status(event: Event) -> StatusEvent | None:
     )
 
 
-def _change_of_outcome(event: Event) -> Change | None:
-    """The move that the lane stored together with this event; a crash may have come between the two."""
+def _change_of_outcome(event: Event, view: RowView | None) -> Change | None:
+    """The move that the lane stored together with this event; a crash may have come between the two.
+    ``view``: its row, where it failed while it waited."""
     state = _STATE_AFTER.get(event.type)
     told = state is not None or event.type == EventType.MESSAGE_RETRYING
     if not (told and event.message_id) or event.key.startswith(STATUS_KEY):
@@ -277,6 +283,8 @@ def _change_of_outcome(event: Event) -> Change | None:
         return None
     if state is None:
         return carried_again(event, data.attempt)
+    if tells_held(event):
+        return carried_held(event, view, data.error) if view is not None and data.error else None
     if state is State.SENT:
         return Change(event.message_id, state, event.at, word_of=data.attempt, wamid=data.wamid or "")
     if state in (State.CANCELLED, State.EXPIRED):

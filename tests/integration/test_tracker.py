@@ -24,7 +24,7 @@ from whatsapp.attempt_history import attempts_of
 from whatsapp.contacts import Contacts
 from whatsapp.errors import GraphError, classify
 from whatsapp.intake import Intake
-from whatsapp.outcome import cancelled, expired, requeued, resolve_unknown, taken, unanswered
+from whatsapp.outcome import cancelled, expired, held_too_long, requeued, resolve_unknown, taken, unanswered
 from whatsapp.outcome import refused as refusal
 from whatsapp.retry import RetryPolicy
 from whatsapp.task_control import Retried, TaskControl
@@ -365,6 +365,41 @@ async def test_a_row_that_is_unknown_for_good_is_told_as_dead(rig: Rig) -> None:
     await rig.track()
     (dead,) = await rig.told("message.dead")
     assert dead["error"]["name"] == "no_word"
+
+
+PAUSED = GraphError(code=132015, http_status=400, from_graph=True, title="t")
+
+
+async def test_a_row_that_is_given_up_while_it_waits_is_told_as_dead_before_its_move_is_made(
+    loose: Rig,
+) -> None:
+    await loose.add_rows()
+    change = held_too_long((await loose.view()).row, classify(PAUSED), NOW)
+    assert change.event is not None
+    # On such a store the log is ahead of the row for a moment, and for good where the process dies then.
+    await loose.log.append([change.event])
+    await loose.track()
+    seen = await loose.view()
+    assert (seen.row.state, seen.row.failures) == (S.FAILED, 0)
+    assert msgspec.json.decode(seen.error) == msgspec.json.decode(change.error)
+    (told,) = attempts_of(seen, await loose.store.as_store().find_history(ROW))
+    assert told["outcome"] == "given_up"
+    assert [dead["attempts"] for dead in await loose.told("message.dead")] == [0]
+    assert len(await loose.told("task.completed")) == 1
+
+
+async def test_a_row_that_was_given_up_and_sent_anew_since_is_left_by_a_repetition(loose: Rig) -> None:
+    await loose.add_rows()
+    await loose.settle(held_too_long((await loose.view()).row, classify(PAUSED), NOW))
+    await loose.settle(requeued((await loose.view()).row, NOW))
+    await loose.track()
+    await loose.handle(await loose.log.read(0, 1000))
+    row = (await loose.view()).row
+    assert (row.state, row.retried, row.failures) == (S.QUEUED, 1, 0)
+    # It is given up once more: another event, another death.
+    await loose.settle(held_too_long(row, classify(PAUSED), NOW))
+    await loose.track()
+    assert [dead["retried"] for dead in await loose.told("message.dead")] == [1]
 
 
 async def test_a_row_that_lives_on_is_not_told_as_dead(rig: Rig) -> None:
