@@ -32,6 +32,8 @@ __all__ = ["LaneBuilder", "LaneLimits"]
 _BURST_S = 1 / 40
 """What a lane may send at once. A full burst at either end of a second must stay within what Meta, or the
 sandbox, which counts a second as 0.95 s (CLOUD_API.md 3), lets pass."""
+_PAIR_SLACK_S = 1.0
+"""What of a pair's credit is kept back: a call to the same recipient may take longer than the next one."""
 
 
 class LaneLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +85,7 @@ class LaneBuilder:
         limits = self._limits
         rate = limits.rates[number]
         pacer = LanePacer(rate, max(1.0, rate * _BURST_S))
-        pairs = PairPacer(limits.pair_burst, limits.pair_interval_s)
+        pairs = PairPacer(limits.pair_burst, limits.pair_interval_s, _PAIR_SLACK_S)
         queue = LaneQueue(pairs, window=limits.read_ahead)
         templates = TemplateHolds(limits.template_hold_s)
         brakes = Brakes(

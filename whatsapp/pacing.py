@@ -1,8 +1,8 @@
 """How fast messages may leave: a token bucket for each number, a rate for each (number, recipient) pair.
 
 Pure: time is an argument everywhere, in seconds of a monotonic clock; nothing sleeps. Owns the arithmetic of
-Meta's limits (CLOUD_API.md 3) and what its refusals teach. Which message leaves next is the business of
-``queue.py``; what a refusal means is decided in ``errors.py``.
+Meta's limits (CLOUD_API.md 3). What refusals teach of a number's rate is in ``learned_rate.py``, which
+message leaves next is the business of ``queue.py``, what a refusal means is decided in ``errors.py``.
 
 Both pacers count what really left, even if it was not allowed; their promise holds for those who ask
 first.
@@ -13,13 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import floor, isfinite
 
+from whatsapp.learned_rate import LearnedRate
+
 __all__ = ["LanePacer", "PairPacer"]
 
 _BURST_S = 1 / 8
-_CUT = 0.5
-_SLOWEST = 1.0
-_HOLD_S = 1.0
-_CREEP_S = 120.0
 _INBOUND_SHARE = 0.75
 # Above the distance of two neighbouring floats of any monotonic clock: no wait ends just too early.
 _TICK_S = 1e-6
@@ -34,9 +32,8 @@ class LanePacer:
     It names no tolerance, so the burst is small: by default an eighth of a second's worth, at least one,
     which is what collects between two looks of a busy lane. It shrinks with the rate.
 
-    A refusal (130429) halves the rate, down to one a second, and holds all for a second; from then on the
-    rate grows by the limit in two minutes, evenly, so that one halving is forgotten after one. A changed
-    limit does not undo it.
+    A refusal (130429) holds all for a second and lowers the rate, see ``learned_rate.py``. A changed limit
+    does not undo it.
     """
 
     def __init__(self, rate: float, burst: float | None = None) -> None:
@@ -44,30 +41,28 @@ class LanePacer:
         _check("rate", rate, 0.0, or_equal=False)
         if burst is not None:
             _check("burst", burst, 1.0)
-        self._limit = float(rate)
-        self._rate = self._limit
+        self._learned = LearnedRate(float(rate))
+        self._share = 1.0
         self._fixed_burst = burst
         self._tokens = self.burst
-        self._inbound_tokens = _INBOUND_SHARE * self._rate
-        self._seen: float | None = None
-        self._cut_at: float | None = None
-        self._held_until = 0.0
+        self._inbound_tokens = _INBOUND_SHARE * self.rate
         self._paused_until = 0.0
 
     @property
     def limit(self) -> float:
-        """The configured rate, messages a second."""
-        return self._limit
+        """The rate without refusals, messages a second."""
+        return self._learned.limit
 
     @property
     def rate(self) -> float:
-        """The present rate, as of the last call that took a time; below ``limit`` after a refusal."""
-        return self._rate
+        """The present rate, as of the last call that took a time; below ``limit`` after a refusal, or with a
+        share."""
+        return self._learned.now * self._share
 
     @property
     def burst(self) -> float:
         """How many messages may leave at once at the full rate."""
-        return max(1.0, self._limit * _BURST_S) if self._fixed_burst is None else self._fixed_burst
+        return max(1.0, self.limit * _BURST_S) if self._fixed_burst is None else self._fixed_burst
 
     @property
     def paused_until(self) -> float:
@@ -86,7 +81,7 @@ class LanePacer:
         self._advance(now)
         ready = now
         if self._tokens < 1.0:
-            ready = now + (1.0 - self._tokens) / self._rate + _TICK_S
+            ready = now + (1.0 - self._tokens) / self.rate + _TICK_S
         return max(ready, self._blocked_until())
 
     def spend(self, now: float, n: int = 1) -> None:
@@ -108,28 +103,23 @@ class LanePacer:
         self._tokens -= taken
 
     def throttled(self, now: float) -> None:
-        """Meta refused for the number's rate (130429). Refusals within a second of a cut are of the same
-        cause.
-        """
+        """Meta refused for the number's rate (130429)."""
         self._advance(now)
-        if self._cut_at is not None and now < self._cut_at + 1.0:
-            return
-        self._cut_at = now
-        self._rate = max(self._rate * _CUT, min(_SLOWEST, self._limit))
-        self._held_until = max(self._held_until, now + _HOLD_S)
-        self._tokens = max(min(self._tokens, 0.0), -self._rate)
-        self._inbound_tokens = min(self._inbound_tokens, _INBOUND_SHARE * self._rate)
+        if self._learned.refused(now):
+            self._settle_tokens(min(self._tokens, 0.0))
 
     def set_limit(self, rate: float) -> None:
         """The number has another limit from now on. A pacer that was slowed creeps towards it from where
         it is.
         """
         _check("rate", rate, 0.0, or_equal=False)
-        slowed = self._rate < self._limit
-        self._limit = float(rate)
-        self._rate = min(self._rate, self._limit) if slowed else self._limit
-        self._tokens = max(min(self._tokens, self._capacity()), -self._rate)
-        self._inbound_tokens = min(self._inbound_tokens, _INBOUND_SHARE * self._rate)
+        self._learned.set_limit(float(rate))
+        self._settle_tokens(self._tokens)
+
+    def share(self, part: float) -> None:
+        """Take only this part of the rate from now on, above 0 and at most 1: others want theirs."""
+        _check("part", part, 0.0, or_equal=False)
+        self._share = min(1.0, part)
 
     def pause(self, until: float) -> None:
         """Nothing leaves before ``until`` (``inf``: before :meth:`resume`). A longer pause is not cut
@@ -142,26 +132,22 @@ class LanePacer:
         self._paused_until = 0.0
 
     def _blocked_until(self) -> float:
-        return max(self._paused_until, self._held_until)
+        return max(self._paused_until, self._learned.held_until)
 
     def _capacity(self) -> float:
-        return max(1.0, self.burst * self._rate / self._limit)
+        return max(1.0, self.burst * self.rate / self.limit)
+
+    def _settle_tokens(self, tokens: float) -> None:
+        """As many, as far as the rate that has changed has room for them, or for debts."""
+        self._tokens = max(min(tokens, self._capacity()), -self.rate)
+        self._inbound_tokens = min(self._inbound_tokens, _INBOUND_SHARE * self.rate)
 
     def _advance(self, now: float) -> None:
         """Let time pass up to ``now``; an earlier time than the last changes nothing."""
-        if self._seen is None:
-            self._seen = now
-        passed = now - self._seen
-        if passed <= 0.0:
-            return
-        creeping = max(0.0, now - max(self._seen, self._held_until))
-        before = self._rate
-        self._rate = min(self._limit, before + creeping * self._limit / _CREEP_S)
-        gained = before * passed + (self._rate - before) * creeping / 2
+        gained = self._learned.advance(now) * self._share
         self._tokens = min(self._capacity(), self._tokens + gained)
-        inbound_capacity = _INBOUND_SHARE * self._rate
+        inbound_capacity = _INBOUND_SHARE * self.rate
         self._inbound_tokens = min(inbound_capacity, self._inbound_tokens + _INBOUND_SHARE * gained)
-        self._seen = now
 
 
 class _Pair:
@@ -185,12 +171,15 @@ class PairPacer:
     that nothing can be borrowed any more.
     """
 
-    def __init__(self, burst: int = 45, interval_s: float = 6.0) -> None:
-        """``burst``: messages at once, at least 1; ``interval_s``: seconds that each one costs, above 0."""
+    def __init__(self, burst: int = 45, interval_s: float = 6.0, slack_s: float = 0.0) -> None:
+        """``burst``: messages at once, at least 1; ``interval_s``: seconds that each one costs, above 0;
+        ``slack_s``: what of the credit is never used, since a message may reach Meta later than the next one.
+        """
         _check("burst", burst, 1)
         _check("interval_s", interval_s, 0.0, or_equal=False)
+        _check("slack_s", slack_s, 0.0)
         self._interval_s = interval_s
-        self._credit_s = (burst - 1) * interval_s
+        self._credit_s = (burst - 1) * interval_s - slack_s
         self._pairs: dict[str, _Pair] = {}
 
     def __len__(self) -> int:
