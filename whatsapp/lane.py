@@ -274,7 +274,7 @@ class Lane:
                 self._attempts.give_back(_claimed(row, now), lease.term)
             raise
         for row in rows:
-            if row.id in moved and row.id in closed and not self._windows.heard_since(row):
+            if row.id in moved and row.id in closed and not self._windows.may_have_opened(row):
                 self._attempts.shut_out(_claimed(row, now), lease.term)
             elif row.id in moved:
                 self._attempts.send(_claimed(row, now), held, lease.term)

@@ -125,7 +125,7 @@ class Windows:
         if not asked or self._judge(0, asked[0].lane) is not Verdict.CLOSED:
             # It could be said of nobody.
             return frozenset()
-        asked = [row for row in asked if needs_window(row.payload) and not self.heard_since(row)]
+        asked = [row for row in asked if needs_window(row.payload) and not self._has_written(row)]
         if not asked:
             return frozenset()
         try:
@@ -135,9 +135,13 @@ class Windows:
             return frozenset()
         return frozenset(row.id for row in asked if row.contact in shut)
 
-    def heard_since(self, row: Row) -> bool:
-        """Whether its contact has written since this process started, maybe just after :meth:`closed` was
-        asked, and the window is open by that."""
+    def may_have_opened(self, row: Row) -> bool:
+        """Whether the window may be open by what has come since :meth:`closed` said otherwise: to be asked
+        just before that is acted upon."""
+        return self._passed < self._needed or self._has_written(row)
+
+    def _has_written(self, row: Row) -> bool:
+        """Whether its contact has, since this process started, and the window is open by that."""
         at = self._recent.get(row.lane, {}).get(row.contact)
         return self._judge(at, row.lane) is Verdict.OPEN
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 from store.records import Alias
 from tests.support.gateway import NUMBER, Harness, serving
 from tests.support.store_values import eventually
-from tests.support.windows import change, remember, user_of, wrote
+from tests.support.windows import called, remember, user_of, wrote
 from whatsapp.sandbox import SandboxSettings
 
 Json = dict[str, Any]
@@ -159,17 +158,9 @@ async def test_the_ledger_itself_remembers_who_wrote(tmp_path: Path) -> None:
 
 async def test_a_call_opens_the_window(tmp_path: Path) -> None:
     async with knowing(tmp_path, LONG_AGO) as gateway:
-        call = {
-            "id": "wacid.A",
-            "from": PHONE,
-            "from_user_id": user_of(PHONE),
-            "event": "connect",
-            "direction": "USER_INITIATED",
-            "timestamp": str(int(time.time())),
-        }
         # While the ledger has not taken it, whose call it was is not known: Meta decides for all.
         gateway.store.hold("note_inbound")
-        await gateway.webhook(change({"calls": [call]}, "calls"))
+        await gateway.webhook(called(PHONE))
         assert (await gateway.send(PHONE)).status == 200
         gateway.store.heal()
         await gateway.consumed("windows")
@@ -188,12 +179,15 @@ async def test_who_has_not_written_for_as_long_as_things_are_kept_is_forgotten(t
         await eventually(ask, 20)
 
 
-async def test_a_word_while_the_message_is_claimed_still_counts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("calls", [False, True])
+async def test_a_word_while_the_message_is_claimed_still_counts(tmp_path: Path, calls: bool) -> None:
     async with knowing(tmp_path, LONG_AGO) as gateway:
+        # Whatever the ledger makes of it.
+        gateway.store.fail("note_inbound")
         gateway.store.hold("mark_sending")
         await gateway.queue(PHONE)
         await gateway.store.arrived("mark_sending")
-        await gateway.webhook(wrote(PHONE))
+        await gateway.webhook(called(PHONE) if calls else wrote(PHONE))
         gateway.store.heal()
         await gateway.events.wait("message.sent")
         assert sent(gateway) == ["text"]

@@ -13,7 +13,7 @@ from store.records import Window
 from store.sqlite import SqliteStore
 from tests.support.gateway import NUMBER
 
-__all__ = ["HOUR_MS", "change", "remember", "user_of", "wrote"]
+__all__ = ["HOUR_MS", "called", "change", "remember", "user_of", "wrote"]
 
 HOUR_MS = 3600 * 1000
 _EVER_MS = 10**12
@@ -49,6 +49,19 @@ def wrote(phone: str, wamid: str = "", *, hours_ago: float = 0, **fields: Any) -
         "text": {"body": "hi"},
     }
     return change({"messages": [{**message, **fields}]})
+
+
+def called(phone: str) -> bytes:
+    """A webhook: a customer calls."""
+    call = {
+        "id": f"wacid.{time.time_ns()}",
+        "from": phone,
+        "from_user_id": user_of(phone),
+        "event": "connect",
+        "direction": "USER_INITIATED",
+        "timestamp": str(int(time.time())),
+    }
+    return change({"calls": [call]}, "calls")
 
 
 def change(parts: Mapping[str, Any], field: str = "messages") -> bytes:

@@ -127,7 +127,7 @@ class World:
         await self._intake.take(body(entry(message_value(statuses=[proof]))))
         rows = [make_row(n, lane=OUR_ID, contact=person) for n, person in enumerate(sorted(PEOPLE))]
         for row in rows:
-            if row.id in await self._windows.closed(rows) and not self._windows.heard_since(row):
+            if row.id in await self._windows.closed(rows) and not self._windows.may_have_opened(row):
                 assert self.now - self.said[row.contact] >= DAY_MIN * MINUTE_MS
                 self.closed += 1
 
