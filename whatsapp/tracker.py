@@ -16,6 +16,7 @@ from store.base import Store
 from store.records import Change, Cursor, Event, Lease, NewEvent, RowView, TaskView
 from store.states import ENDED, OPEN, TAKEN, State
 from whatsapp.attempt_history import Ending, noted, noted_by_event
+from whatsapp.drafts import GROUP_KEY
 from whatsapp.errors import Verdict, classify, error_object, parse_status_error
 from whatsapp.events import STATUS_KEY, EventType, build_event, task_key, task_of
 from whatsapp.outcome import (
@@ -174,7 +175,8 @@ class Tracker:
         if status.verdict.name == WINDOW_CLOSED and (row.has_fallback or row.fell_back):
             # Also where it fell back before: a repetition completes what a crash left out, and moves no more.
             return [change, fell_back(row, change, now)]
-        if status.attempt not in (0, row.attempt):
+        if status.attempt not in (0, row.attempt) or row.contact.startswith(GROUP_KEY):
+            # Of a group it is the word of one participant; the others may have it.
             return [change]
         return [undone(view, change, status.verdict, self._policy, self._random, now) or change]
 

@@ -204,6 +204,14 @@ async def test_the_attempts_are_bounded(rig: Rig, code: int, last: int) -> None:
     assert len(await rig.again()) == last - 1
 
 
+async def test_to_a_group_nothing_is_sent_again_for_the_word_of_one_participant(store: Store) -> None:
+    rig = Rig(store, contact="group:Y2FwaV9ncm91cA")
+    await rig.start()
+    await rig.fail(AGAIN)
+    assert (await rig.row()).state is State.FAILED
+    assert await rig.again() == []
+
+
 async def test_what_is_over_has_failed_and_says_what_to_do(rig: Rig) -> None:
     await rig.fail(FINAL)
     found = await rig.view()

@@ -47,7 +47,8 @@ class Tracked:
         await self.log.start()
         self.lane = await lane_lease(self.store, name=f"lane:{OUR_ID}")
         self._lease = await lane_lease(self.store, name="consumer:tracker")
-        row = new_row(0, lane=OUR_ID, contact=PHONE, payload=b"{1}", **self._asked)
+        asked = {"contact": PHONE, "payload": b"{1}", **self._asked}
+        row = new_row(0, lane=OUR_ID, **asked)
         await add_task(self.store, TASK, [row])
         await self.send()
 
