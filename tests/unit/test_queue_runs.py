@@ -54,8 +54,9 @@ def test_whatever_happens_order_holds_and_nothing_starves_stands_still_or_is_lef
     run = LaneRun(plan)
     run.run()
     assert {entry.n for _, entry in run.left} == {entry.n for entry in run.outbox.entries}
-    # Normal and low may be due for their turn together: then one is taken after the other.
-    assert max(run.overtaken.values(), default=0) <= SHARE + 1
+    # Normal and low may be due for their turn together: then one is taken after the other. And one more may
+    # pass while the only row that waits has to be read again, since its contact was held back until now.
+    assert max(run.overtaken.values(), default=0) <= SHARE + 2
 
 
 def flood(priority: Priority, first: int = 0, every: int = 1) -> list[Arrival]:
