@@ -14,7 +14,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from store.errors import StoreUnavailable
 
-__all__ = ["GroupCommit"]
+__all__ = ["GroupCommit", "Portion"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -24,6 +24,24 @@ class _Waiting(NamedTuple, Generic[Item, Result]):
     item: Item
     future: asyncio.Future[Result]
     weight: int
+
+
+class Portion:
+    """How much is asked of a store at once: half as much where it was unavailable for what was asked, since a
+    disk with little room, or a slow server, may do that; and a fourth more with each success."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.size = most
+        """What may be asked now."""
+
+    def refused(self, asked: int) -> None:
+        """So much was too much."""
+        self.size = max(1, min(self.size, asked) // 2)
+
+    def taken(self) -> None:
+        """What was asked was done."""
+        self.size = min(self._most, self.size + self.size // 4 + 1)
 
 
 class GroupCommit(Generic[Item, Result]):
@@ -37,8 +55,7 @@ class GroupCommit(Generic[Item, Result]):
     hears within ``timeout_s`` seconds, if only that the store is unavailable: its item is then withdrawn,
     unless its commit has begun, which may still succeed.
 
-    Where the store was unavailable to all of a batch, the next is half as large, since a disk with little
-    room, or a slow server, may take that; each that succeeds lets the next grow by a fourth.
+    Batches are smaller for a while where the store was unavailable to all of one (:class:`Portion`).
     """
 
     def __init__(
@@ -50,9 +67,7 @@ class GroupCommit(Generic[Item, Result]):
         timeout_s: float = 1.8,
     ) -> None:
         self._commit = commit
-        self._max_weight = max_weight
-        self._most = max_weight
-        """That the next commit may weigh, at most as much as the above."""
+        self._portion = Portion(max_weight)
         self._max_waiting = max_waiting
         self._timeout_s = timeout_s
         self._waiting: deque[_Waiting[Item, Result]] = deque()
@@ -105,14 +120,14 @@ class GroupCommit(Generic[Item, Result]):
 
     def _adapt(self, weight: int, results: Sequence[Result | Exception]) -> None:
         if all(isinstance(result, StoreUnavailable) for result in results):
-            self._most = max(1, min(self._most, weight) // 2)
+            self._portion.refused(weight)
         else:
-            self._most = min(self._max_weight, self._most + self._most // 4 + 1)
+            self._portion.taken()
 
     def _next_batch(self) -> list[_Waiting[Item, Result]]:
         batch: list[_Waiting[Item, Result]] = []
         weight = 0
-        while self._waiting and (not batch or weight + self._waiting[0].weight <= self._most):
+        while self._waiting and (not batch or weight + self._waiting[0].weight <= self._portion.size):
             waiting = self._waiting.popleft()
             self._weight -= waiting.weight
             if not waiting.future.done():

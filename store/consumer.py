@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 from store.base import Store
+from store.commit import Portion
 from store.errors import LeaseLost, StoreError, StoreUnavailable
 from store.log import Log
 from store.records import Cursor, Event, Lease
@@ -57,8 +58,7 @@ class Consumer:
         self._log = log
         self._owner = owner
         self._lease_ttl_ms = lease_ttl_ms
-        self._batch = batch
-        self._size = batch
+        self._portion = Portion(batch)
         self._retry_s = retry_s
         self._tried = 0
         self._tries = 0
@@ -118,7 +118,7 @@ class Consumer:
         """Hand over what comes, for as long as the lease is renewed."""
         self.offset = await self._store.load_cursor(self.name)
         while not renewal.done():
-            batch = await self._log.read(self.offset, self._size)
+            batch = await self._log.read(self.offset, self._portion.size)
             if batch:
                 await self._hand_over(batch, lease)
             else:
@@ -131,12 +131,12 @@ class Consumer:
         try:
             await self._handle(batch, Cursor(self.name, batch[-1].offset), lease)
         except Exception as error:
-            self._size = max(1, len(batch) // 2)
+            self._portion.refused(len(batch))
             if len(batch) > 1 or _is_no_try(error) or self._try_of(batch[0].offset) < _TRIES:
                 raise
             await self._step_over(batch[0], lease, error)
         else:
-            self._size = min(self._batch, 2 * self._size)
+            self._portion.taken()
         self.fault = ""
         self.offset = batch[-1].offset
 

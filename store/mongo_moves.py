@@ -19,7 +19,8 @@ from dataclasses import dataclass
 
 from pymongo import UpdateOne
 
-from store.errors import StoreError
+from store.commit import Portion
+from store.errors import StoreError, StoreUnavailable
 from store.mongo_connection import Connection, Document, LongCommit
 from store.mongo_leases import Coordination, lost
 from store.mongo_log import MongoLog
@@ -67,6 +68,7 @@ class Moves:
         self._log = log
         self._rows = rows
         self._coordination = coordination
+        self._portion = Portion(_CHUNK)
         self._group: LongCommit[_Work, list[bool]] = LongCommit(self._commit)
 
     async def flush(self) -> None:
@@ -151,9 +153,18 @@ class Moves:
 
     async def _move_all(self, moves: Sequence[_Move]) -> list[bool]:
         moved: list[bool] = []
-        for chunk in _chunks(moves):
-            moved += await self._move_chunk(chunk)
+        while len(moved) < len(moves):
+            chunk = _chunk(moves[len(moved) : len(moved) + _CHUNK], self._portion.size)
+            try:
+                moved += await self._move_chunk(chunk)
+            except StoreUnavailable:
+                # All of them come again, perhaps together: a server too slow for so many would never be done.
+                self._portion.refused(len(chunk))
+                raise
             self._group.gets_on()
+        if moves:
+            # Not before all are done, or the next bulk would be too much again.
+            self._portion.taken()
         queued = [move.row_id for move in moves if move.change and move.change.to is State.QUEUED]
         await self._reopen({row_id.rpartition("-")[0] for row_id in queued})
         return moved
@@ -326,22 +337,18 @@ def _marked(update: Document, mark: int) -> Document:
     return {**update, "$push": {**update.get("$push", {}), "marks": {"$each": [mark], "$slice": -_MARKS}}}
 
 
-def _chunks(moves: Sequence[_Move]) -> Iterator[list[_Move]]:
-    """Cut moves into bulks: not too long, no more moves of one row than it keeps marks of.
+def _chunk(moves: Sequence[_Move], most: int) -> Sequence[_Move]:
+    """The first bulk of these: so many at most, no more moves of one row than it keeps marks of.
 
     Nor with two ids of Meta's for one row, since those of moves that are refused are kept after the others.
     """
-    chunk: list[_Move] = []
     counts: dict[str, int] = {}
     wamids: dict[str, str] = {}
-    for move in moves:
-        full = len(chunk) >= _CHUNK or counts.get(move.row_id, 0) >= _MARKS
+    for place, move in enumerate(moves):
+        full = place >= most or counts.get(move.row_id, 0) >= _MARKS
         if full or (move.wamid and wamids.get(move.row_id, move.wamid) != move.wamid):
-            yield chunk
-            chunk, counts, wamids = [], {}, {}
-        chunk.append(move)
+            return moves[:place]
         counts[move.row_id] = counts.get(move.row_id, 0) + 1
         if move.wamid:
             wamids[move.row_id] = move.wamid
-    if chunk:
-        yield chunk
+    return moves

@@ -26,6 +26,7 @@ from functools import partial
 
 from pymongo import ReturnDocument, UpdateOne
 
+from store.commit import Portion
 from store.errors import StoreError, StoreUnavailable
 from store.mongo_connection import Connection, Document, InOrder, LongCommit
 from store.mongo_log import MongoLog
@@ -66,6 +67,7 @@ class Tasks:
         self._in_order = in_order
         self._clock = clock
         self._last_due = 0
+        self._portion = Portion(_CHUNK)
         self._group: LongCommit[_Creation, bool] = LongCommit(self._create, max_weight=_TOGETHER)
 
     async def flush(self) -> None:
@@ -144,9 +146,16 @@ class Tasks:
             for row in rows:
                 documents.append(new_row(task, row, seq, self._last_due))
                 seq += 1
-        for start in range(0, count, _CHUNK):
-            await self._db.insert_new(ROWS, documents[start : start + _CHUNK])
+        while documents:
+            portion, documents = documents[: self._portion.size], documents[self._portion.size :]
+            try:
+                await self._db.insert_new(ROWS, portion)
+            except StoreUnavailable:
+                self._portion.refused(len(portion))
+                raise
             self._group.gets_on()
+        # Not before all are stored, or the next portion would be too much again.
+        self._portion.taken()
 
     async def _finish(self, wanted: Sequence[_Creation]) -> list[bool]:
         """Last step; whether each was made by us, and not by another who stored the same id meanwhile."""

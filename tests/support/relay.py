@@ -7,6 +7,7 @@ balancer does that asks nobody how they are.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
@@ -25,6 +26,7 @@ class Relay:
         """How many there have been."""
         self._targets = tuple(targets)
         self._delay_s = 0.0
+        self._second_of = math.inf
         self._cut = False
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -34,6 +36,11 @@ class Relay:
     def delay(self, seconds: float) -> None:
         """Hold every piece of what is said, in either direction, for so long."""
         self._delay_s = seconds
+
+    def throttle(self, bytes_a_second: float) -> None:
+        """Let no more through on a connection in either direction. What is on its way when the end that said
+        it is gone does not arrive."""
+        self._second_of = bytes_a_second
 
     def stall(self) -> None:
         """Pass nothing on; connections stay, and new ones are taken."""
@@ -51,7 +58,7 @@ class Relay:
 
     def heal(self) -> None:
         """Be as a wire again."""
-        self._delay_s, self._cut = 0.0, False
+        self._delay_s, self._second_of, self._cut = 0.0, math.inf, False
         self._flowing.set()
 
     async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -90,8 +97,10 @@ class Relay:
     ) -> None:
         with suppress(OSError):
             while chunk := await reader.read(_CHUNK):
-                if self._delay_s:
-                    await asyncio.sleep(self._delay_s)
+                if pause_s := self._delay_s + len(chunk) / self._second_of:
+                    await asyncio.sleep(pause_s)
+                if self._second_of < math.inf and reader.at_eof():
+                    break
                 await self._flowing.wait()
                 to.write(chunk)
                 await to.drain()
