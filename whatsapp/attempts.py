@@ -44,15 +44,13 @@ from whatsapp.outcome import (
 )
 from whatsapp.pacing import PairPacer
 from whatsapp.queue import LaneQueue
-from whatsapp.retry import RetryPolicy
+from whatsapp.retry import RetryPolicy, store_pause
 from whatsapp.template_holds import TemplateHolds
 from whatsapp.unknown import UnknownRows
 
 __all__ = ["Attempts", "HeldLease"]
 
 _log = logging.getLogger(__name__)
-
-_STORE_AWAY_S = 0.3
 
 
 class HeldLease:
@@ -226,14 +224,16 @@ class Attempts:
 
     async def _store_outcome(self, change: Change, events: Sequence[NewEvent]) -> RowView | None:
         """The row where it was not moved: a status, or another owner, may have settled it during the call."""
+        tries = 0
         while True:
+            tries += 1
             try:
                 if (await self._store.apply([change], events))[0]:
                     return None
                 return (await self._store.find_rows([change.row_id])).get(change.row_id)
             except StoreError as error:
                 _log.warning("store away, an outcome waits: %s", error.message)
-                await asyncio.sleep(_STORE_AWAY_S)
+                await asyncio.sleep(store_pause(tries, self._random))
 
     async def _learn(self, row: Row, address: Address) -> None:
         """Remember the id that Meta knows the recipient by: it may differ from what was dialled (CLOUD_API.md

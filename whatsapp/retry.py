@@ -12,11 +12,22 @@ import msgspec
 
 from whatsapp.errors import Outcome, Verdict
 
-__all__ = ["GiveUp", "Retry", "RetryPolicy"]
+__all__ = ["GiveUp", "Retry", "RetryPolicy", "store_pause"]
 
 _MAX_DOUBLINGS = 64
 _AT_EASE = 4
 """Refusals that do not count after which the waits begin to grow: limits of the number mostly pass soon."""
+
+
+_STORE_FIRST_S = 0.3
+_STORE_MOST_S = 3.0
+
+
+def store_pause(tries: int, random: Callable[[], float]) -> float:
+    """Seconds for which a store is left alone that was away in so many tries, 1 or more: 0.3, 0.6 ... 3, less
+    up to half. Many wait beside each other, and a store that is only slow would never come to an end of what
+    all of them ask again and again. ``random``: from 0 to 1."""
+    return min(_STORE_MOST_S, _STORE_FIRST_S * 2.0 ** min(tries - 1, _MAX_DOUBLINGS)) * (1 - random() / 2)
 
 
 class Retry(msgspec.Struct, frozen=True):

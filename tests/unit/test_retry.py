@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whatsapp.errors import GraphError, Verdict, classify
-from whatsapp.retry import GiveUp, Retry, RetryPolicy
+from whatsapp.retry import GiveUp, Retry, RetryPolicy, store_pause
 
 POLICY = RetryPolicy(max_attempts=8, base_s=1.0, cap_s=100.0)
 
@@ -149,3 +149,9 @@ class TestDecide:
 def test_nonsense_is_refused_by_name(values: tuple[int, float, float], field: str) -> None:
     with pytest.raises(ValueError, match=field):
         RetryPolicy(*values)
+
+
+def test_a_store_that_is_away_is_asked_ever_less_often_and_not_by_all_at_once() -> None:
+    longest = [store_pause(tries, lambda: 0.0) for tries in (1, 2, 3, 4, 5, 6, 10_000)]
+    assert longest == [0.3, 0.6, 1.2, 2.4, 3.0, 3.0, 3.0]
+    assert [store_pause(tries, lambda: 1.0) for tries in (1, 2, 5)] == [0.15, 0.3, 1.5]
