@@ -56,6 +56,7 @@ from whatsapp.lanes import Lanes
 from whatsapp.media import Media
 from whatsapp.media_folder import MediaFolder
 from whatsapp.media_keeper import MediaKeeper
+from whatsapp.number_level import Rates
 from whatsapp.outbox import Outbox
 from whatsapp.read_marks import ReadMarks
 from whatsapp.retry import RetryPolicy
@@ -238,11 +239,13 @@ class Gateway:
     # -- parts -----------------------------------------------------------------------------------------
 
     @property
-    def _rates(self) -> dict[str, float]:
+    def _rates(self) -> dict[str, Rates]:
         """The numbers that send, the default first, each with its messages a second."""
+        lane = self._settings.lane
+        rates = Rates(lane.rate, lane.raised_rate)
         if self._sandbox:
-            return {self._sandbox.number: self._settings.lane.rate}
-        return {n.phone_number_id: n.rate or self._settings.lane.rate for n in self._settings.numbers}
+            return {self._sandbox.number: rates}
+        return {n.phone_number_id: Rates(n.rate, n.rate) if n.rate else rates for n in self._settings.numbers}
 
     async def _start_sandbox(self) -> Sandbox:
         settings = self._settings.sandbox

@@ -127,6 +127,9 @@ class LaneSettings(_Section, frozen=True):
 
     rate: Rate = 80.0
     """Messages a second; over 1,000, Meta's own cap for a number, only where ``base_url`` is this machine."""
+    raised_rate: Rate = 1000.0
+    """The same for numbers whose throughput Meta has raised; not where ``rate`` is below Meta's usual 80, nor
+    for numbers with a rate of their own."""
     pair_burst: Count = 45
     pair_interval_s: Seconds = 6.0
     concurrency: Annotated[int, Meta(ge=1, le=10_000)] = 256
@@ -309,16 +312,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def numbers(self) -> tuple[NumberSettings, ...]:
         """All that send, each with its token; the first is the default."""
         whatsapp = self.whatsapp
-        first = NumberSettings(
-            phone_number_id=whatsapp.phone_number_id, access_token=whatsapp.access_token, rate=self.lane.rate
-        )
+        first = NumberSettings(phone_number_id=whatsapp.phone_number_id, access_token=whatsapp.access_token)
         return (
             first,
             *(
                 msgspec.structs.replace(
                     number,
                     access_token=number.access_token or whatsapp.access_token,
-                    rate=number.rate or self.lane.rate,
                 )
                 for number in whatsapp.numbers
             ),
@@ -454,8 +454,9 @@ def _check_base_url(settings: Settings) -> Iterator[Fault]:
         yield (_BASE,), "must begin with https://, or the access token would travel in the clear"
     if is_loopback(host or ""):
         return
-    if settings.lane.rate > 1000:
-        yield (("lane", "rate"), _BASE), "must be at most 1000, Meta's cap for a number"
+    for name in ("rate", "raised_rate"):
+        if getattr(settings.lane, name) > 1000:
+            yield (("lane", name), _BASE), "must be at most 1000, Meta's cap for a number"
     if any((number.rate or 0) > 1000 for number in settings.whatsapp.numbers):
         yield (_NUMBERS, _BASE), "must hold rates of at most 1000, Meta's cap for a number"
 

@@ -168,6 +168,7 @@ class Attempts:
         except NoAnswer:
             await self._settle(row, self._refusal(row, term, *unanswered()))
             return
+        self._brakes.answered(answer.headers)
         if isinstance(result, Taken):
             await self._accepted(row, result, answer.body)
         else:

@@ -1,5 +1,5 @@
-"""What a refusal does beyond its row: slow the number, pause it, hold broadcasts back, park it until Meta
-lets it send again.
+"""What a refusal does beyond its row: slow the number, pause it or its whole app, hold broadcasts back, park
+it until Meta lets it send again.
 
 Owns a lane's brakes; a parked number is probed by ``parking.py``. What a refusal calls for is said by the
 error table; how fast the number goes is the pacer's.
@@ -8,12 +8,13 @@ error table; how fast the number goes is the pacer's.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
 from store.records import Priority, Row
+from whatsapp.app_limit import AppLimit
 from whatsapp.error_policy import Scope
 from whatsapp.errors import Outcome, Verdict
 from whatsapp.failures import SendError
@@ -45,6 +46,7 @@ class Brakes:
         *,
         graph: Graph,
         templates: TemplateHolds,
+        app: AppLimit,
         monotonic: Callable[[], float],
         probe_s: float,
     ) -> None:
@@ -52,6 +54,7 @@ class Brakes:
         self._pacer = pacer
         self._graph = graph
         self._templates = templates
+        self._app = app
         self._monotonic = monotonic
         self._parking = Parking(phone_number_id, works=self._works, monotonic=monotonic, first_s=probe_s)
         self._refused_rows: set[str] = set()  # sent back by a refusal that parked the lane
@@ -80,6 +83,15 @@ class Brakes:
         self._refused_rows.clear()
         if (template := self._templates.accepted(row, self._monotonic())) is not None:
             self._tell_template(template, "goes on: Meta takes it again")
+
+    def answered(self, headers: Mapping[str, str]) -> None:
+        """Graph has answered a call of this number with these headers."""
+        self._app.heard(headers, self._monotonic())
+
+    def share_app(self, now: float) -> None:
+        """Have the pacer do what all numbers of the app must do."""
+        self._pacer.share(self._app.share(now))
+        self._pacer.pause(self._app.paused_until)
 
     def unreachable(self, why: str) -> float:
         """The Graph API cannot be reached: pause; for how many seconds."""
@@ -140,7 +152,9 @@ class Brakes:
         now = self._monotonic()
         if verdict.scope is Scope.LANE:
             self._pacer.throttled(now)
-        elif verdict.scope in (Scope.APP, Scope.NUMBER):
+        elif verdict.scope is Scope.APP:
+            self._app.pause(now + verdict.delay_s)
+        elif verdict.scope is Scope.NUMBER:
             self.pause(verdict.delay_s)
         elif verdict.scope is Scope.BROADCAST:
             self._broadcast_until = max(self._broadcast_until, now + verdict.delay_s)
@@ -178,6 +192,7 @@ class Brakes:
         return {
             "state": "parked" if self._parking.why else "paused" if paused else "running",
             "why": self._parking.why or self._trouble or None,
+            "app_used_percent": round(self._app.used(now), 1),
             "broadcasts_paused_s": round(max(0.0, self._broadcast_until - now), 1),
             "templates": self._templates.status(now),
         }

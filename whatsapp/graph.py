@@ -33,6 +33,8 @@ _REDIRECTS = 3
 _MOVED = frozenset({301, 302, 303, 307, 308})
 _TEMPLATE_FIELDS = "name,language,status,category,components,parameter_format"
 _TEMPLATES_A_PAGE = 100
+_NUMBER_FIELDS = "id,display_phone_number,verified_name,quality_rating,throughput"
+_BAD_REQUEST = 400
 _JSON = {"Content-Type": "application/json"}
 
 # Raised before the first byte of a request is written; everything else may have reached Meta.
@@ -177,7 +179,17 @@ class Graph:
 
         Raises as :meth:`send`.
         """
-        fields = "id,display_phone_number,verified_name,quality_rating,throughput"
+        return await self._number(phone_number_id, _NUMBER_FIELDS)
+
+    async def number_level(self, phone_number_id: str) -> Answer:
+        """A number's ``throughput`` (CLOUD_API.md 3), and ``is_on_biz_app`` where Graph knows that: others
+        read it, CLOUD_API.md does not have it. Raises as :meth:`send`."""
+        answer = await self._number(phone_number_id, "throughput,is_on_biz_app")
+        if answer.status != _BAD_REQUEST:
+            return answer
+        return await self._number(phone_number_id, "throughput")
+
+    async def _number(self, phone_number_id: str, fields: str) -> Answer:
         return await self._call("GET", f"{self._root}/{phone_number_id}?fields={fields}", phone_number_id)
 
     # -- media -----------------------------------------------------------------------------------------

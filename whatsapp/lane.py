@@ -30,6 +30,7 @@ from whatsapp.clock import Clock
 from whatsapp.error_policy import Scope
 from whatsapp.errors import Verdict
 from whatsapp.events import STATUS_KEY, EventType
+from whatsapp.number_level import LevelReader, is_shared_with_app, tells_level
 from whatsapp.outcome import holds_of, tells_fallback, tells_undone, verdict_of
 from whatsapp.pacing import LanePacer, PairPacer
 from whatsapp.queue import LaneQueue
@@ -75,6 +76,7 @@ class Lane:
         pacer: LanePacer,
         pairs: PairPacer,
         brakes: Brakes,
+        level: LevelReader,
         templates: TemplateHolds,
         attempts: Attempts,
         unknown: UnknownRows,
@@ -91,6 +93,7 @@ class Lane:
         self._pacer = pacer
         self._pairs = pairs
         self._brakes = brakes
+        self._level = level
         self._templates = templates
         self._attempts = attempts
         self._unknown = unknown
@@ -119,6 +122,7 @@ class Lane:
                     tasks.create_task(
                         self._brakes.probe_when_parked(self.wake), name=f"probe-{self.phone_number_id}"
                     ),
+                    tasks.create_task(self._level.run(), name=f"level-{self.phone_number_id}"),
                 )
                 await self._take_over(held)
                 self._tidy_at = self._clock.monotonic() + _TIDY_S
@@ -149,6 +153,7 @@ class Lane:
             **self._brakes.status(),
             "rate": round(self._pacer.rate, 1),
             "limit": self._pacer.limit,
+            **self._level.status(),
             "in_flight": self._attempts.in_flight,
             "in_memory": len(self._queue),
             "unknown": len(self._unknown),
@@ -240,6 +245,7 @@ class Lane:
 
     def _release(self) -> list[Row]:
         """Rows that may leave now, their tokens spent."""
+        self._brakes.share_app(self._clock.monotonic())
         now, wall, lowest = self._clock.monotonic(), self._clock.now_ms(), self._brakes.lowest
         may = min(self._concurrency - self._attempts.in_flight, self._pacer.allowance(now))
         released: list[Row] = []
@@ -318,6 +324,9 @@ class Lane:
                     self._brakes.heard(news)
                     self._woken.set()
                 continue
+            if tells_level(event):
+                self._level.look()
+                continue
             if event.phone_number_id != self.phone_number_id:
                 continue
             if event.type in (EventType.TASK_CREATED, EventType.TASK_RETRIED):
@@ -332,6 +341,8 @@ class Lane:
                 self._woken.set()
             elif event.type == EventType.MESSAGE_RECEIVED:
                 inbound += 1
+            elif is_shared_with_app(event):
+                self._level.shared_with_app()
             elif event.message_id and event.type in _ENDINGS:
                 self._end(event)
                 self._woken.set()

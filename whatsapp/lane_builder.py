@@ -12,12 +12,14 @@ import msgspec
 from store.base import Store
 from store.log import Log
 from store.monitor import StoreMonitor
+from whatsapp.app_limit import AppLimit
 from whatsapp.attempts import Attempts
 from whatsapp.brakes import Brakes
 from whatsapp.clock import Clock
 from whatsapp.contacts import Contacts
 from whatsapp.graph import Graph
 from whatsapp.lane import Lane
+from whatsapp.number_level import LevelReader, Rates
 from whatsapp.pacing import LanePacer, PairPacer
 from whatsapp.queue import LaneQueue
 from whatsapp.read_ahead import ReadAhead
@@ -39,8 +41,8 @@ _PAIR_SLACK_S = 1.0
 class LaneLimits(msgspec.Struct, frozen=True, kw_only=True):
     """What an operator sets, under the names of the configuration."""
 
-    rates: Mapping[str, float]
-    """Messages a second, by phone number id."""
+    rates: Mapping[str, Rates]
+    """By phone number id."""
     pair_burst: int
     pair_interval_s: float
     concurrency: int
@@ -79,12 +81,13 @@ class LaneBuilder:
         self._windows = windows
         self._clock = clock
         self._random = random
+        self._app = AppLimit()
 
     def build(self, number: str) -> Lane:
         """The lane of a phone number id."""
         limits = self._limits
-        rate = limits.rates[number]
-        pacer = LanePacer(rate, max(1.0, rate * _BURST_S))
+        rates = limits.rates[number]
+        pacer = LanePacer(rates.standard, burst_s=_BURST_S)
         pairs = PairPacer(limits.pair_burst, limits.pair_interval_s, _PAIR_SLACK_S)
         queue = LaneQueue(pairs, window=limits.read_ahead)
         templates = TemplateHolds(limits.template_hold_s)
@@ -93,6 +96,7 @@ class LaneBuilder:
             pacer,
             graph=self._graph,
             templates=templates,
+            app=self._app,
             monotonic=self._clock.monotonic,
             probe_s=limits.probe_s,
         )
@@ -124,6 +128,7 @@ class LaneBuilder:
             pacer=pacer,
             pairs=pairs,
             brakes=brakes,
+            level=LevelReader(number, rates, graph=self._graph, take=pacer.set_limit),
             templates=templates,
             attempts=attempts,
             recovery=recovery,

@@ -36,14 +36,16 @@ class LanePacer:
     does not undo it.
     """
 
-    def __init__(self, rate: float, burst: float | None = None) -> None:
-        """``rate``: messages a second, above 0; ``burst``: messages at once, at least 1."""
+    def __init__(self, rate: float, burst: float | None = None, *, burst_s: float = _BURST_S) -> None:
+        """``rate``: messages a second, above 0; ``burst``: messages at once, at least 1; without it, those of
+        ``burst_s`` seconds at the full rate."""
         _check("rate", rate, 0.0, or_equal=False)
         if burst is not None:
             _check("burst", burst, 1.0)
         self._learned = LearnedRate(float(rate))
         self._share = 1.0
         self._fixed_burst = burst
+        self._burst_s = burst_s
         self._tokens = self.burst
         self._inbound_tokens = _INBOUND_SHARE * self.rate
         self._paused_until = 0.0
@@ -62,7 +64,7 @@ class LanePacer:
     @property
     def burst(self) -> float:
         """How many messages may leave at once at the full rate."""
-        return max(1.0, self.limit * _BURST_S) if self._fixed_burst is None else self._fixed_burst
+        return max(1.0, self.limit * self._burst_s) if self._fixed_burst is None else self._fixed_burst
 
     @property
     def paused_until(self) -> float:

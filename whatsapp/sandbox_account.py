@@ -43,6 +43,8 @@ __all__ = ["Account", "Answer", "Outlet"]
 
 _CUSTOMER = "Sandbox customer"
 _NAMES_KEPT = 10_000
+_HIGH_FROM = 1000
+"""Messages a second; Meta knows nothing between its two levels (CLOUD_API.md 3)."""
 _DUPLICATE_WITHIN_S = 0.05
 
 
@@ -139,6 +141,7 @@ class Account:
     def number_info(self, number: str, fields: str = "") -> dict[str, Any]:
         """``GET /{phone-number-id}``, all fields or those named between commas; raises Refused if unknown."""
         self.require_number(number)
+        usual = "HIGH" if self._settings.rate_per_number >= _HIGH_FROM else "STANDARD"
         info = {
             "verified_name": "Sandbox",
             "display_phone_number": self._displays[number],
@@ -147,7 +150,8 @@ class Account:
             "name_status": "APPROVED",
             "status": "CONNECTED",
             "platform_type": "CLOUD_API",
-            "throughput": {"level": "STANDARD" if self._settings.rate_per_number <= 80 else "HIGH"},
+            "throughput": {"level": self.faults.now.level or usual},
+            "is_on_biz_app": self.faults.now.coexistence,
             "account_mode": "SANDBOX",
             "whatsapp_business_manager_messaging_limit": "TIER_UNLIMITED",
         }

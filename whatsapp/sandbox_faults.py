@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -56,6 +56,12 @@ class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     http_5xx: HttpFault | None = None
     statuses: bool = True
     """False: no statuses are sent."""
+    level: Literal["STANDARD", "HIGH", "NOT_APPLICABLE"] | None = None
+    """Of every number, in place of the one that the rate makes likely; what is let pass does not change."""
+    coexistence: bool = False
+    """Every number is in the Business app too, as its fields say; what is let pass does not change."""
+    app_usage: Annotated[float, msgspec.Meta(ge=0, le=1000)] | None = None
+    """Percent of the app's calls that answers to sends say are used up."""
 
 
 _MUST: Mapping[str, str] = {
@@ -75,6 +81,9 @@ _MUST: Mapping[str, str] = {
     "http_5xx.status": "a whole number from 500 to 599",
     "http_5xx.count": "a whole number from 1",
     "statuses": "true or false",
+    "level": "STANDARD, HIGH or NOT_APPLICABLE",
+    "coexistence": "true or false",
+    "app_usage": "a number from 0 to 1000, of percent",
 }
 """What each may be, in the words of who asks for it."""
 

@@ -124,6 +124,8 @@ class _Exchange(HTTPMessageDelegate):
         headers = HTTPHeaders()
         headers["Content-Type"] = "text/html; charset=utf-8" if answer.html else _JSON
         headers["Content-Length"] = str(len(answer.body))
+        if (used := self._server.account.faults.now.app_usage) is not None:
+            headers["X-App-Usage"] = f'{{"call_count":{used:g},"total_cputime":0,"total_time":0}}'
         start_line = ResponseStartLine("HTTP/1.1", answer.http, responses.get(answer.http, "Unknown"))
         self._connection.write_headers(start_line, headers, answer.body)
         self._connection.finish()

@@ -22,6 +22,7 @@ from whatsapp.clock import Clock
 from whatsapp.contacts import Contacts
 from whatsapp.intake_watch import IntakeWatch
 from whatsapp.lane_builder import LaneBuilder, LaneLimits
+from whatsapp.number_level import Rates
 from whatsapp.outcome import lost, resolve_unknown, taken
 from whatsapp.retry import RetryPolicy
 from whatsapp.windows import Windows
@@ -29,7 +30,7 @@ from whatsapp.windows import Windows
 ROW = "task-0"
 POLICY = RetryPolicy(8, 1.0, 60.0)
 LIMITS = LaneLimits(
-    rates={LANE: 1000.0},
+    rates={LANE: Rates(1000.0, 1000.0)},
     pair_burst=45,
     pair_interval_s=6.0,
     concurrency=8,

@@ -12,7 +12,7 @@ __all__ = ["SlowMeta", "calling"]
 
 
 class SlowMeta:
-    """Answers each request when it is told to; notes what came."""
+    """Answers each POST when it is told to; notes what came. There is nothing to GET."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -37,6 +37,9 @@ class SlowMeta:
         self._writers.append(writer)
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
+                if head.startswith(b"GET"):
+                    writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+                    continue
                 length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
                 body = await reader.readexactly(length)
                 self.requests.put_nowait(body.decode())

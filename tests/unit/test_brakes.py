@@ -8,6 +8,7 @@ import pytest
 
 from store.records import Row
 from tests.support.rows import make_row
+from whatsapp.app_limit import AppLimit
 from whatsapp.brakes import Brakes
 from whatsapp.errors import GraphError, Verdict, classify
 from whatsapp.graph import Graph
@@ -27,6 +28,7 @@ class Bench:
             LanePacer(80.0),
             graph=cast(Graph, None),
             templates=TemplateHolds(60.0),
+            app=AppLimit(),
             monotonic=lambda: 0.0,
             probe_s=1.0,
         )

@@ -217,7 +217,7 @@ def test_rules_in_toml_replace_the_defaults(tmp_path: Path) -> None:
     assert load_from({"AUTOREPLY_RULES": "[]"}, toml=toml).autoreply.rules == ()
 
 
-def test_further_numbers_have_the_token_and_the_pace_of_the_first_unless_they_say_otherwise(
+def test_further_numbers_have_the_token_of_the_first_unless_they_have_one(
     tmp_path: Path,
 ) -> None:
     toml = written(
@@ -227,7 +227,7 @@ def test_further_numbers_have_the_token_and_the_pace_of_the_first_unless_they_sa
     )
     settings = load_from({**REAL, "PHONE_NUMBER_ID": "111", "ACCESS_TOKEN": "T1"}, toml=toml)
     told = [(number.phone_number_id, number.access_token, number.rate) for number in settings.numbers]
-    assert told == [("111", "T1", 80.0), ("222", "T1", 80.0), ("333", "T3", 20.0)]
+    assert told == [("111", "T1", None), ("222", "T1", None), ("333", "T3", 20.0)]
     assert "T3" not in repr(settings)
 
 
