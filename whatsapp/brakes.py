@@ -188,7 +188,7 @@ class Brakes:
     def status(self) -> dict[str, Any]:
         """For status pages."""
         now = self._monotonic()
-        paused = self._pacer.paused_until > now
+        paused = max(self._pacer.paused_until, self._app.paused_until) > now
         return {
             "state": "parked" if self._parking.why else "paused" if paused else "running",
             "why": self._parking.why or self._trouble or None,
