@@ -8,8 +8,9 @@ tried after twice as long.
 
 What order means then: a message of a held template steps aside, and what its recipient has waiting behind it
 goes on. Once the template is let go, its messages leave in the order in which they were due, ahead of what
-came in after them. Those that have waited too long are given up. What is held is known to the lane alone: a
-new one learns it by the next refusal.
+came in after them, but behind what of the same recipient went past them and is not over yet. Those that have
+waited too long are given up. What is held is known to the lane alone: a new one learns it by the next
+refusal.
 """
 
 from __future__ import annotations

@@ -362,6 +362,17 @@ class LaneRun:
         could = self.outbox.could_leave(self.clock_ms, lambda other: other.template)
         return entry in self._of_pace(life, could)
 
+    def _is_passed(self, entry: Entry) -> bool:
+        """Whether it stepped aside with its template, and waits for one that went past it and is not over."""
+        return (
+            bool(self.plan.stopped)
+            and entry.template
+            and any(
+                other.stream == entry.stream and other is not entry and other.blocks(self.clock_ms)
+                for other in self.outbox.entries
+            )
+        )
+
     def _of_pace(self, life: _Life, entries: Sequence[Entry]) -> list[Entry]:
         return [
             entry
@@ -385,7 +396,7 @@ class LaneRun:
     def _check_still(self, *, spare: bool) -> None:
         """Fail where the lane had time left, and a row that could leave stood still longer than a poll."""
         assert self._life is not None
-        could = {entry.n for entry in self._could_leave(self._life)}
+        could = {entry.n for entry in self._could_leave(self._life) if not self._is_passed(entry)}
         self._waiting = {n: self._waiting.get(n, self.tick) for n in could} if spare else {}
         still = [n for n, since in self._waiting.items() if self.tick - since > _STANDS_STILL]
         assert not still, f"nothing holds these back: {[self.outbox.entries[n] for n in still]}"
