@@ -33,6 +33,7 @@ from whatsapp.events import STATUS_KEY, EventType
 from whatsapp.number_level import LevelReader, is_shared_with_app, tells_level
 from whatsapp.outcome import holds_of, tells_fallback, tells_undone, verdict_of
 from whatsapp.pacing import LanePacer, PairPacer
+from whatsapp.pair_history import PairHistory
 from whatsapp.queue import LaneQueue
 from whatsapp.read_ahead import ReadAhead
 from whatsapp.recovery import Recovery
@@ -75,6 +76,7 @@ class Lane:
         reader: ReadAhead,
         pacer: LanePacer,
         pairs: PairPacer,
+        history: PairHistory,
         brakes: Brakes,
         level: LevelReader,
         templates: TemplateHolds,
@@ -92,6 +94,7 @@ class Lane:
         self._reader = reader
         self._pacer = pacer
         self._pairs = pairs
+        self._history = history
         self._brakes = brakes
         self._level = level
         self._templates = templates
@@ -165,6 +168,7 @@ class Lane:
         while not self._stops(held):
             try:
                 await self._recovery.take_over(held.lease.term, lambda: self._stops(held))
+                await self._history.read(lambda: self._stops(held))
             except StoreError as error:
                 _log.warning("store away, lane waits: %s", error.message)
                 await asyncio.sleep(_STORE_AWAY_S)

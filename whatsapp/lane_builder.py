@@ -21,6 +21,7 @@ from whatsapp.graph import Graph
 from whatsapp.lane import Lane
 from whatsapp.number_level import LevelReader, Rates
 from whatsapp.pacing import LanePacer, PairPacer
+from whatsapp.pair_history import PairHistory
 from whatsapp.queue import LaneQueue
 from whatsapp.read_ahead import ReadAhead
 from whatsapp.recovery import Recovery
@@ -127,6 +128,7 @@ class LaneBuilder:
             reader=reader,
             pacer=pacer,
             pairs=pairs,
+            history=self._history(number, pairs),
             brakes=brakes,
             level=LevelReader(number, rates, graph=self._graph, take=pacer.set_limit),
             templates=templates,
@@ -137,6 +139,10 @@ class LaneBuilder:
             concurrency=limits.concurrency,
             clock=self._clock,
         )
+
+    def _history(self, number: str, pairs: PairPacer) -> PairHistory:
+        span_s = self._limits.pair_burst * self._limits.pair_interval_s
+        return PairHistory(number, pairs, store=self._store, clock=self._clock, span_s=span_s)
 
     def _unknown_rows(self) -> UnknownRows:
         return UnknownRows(

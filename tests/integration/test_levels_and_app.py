@@ -100,3 +100,16 @@ async def test_a_refusal_for_the_app_pauses_all_its_numbers(tmp_path: Path) -> N
 
         await eventually(paused)
         assert len(gateway.calls.all) == 1
+
+
+async def test_what_a_recipient_got_before_a_restart_still_counts(tmp_path: Path) -> None:
+    pace = {"pair_burst": 3, "pair_interval_s": 600.0}
+    async with serving(tmp_path, lane=pace) as gateway:
+        assert (await gateway.send(PHONE, "one")).status == 200
+        assert (await gateway.send(PHONE, "two")).status == 200
+        assert (await gateway.send(PHONE, "three")).status == 200
+        await gateway.restart()
+        await gateway.queue(PHONE, "four")
+        await gateway.queue("5215550002222", "five")
+        await gateway.calls.wait(4)
+        assert [call.text for call in gateway.calls.all] == ["one", "two", "three", "five"]
