@@ -384,7 +384,8 @@ class LaneRun:
 
     def _count_overtaken(self, entry: Entry, could: Sequence[Entry]) -> None:
         # What comes due for the first time is seen at the next poll, and waits only from then on.
-        seen = (other for other in could if other.attempt or other.due <= self._seen_ms)
+        seen = [other for other in could if other.attempt or other.due <= self._seen_ms]
+        seen = [other for other in seen if not self._is_passed(other)]
         waiting = {other.priority for other in seen if other is not entry}
         for priority in PRIORITIES:
             if priority <= entry.priority or priority not in waiting:
