@@ -259,7 +259,7 @@ class Lane:
                 continue
             passes = self._templates.judge(row, now, wall)
             if passes is Pass.ASIDE:
-                self._queue.ended(row)
+                self._queue.aside(row)
                 continue
             if passes is Pass.GIVE_UP:
                 self._attempts.give_up(row)

@@ -111,6 +111,7 @@ class LaneQueue:
         self._recalls: list[tuple[float, str]] = []  # (when, row id); valid where the next says the same
         self._recall_at: dict[str, float] = {}
         self._passed = dict.fromkeys(PRIORITIES, 0)
+        self._passed_before = 0  # of the priority of the last row taken, before it had its turn
         self._wanted: dict[Stream, None] = {}
 
     # -- rows come in ----------------------------------------------------------------------------------
@@ -210,6 +211,11 @@ class LaneQueue:
         self._let_go(row)
         self.unblock(row.id)
         self._freed(row.contact)
+
+    def aside(self, row: Row) -> None:
+        """The row just taken may not leave after all, and holds nobody back: the turn is not spent."""
+        self._passed[row.priority] = self._passed_before
+        self.ended(row)
 
     def waits(self, row: Row, again_at: float | None) -> None:
         """The row will be sent again at this time, or its outcome is unknown, or it is ordered and not
@@ -313,6 +319,7 @@ class LaneQueue:
         return [*starved, *(p for p in PRIORITIES if p not in starved)]
 
     def _count_turn(self, taken: Priority) -> None:
+        self._passed_before = self._passed[taken]
         self._passed[taken] = 0
         for lower in PRIORITIES[taken + 1 :]:
             if self._ready[lower]:

@@ -332,7 +332,7 @@ class LaneRun:
                 return False
             if life.templates.judge(row, self.now, self.clock_ms) is Pass.GO:
                 break
-            life.queue.ended(row)
+            life.queue.aside(row)
         entry = self.outbox.entries[row.seq - 1]
         assert entry in could or self._is_beside(entry, life), f"out of its turn: {entry}"
         self._count_overtaken(entry, could)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from store.records import Row
 from tests.support.rows import make_row
+from whatsapp.pacing import PairPacer
 from whatsapp.queue import PRIORITIES, LaneQueue, Stream
 
 HIGH, NORMAL, LOW = PRIORITIES
@@ -549,3 +550,17 @@ def test_the_room_of_rows_that_were_withdrawn_is_for_others() -> None:
     assert lane.wanted() == [Stream(ANA, NORMAL)]
     lane.offer_stream(Stream(ANA, NORMAL), stream[2:], complete=True)
     assert [row.id for row in send_all(lane)] == [stream[2].id]
+
+
+def test_a_row_that_steps_aside_spends_no_turn_of_its_priority() -> None:
+    queue = LaneQueue(PairPacer(), share=2)
+    queue.offer([make_row(n, contact=f"h{n}", priority=0) for n in range(4)])
+    queue.offer([make_row(n, contact=f"l{n}", priority=2) for n in range(10, 12)])
+    left = []
+    while (row := queue.take(0.0)) is not None and len(left) < 4:
+        if row.contact == "l10":
+            queue.aside(row)
+        else:
+            left.append(row.contact)
+            queue.ended(row)
+    assert left == ["h0", "h1", "l11", "h2"]
