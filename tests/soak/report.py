@@ -51,7 +51,8 @@ _LIMITS = f"""\
 Two broadcasts to a sandbox that holds Meta's limits. Goal of the first, to mixed recipients, some of them
 60 times in a row, while customers write: no 130429 and no 131056. In the second the limit is lowered from
 80 to {LOWERED} a second after 20 s, without a word; goal: within {SETTLED_S} s it sends at that, with few
-refusals from then on. Nothing is lost in either.
+refusals from then on. Nothing is lost in either. A machine that is too busy to send as fast as it may shows
+in what left a second: the goal of the second is then not met.
 """
 
 _FLAT = """\
