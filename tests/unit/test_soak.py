@@ -10,7 +10,7 @@ import pytest
 from tests.soak.flat import _judged
 from tests.soak.kills import GOAL, _trial, done, part
 from tests.soak.limits import _mixed, _tens
-from tests.soak.report import page
+from tests.soak.report import _within, page
 from tests.soak.state import State
 
 ROUND = {
@@ -65,6 +65,13 @@ def test_the_page_tells_the_sums_and_what_did_not_hold(state: State) -> None:
     assert "| mongo | 0 of 1,000 | 0 | 0 | 0 (0) |  |" in text
     assert "- 1x AssertionError: acknowledged and not in the log: 1, such as ['wamid.7']\n" in text
     assert text.count("Not run yet.") == 3
+
+
+def test_no_refusal_counts_for_nothing_where_it_was_too_slow_to_be_refused() -> None:
+    found = {"refused_rate": 0, "refused_pair": 0, "per_s": 74.0, "inbound": 650, "seconds": 130}
+    assert _within(found) == "yes"
+    assert _within(found | {"refused_pair": 1}) == "no"
+    assert _within(found | {"per_s": 20.0}) == "not at that rate"
 
 
 def test_of_memory_the_time_is_left_out_in_which_it_fills_up() -> None:
