@@ -172,10 +172,12 @@ class Tracker:
             return []
         row, now = view.row, self._now_ms()
         change = noted(change, row, Ending.FAILED)
+        if status.attempt not in (0, row.attempt):
+            return [change]
         if status.verdict.name == WINDOW_CLOSED and (row.has_fallback or row.fell_back):
             # Also where it fell back before: a repetition completes what a crash left out, and moves no more.
             return [change, fell_back(row, change, now)]
-        if status.attempt not in (0, row.attempt) or row.contact.startswith(GROUP_KEY):
+        if row.contact.startswith(GROUP_KEY):
             # Of a group it is the word of one participant; the others may have it.
             return [change]
         return [undone(view, change, status.verdict, self._policy, self._random, now) or change]

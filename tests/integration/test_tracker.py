@@ -415,6 +415,19 @@ async def test_a_row_that_lives_on_is_not_told_as_dead(rig: Rig) -> None:
     assert await rig.told("message.dead") == []
 
 
+async def test_a_closed_window_of_an_earlier_attempt_revives_no_dead_letter(rig: Rig) -> None:
+    row = new_row(0, lane=OUR_ID, contact=PHONE, fallback=b'{"type":"template"}')
+    await add_task(rig.store.as_store(), TASK, [row])
+    await rig.settle(resolve_unknown(await rig.bring(S.UNKNOWN), True, POLICY, NOW))
+    error = GraphError(code=100, http_status=400, from_graph=True, title="t")
+    row = await rig.bring(S.SENDING)
+    await rig.settle(refusal(row, 1, error, classify(error), POLICY, lambda: 0.5, NOW))
+    await rig.track()
+    seen = await rig.hear(status("failed", attempt=1, errors=[{"code": 131047}]))
+    assert (seen.row.state, seen.row.attempt, seen.row.fell_back) == (S.FAILED, 2, False)
+    assert [dead["attempts"] for dead in await rig.told("message.dead")] == [2]
+
+
 async def test_late_proof_beats_a_failure(rig: Rig) -> None:
     await rig.add_rows()
     await rig.bring(S.UNKNOWN)
