@@ -29,6 +29,8 @@ WINDOWS = "windows"
 """Name of the consumer."""
 _MOST = 50_000
 """Contacts that are remembered to have been heard from: some megabytes."""
+_MAYBE_HEARD = frozenset({EventType.MESSAGE_RECEIVED, EventType.WEBHOOK_OTHER, EventType.WEBHOOK_UNPARSED})
+"""Where they do not name who said it to which number: may be anybody's word or call. The ledger finds out."""
 _SWEEP_S = 3600.0
 _DAY_MS = 24 * 3600 * 1000
 
@@ -101,10 +103,9 @@ class Windows:
         """Customers who wrote, before the ledger knows."""
         self._seen = batch[-1].offset
         for event in batch:
-            if event.type == EventType.MESSAGE_RECEIVED and event.contact:
+            if event.type == EventType.MESSAGE_RECEIVED and event.contact and event.phone_number_id:
                 self._remember(event)
-            elif event.type == EventType.WEBHOOK_OTHER:
-                # It may be a call; whose it is, the ledger finds out.
+            elif event.type in _MAYBE_HEARD:
                 self._needed = event.offset
 
     def _remember(self, event: Event) -> None:

@@ -218,6 +218,26 @@ async def test_what_cannot_be_read_opens_all_to_doubt(rig: Rig) -> None:
     assert await rig.closed(PHONE) == set()
 
 
+async def test_what_may_be_a_word_of_anybody_closes_nothing_before_the_ledger_has_it(rig: Rig) -> None:
+    await a_day_later(rig)
+    await rig.hear(message_value(messages=["no object"]))
+    assert await rig.closed(PHONE) == set()
+
+
+@pytest.mark.parametrize("named", [{"phone_number_id": OUR_ID}, {"contact": PHONE}])
+async def test_a_word_that_does_not_name_both_closes_nothing_before_the_ledger_has_it(
+    rig: Rig, named: dict[str, Any]
+) -> None:
+    await a_day_later(rig)
+    assert await rig.closed(PHONE) == {PHONE}
+    said = build_event("message.received", "in:a", rig.now, {"message": {}}, **named)
+    await rig.log.append([said])
+    assert await rig.closed(PHONE) == set()
+    await rig.keep()
+    # The ledger could not tell either whose it is.
+    assert await rig.closed(PHONE) == set()
+
+
 async def test_a_log_that_is_read_again_from_long_ago_breaks_nothing(rig: Rig) -> None:
     rig.now -= 30 * HOUR_MS
     await rig.hear(message_value(messages=["no object"]))
