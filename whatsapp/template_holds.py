@@ -29,7 +29,8 @@ __all__ = ["News", "Pass", "Template", "TemplateHolds", "news_of", "template_of"
 _HOUR = 3600.0
 _FIRST_S = {132001: 60.0, 132015: 3 * _HOUR, 132016: inf}
 """After how long the first message is tried, by code: a first pause is 3 hours (CLOUD_API.md 3), a template
-that is not there may be there in a minute, and one that is disabled is brought back by Meta alone."""
+that is not there may be there in a minute, and one that is refused as disabled is brought back by Meta
+alone."""
 _USUAL_S = _HOUR
 _MOST_S = 6 * _HOUR
 _RELAPSE_S = 600.0
@@ -138,7 +139,9 @@ class TemplateHolds:
         if news.stops is None and is_held:
             self._release(news.template, now)
         elif news.stops is not None and not is_held:
+            # The news may be of another account's template of that name: a message that is tried settles it.
             wait_s = self._first_wait_s(news.template, news.stops, now)
+            wait_s = wait_s if wait_s < inf else _USUAL_S
             self._holds[news.template] = _Hold(news.stops, wait_s, now)
         return is_held is (news.stops is None)
 

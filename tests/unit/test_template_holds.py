@@ -221,6 +221,18 @@ def test_metas_word_holds_and_lets_go() -> None:
     assert bench.holds.released() == 1_000
 
 
+def test_one_that_is_disabled_by_news_is_tried_once_since_the_news_may_be_of_another_account() -> None:
+    bench = Bench(0)
+    assert bench.holds.heard(News(PROMO, verdict(132016), 5), 0.0)
+    bench.now = HOUR - 1
+    assert bench.judge(row(1)) is Pass.ASIDE
+    bench.now = HOUR
+    assert bench.judge(row(1)) is Pass.GO
+    bench.holds.refused(row(1), verdict(132016), bench.now)
+    bench.now = 1_000 * HOUR
+    assert bench.judge(row(2)) is Pass.ASIDE, "it is ours: Meta alone brings it back"
+
+
 def test_old_news_that_come_late_change_nothing() -> None:
     bench = Bench(0)
     assert not bench.holds.heard(News(PROMO, None, 6), 0.0)
