@@ -76,9 +76,12 @@ class Recovery:
 
     async def look(self, term: int) -> None:
         """Settle strays; have all rows that hold others back looked up. Raises StoreUnavailable."""
-        rows = await self._store.rows_in_state(self._lane, State.SENDING, 0, _PAGE)
+        suspects: dict[tuple[str, int], Row] = {}
+        after = 0
+        while rows := await self._store.rows_in_state(self._lane, State.SENDING, after, _PAGE):
+            after = rows[-1].seq
+            suspects.update({(row.id, row.attempt): row for row in rows if not self._calls.holds(row)})
         # Twice in a row: a claim that was stored just now has no call yet.
-        suspects = {(row.id, row.attempt): row for row in rows if not self._calls.holds(row)}
         for suspect, row in suspects.items():
             if suspect in self._suspects:
                 self._calls.lost(row, term)

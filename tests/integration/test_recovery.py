@@ -153,6 +153,15 @@ async def test_a_claim_that_was_stored_after_it_was_given_up_is_settled_at_the_s
     assert [row.id for row in bench.calls.settled] == ["task-0"]
 
 
+async def test_strays_are_found_behind_more_calls_than_a_page_has(bench: Bench) -> None:
+    ids = await add_task(bench.store, "task", 501)
+    await bench.bring(**dict.fromkeys(ids, State.SENDING))
+    bench.calls.under_way = set(ids[:-1])
+    await bench.recovery.look(1)
+    await bench.recovery.look(1)
+    assert [row.id for row in bench.calls.settled] == ids[-1:]
+
+
 async def test_a_claim_whose_call_has_ended_meanwhile_is_no_stray(bench: Bench) -> None:
     await add_task(bench.store)
     await bench.bring(task_0=State.SENDING)
