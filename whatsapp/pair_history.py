@@ -19,7 +19,10 @@ __all__ = ["PairHistory"]
 
 _PAGE = 1000
 _MOST = 100_000
-"""Events read at most, the newest: those of five minutes at Meta's usual 80 messages a second."""
+"""Events after which no older ones are read: about those of a burst's time at Meta's usual 80 messages a
+second."""
+_PARTS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
+"""Of the time that counts, the newest first: they matter most where there are too many."""
 _REACHED = frozenset({EventType.MESSAGE_SENT, EventType.MESSAGE_UNKNOWN, EventType.MESSAGE_DOUBLED})
 """What is told when a message has, or may have, reached Meta."""
 
@@ -38,21 +41,22 @@ class PairHistory:
     async def read(self, stops: Callable[[], bool]) -> None:
         """Have the pacer know what has been sent, or leave off where the lane ``stops``. For before the first
         message. Raises StoreUnavailable."""
-        since = self._clock.now_ms() - self._span_ms
-        offset = await self._offset_of(since)
+        bounds = await self._store.log_bounds()
         times: dict[str, list[float]] = {}
-        while not stops() and (events := await self._store.events_after(offset, _PAGE)):
-            offset = events[-1].offset
-            self._note(events, since, times)
+        now, end, left = self._clock.now_ms(), bounds.head, _MOST
+        for part in _PARTS:
+            start = await self._offset_of(now - int(self._span_ms * part), bounds.floor, end)
+            left -= await self._note_between(start, end, times, stops)
+            if left <= 0 or stops():
+                break
+            end = start
         for contact, at in times.items():
             self._pairs.rebuild(contact, at)
 
-    async def _offset_of(self, since: int) -> int:
-        """A place in the log behind which everything from ``since`` (ms) on lies: events are in the order of
-        their times, but for the clocks of several processes."""
-        bounds = await self._store.log_bounds()
-        low, high = max(bounds.floor, bounds.head - _MOST), bounds.head
-        while high - low > _PAGE:
+    async def _offset_of(self, since: int, low: int, high: int) -> int:
+        """The place up to ``high`` behind which everything from ``since`` (ms) on lies: events are in the
+        order of their times, but for the clocks of several processes. Offsets need not be dense."""
+        while high - low > 1:
             middle = (low + high) // 2
             event = next(iter(await self._store.events_after(middle, 1)), None)
             if event is None or event.at >= since:
@@ -61,7 +65,20 @@ class PairHistory:
                 low = middle
         return low
 
-    def _note(self, events: Sequence[Event], since: int, times: dict[str, list[float]]) -> None:
+    async def _note_between(
+        self, start: int, end: int, times: dict[str, list[float]], stops: Callable[[], bool]
+    ) -> int:
+        """How many events lie there."""
+        count = 0
+        while start < end and not stops() and (events := await self._store.events_after(start, _PAGE)):
+            events = [event for event in events if event.offset <= end]
+            start = events[-1].offset if events else end
+            count += len(events)
+            self._note(events, times)
+        return count
+
+    def _note(self, events: Sequence[Event], times: dict[str, list[float]]) -> None:
+        since = self._clock.now_ms() - self._span_ms
         for event in events:
             ours = event.phone_number_id == self._lane and event.type in _REACHED
             if ours and event.at >= since and not event.key.startswith(STATUS_KEY):
