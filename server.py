@@ -270,7 +270,8 @@ class Gateway:
             whatsapp.version,
             token,
             tokens=_own_tokens(self._settings),
-            connections=self._settings.lane.concurrency * len(self._rates),
+            # One more for each lane, which asks for its number's level beside its calls.
+            connections=(self._settings.lane.concurrency + 1) * len(self._rates),
             connect_timeout_s=graph.connect_timeout_s,
             answer_timeout_s=graph.answer_timeout_s,
         )

@@ -35,6 +35,7 @@ __all__ = ["LaneBuilder", "LaneLimits"]
 _BURST_S = 1 / 40
 """What a lane may send at once. A full burst at either end of a second must stay within what Meta, or the
 sandbox, which counts a second as 0.95 s (CLOUD_API.md 3), lets pass."""
+_HEADROOM = 0.04
 _PAIR_SLACK_S = 1.0
 """What of a pair's credit is kept back: a call to the same recipient may take longer than the next one."""
 
@@ -88,7 +89,7 @@ class LaneBuilder:
         """The lane of a phone number id."""
         limits = self._limits
         rates = limits.rates[number]
-        pacer = LanePacer(rates.standard, burst_s=_BURST_S)
+        pacer = LanePacer(rates.standard, burst_s=_BURST_S, headroom=_HEADROOM)
         pairs = PairPacer(limits.pair_burst, limits.pair_interval_s, _PAIR_SLACK_S)
         queue = LaneQueue(pairs, window=limits.read_ahead)
         templates = TemplateHolds(limits.template_hold_s)

@@ -16,6 +16,7 @@ _SLOWEST = 1.0
 _SETTLED_S = 3.0
 """A rate that held for so long was not far off."""
 _BACK_OFF = 0.9
+_BACK_OFF_TWICE = 0.8
 _STAY = 0.95
 """Of the rate that was refused: where the rate stays in between."""
 _RETURN_S = 10.0
@@ -27,12 +28,14 @@ _PASSED = 1.2
 class LearnedRate:
     """Messages a second, up to a limit.
 
-    - The first refusal, and one soon after another, halves it, down to one a second: nothing is known yet.
+    - The first refusal halves it, since nothing is known yet, and so does each that comes soon after another,
+      but the second; down to one a second.
     - A refusal of a rate that had held shows where Meta's limit lies. The rate falls a tenth below it, is
       nearly there (95%) after seconds, and stays so for 15 seconds, the next time twice as long, up to ten
       minutes.
     - Then it creeps: by the limit in two minutes, evenly. Where that passes the rate that was refused by a
-      fifth, Meta lets more pass again, and what was learnt is forgotten.
+      fifth, or is at the limit for as long as it had stayed, Meta lets more pass again, and what was learnt
+      is forgotten.
 
     So a limit that is in force for good costs few refusals, ever fewer; that one was lifted is found out in
     15 seconds at first, and in ten minutes at the latest.
@@ -45,8 +48,10 @@ class LearnedRate:
         self._refused = 0.0  # the rate that was refused at last; 0: none is known
         self._cut_at = float("-inf")
         self._seen = float("-inf")
+        self._soon = 0  # refusals in a row that came soon after another
         self._patience_s = _PATIENCE_S[0]
         self._creep_from = float("-inf")
+        self._full_at = float("inf")  # since when it is at its limit again
 
     @property
     def now(self) -> float:
@@ -68,15 +73,15 @@ class LearnedRate:
         self.advance(now)
         if now < self.held_until:
             return False
-        if now - self.held_until < _SETTLED_S or not self._refused:
-            self._refused = self._now
-            self._cut(self._now * _HALF)
+        if now - self.held_until < _SETTLED_S:
+            self._soon += 1
+            self._cut(_HALF if self._soon > 1 else _BACK_OFF_TWICE)
         else:
+            self._soon = 0
             # Found while it crept: the next try comes later. On the way back: nothing new to doubt.
-            if now >= self._creep_from:
+            if self._refused and now >= self._creep_from:
                 self._patience_s = min(2 * self._patience_s, _PATIENCE_S[1])
-            self._refused = self._now
-            self._cut(self._now * _BACK_OFF)
+            self._cut(_BACK_OFF if self._refused else _HALF)
         self._cut_at = now
         self._creep_from = self.held_until + _RETURN_S + self._patience_s
         return True
@@ -102,7 +107,8 @@ class LearnedRate:
             if end > start:
                 gained += self._grow(start, end)
                 start = end
-        if self._refused and self._now >= min(self._refused * _PASSED, self._limit):
+        self._full_at = min(self._full_at, now) if self._now >= self._limit else float("inf")
+        if self._now >= self._refused * _PASSED or now >= self._full_at + self._patience_s:
             self._forget()
         return gained
 
@@ -119,8 +125,9 @@ class LearnedRate:
             return (before + self._now) / 2 * growing + self._now * (seconds - growing)
         return before * seconds
 
-    def _cut(self, rate: float) -> None:
-        self._now = max(rate, min(_SLOWEST, self._limit))
+    def _cut(self, factor: float) -> None:
+        self._refused = self._now
+        self._now = max(factor * self._now, min(_SLOWEST, self._limit))
 
     def _forget(self) -> None:
         self._refused = 0.0

@@ -36,9 +36,13 @@ class LanePacer:
     does not undo it.
     """
 
-    def __init__(self, rate: float, burst: float | None = None, *, burst_s: float = _BURST_S) -> None:
+    def __init__(
+        self, rate: float, burst: float | None = None, *, burst_s: float = _BURST_S, headroom: float = 0.0
+    ) -> None:
         """``rate``: messages a second, above 0; ``burst``: messages at once, at least 1; without it, those of
-        ``burst_s`` seconds at the full rate."""
+        ``burst_s`` seconds at the full rate. ``headroom``: the part of the rate that is left unused, below 1:
+        for customers' messages that Meta has counted and we have not heard of, and for some of ours
+        that take longer on their way than the next ones."""
         _check("rate", rate, 0.0, or_equal=False)
         if burst is not None:
             _check("burst", burst, 1.0)
@@ -46,6 +50,7 @@ class LanePacer:
         self._share = 1.0
         self._fixed_burst = burst
         self._burst_s = burst_s
+        self._used = 1.0 - headroom
         self._tokens = self.burst
         self._inbound_tokens = _INBOUND_SHARE * self.rate
         self._paused_until = 0.0
@@ -64,7 +69,9 @@ class LanePacer:
     @property
     def burst(self) -> float:
         """How many messages may leave at once at the full rate."""
-        return max(1.0, self.limit * self._burst_s) if self._fixed_burst is None else self._fixed_burst
+        if self._fixed_burst is not None:
+            return self._fixed_burst
+        return max(_at_least(self.limit), self.limit * self._burst_s)
 
     @property
     def paused_until(self) -> float:
@@ -83,7 +90,7 @@ class LanePacer:
         self._advance(now)
         ready = now
         if self._tokens < 1.0:
-            ready = now + (1.0 - self._tokens) / self.rate + _TICK_S
+            ready = now + (1.0 - self._tokens) / (self.rate * self._used) + _TICK_S
         return max(ready, self._blocked_until())
 
     def spend(self, now: float, n: int = 1) -> None:
@@ -137,7 +144,8 @@ class LanePacer:
         return max(self._paused_until, self._learned.held_until)
 
     def _capacity(self) -> float:
-        return max(1.0, self.burst * self.rate / self.limit)
+        least = 1.0 if self._fixed_burst is not None else _at_least(self.rate)
+        return max(least, self.burst * self.rate / self.limit)
 
     def _settle_tokens(self, tokens: float) -> None:
         """As many, as far as the rate that has changed has room for them, or for debts."""
@@ -146,10 +154,16 @@ class LanePacer:
 
     def _advance(self, now: float) -> None:
         """Let time pass up to ``now``; an earlier time than the last changes nothing."""
-        gained = self._learned.advance(now) * self._share
+        gained = self._learned.advance(now) * self._share * self._used
         self._tokens = min(self._capacity(), self._tokens + gained)
         inbound_capacity = _INBOUND_SHARE * self.rate
         self._inbound_tokens = min(inbound_capacity, self._inbound_tokens + _INBOUND_SHARE * gained)
+
+
+def _at_least(rate: float) -> float:
+    """What a bucket holds at least: one message, and what comes in until somebody looks. Half of one is
+    little enough from 20 a second on; at one a second it would let a second one go too soon."""
+    return 1.0 + min(0.5, rate / 40)
 
 
 class _Pair:

@@ -15,7 +15,7 @@ from typing import Any
 
 from store.records import Row
 from tests.support.rows import make_row
-from whatsapp.lane_builder import _BURST_S, _PAIR_SLACK_S
+from whatsapp.lane_builder import _BURST_S, _HEADROOM, _PAIR_SLACK_S
 from whatsapp.pacing import LanePacer, PairPacer
 from whatsapp.queue import LaneQueue
 from whatsapp.sandbox_rules import PairRate, Throughput
@@ -37,7 +37,7 @@ class PaceRun:
     inbound_per_s: float = 0.0
     late: float = 0.02
     """Part of the messages that take a third of a second longer on their way."""
-    pacer: LanePacer = field(default_factory=lambda: LanePacer(80.0, burst_s=_BURST_S))
+    pacer: LanePacer = field(default_factory=lambda: LanePacer(80.0, burst_s=_BURST_S, headroom=_HEADROOM))
     pairs: PairPacer = field(default_factory=lambda: PairPacer(slack_s=_PAIR_SLACK_S))
 
     def __post_init__(self) -> None:

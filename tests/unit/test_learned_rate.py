@@ -68,6 +68,12 @@ class TestAgainstALimit:
         assert tried.rate(70.0, 250.0) >= 0.94 * limit
         assert tried.refusals(70.0, 250.0) <= 0.005 * len(tried.taken)
 
+    @pytest.mark.parametrize("limit", [79.0, 79.8])
+    def test_a_limit_just_below_the_configured_one_is_not_forgotten_at_it(self, limit: float) -> None:
+        tried = run(80.0, lambda at: limit * 0.95, 900.0, 0.02)
+        assert tried.refusals(300.0, 900.0) <= 6
+        assert tried.rate(300.0, 900.0) >= 0.95 * 0.95 * limit
+
     def test_refusals_become_ever_fewer(self) -> None:
         tried = run(80.0, lambda at: 40.0, 900.0, 0.02)
         early, late = tried.refusals(0.0, 300.0), tried.refusals(600.0, 900.0)
@@ -90,6 +96,17 @@ class TestRefused:
         learned.refused(10.0)
         assert not learned.refused(10.9)
         assert learned.now == 40.0
+
+    def test_one_soon_after_it_costs_a_fifth_and_each_further_one_half(self) -> None:
+        learned = LearnedRate(80.0)
+        seen = []
+        for at in (0.0, 2.0, 4.0, 6.0):
+            before = learned.now
+            learned.advance(at)
+            before = learned.now
+            learned.refused(at)
+            seen.append(learned.now / before)
+        assert seen == pytest.approx([0.5, 0.8, 0.5, 0.5])
 
     def test_one_of_a_rate_that_held_costs_a_tenth(self) -> None:
         learned = LearnedRate(80.0)

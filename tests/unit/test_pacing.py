@@ -46,7 +46,8 @@ def assert_paced(departures: list[float], rate: float, burst: float) -> None:
 
 class TestLanePacer:
     @pytest.mark.parametrize(
-        ("rate", "burst"), [(80.0, 10.0), (1000.0, 125.0), (20.0, 2.5), (8.0, 1.0), (1.0, 1.0), (0.5, 1.0)]
+        ("rate", "burst"),
+        [(80.0, 10.0), (1000.0, 125.0), (20.0, 2.5), (8.0, 1.2), (1.0, 1.025), (0.5, 1.0125)],
     )
     def test_default_burst(self, rate: float, burst: float) -> None:
         pacer = LanePacer(rate)
@@ -148,7 +149,7 @@ class TestThrottled:
         for i in range(20):
             pacer.throttled(10.0 + i)
             rates.append(pacer.rate)
-        assert rates[:3] == pytest.approx([40.0, 20.0, 10.0])
+        assert rates[:4] == pytest.approx([40.0, 32.0, 16.0, 8.0])
         assert rates[-1] == 1.0
         assert 10.0 + 19 < pacer.next_at(29.0) <= 10.0 + 19 + 1.0 + 1e-5
 
@@ -162,7 +163,7 @@ class TestThrottled:
         for i in range(4):
             pacer.throttled(float(i))
         pacer.allowance(4.0)
-        assert pacer.rate == 5.0
+        assert pacer.rate == 8.0
         assert pacer.allowance(5.0) == 1
 
     def test_what_was_saved_up_is_gone(self) -> None:
@@ -188,6 +189,13 @@ class TestThrottled:
             pacer.throttled(0.0)
         total = len(send_until(often, 1.0, 61.0))
         assert sum(send_all(seldom, 1.0 + tick / 10) for tick in range(601)) == pytest.approx(total, abs=12)
+
+
+class TestHeadroom:
+    def test_that_part_of_the_rate_is_left_unused(self) -> None:
+        pacer = LanePacer(80.0, burst=1.0, headroom=0.05)
+        assert pacer.rate == 80.0
+        assert len(send_until(pacer, 0.001, 100.0)) == pytest.approx(7600, abs=2)
 
 
 class TestShare:
