@@ -39,7 +39,7 @@ from handlers.webhook import WebhookReceiver
 from hub.hub import Hub
 from hub.watch import WatchRefused, watch
 from store.base import Store
-from store.consumer import Consumer
+from store.consumer import Consumer, OnSkip
 from store.errors import GatewayError, StoreBusy, StoreUnavailable
 from store.log import Log
 from store.monitor import StoreMonitor
@@ -158,7 +158,7 @@ class Gateway:
         )
         self._consumers = [
             self._consumer(TRACKER, self._make_tracker()),
-            self._consumer(WINDOWS, self._windows),
+            self._consumer(WINDOWS, self._windows, self._windows.lost),
         ]
         if settings.autoreply.enabled:
             self._consumers.append(self._consumer("autoreply", self._make_autoreply()))
@@ -344,7 +344,12 @@ class Gateway:
             now_ms=_now_ms,
         )
 
-    def _consumer(self, name: str, handler: Tracker | Windows | AutoReply | MediaKeeper) -> Consumer:
+    def _consumer(
+        self,
+        name: str,
+        handler: Tracker | Windows | AutoReply | MediaKeeper,
+        on_skip: OnSkip | None = None,
+    ) -> Consumer:
         return Consumer(
             name,
             handler.handle,
@@ -352,6 +357,7 @@ class Gateway:
             log=self._log,
             owner=self._owner,
             lease_ttl_ms=int(self._settings.lease.ttl_s * 1000),
+            on_skip=on_skip,
         )
 
     # -- the edge --------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from store.errors import LeaseLost, StoreError, StoreUnavailable
 from store.log import Log
 from store.records import Cursor, Event, Lease
 
-__all__ = ["Consumer"]
+__all__ = ["Consumer", "OnSkip"]
 
 _log = logging.getLogger(__name__)
 
@@ -28,9 +28,16 @@ _TRIES = 3
 Handler = Callable[[Sequence[Event], Cursor, Lease], Awaitable[None]]
 """Does what the events ask for and saves the cursor with the lease, as one or in this order."""
 
+OnSkip = Callable[[Event], Awaitable[None]]
+"""Keeps what follows from it that an event is stepped over; may be called again for the same one."""
+
 
 class Consumer:
-    """Runs ``handle`` over the log under the lease ``consumer:<name>``."""
+    """Runs ``handle`` over the log under the lease ``consumer:<name>``.
+
+    ``on_skip`` is called before the cursor passes an event that is stepped over; while it fails, the event is
+    not passed.
+    """
 
     def __init__(
         self,
@@ -43,6 +50,7 @@ class Consumer:
         lease_ttl_ms: int,
         batch: int = 500,
         retry_s: float = 1.0,
+        on_skip: OnSkip | None = None,
     ) -> None:
         self.name = name
         self.offset = 0
@@ -60,6 +68,7 @@ class Consumer:
         self._lease_ttl_ms = lease_ttl_ms
         self._portion = Portion(batch)
         self._retry_s = retry_s
+        self._on_skip = on_skip
         self._tried = 0
         self._tries = 0
 
@@ -148,6 +157,8 @@ class Consumer:
         return self._tries
 
     async def _step_over(self, event: Event, lease: Lease, error: Exception) -> None:
+        if self._on_skip is not None:
+            await self._on_skip(event)
         await self._store.save_cursor(Cursor(self.name, event.offset), lease)
         self.skipped += 1
         self.last_skipped = event.offset

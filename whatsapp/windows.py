@@ -77,6 +77,11 @@ class Windows:
             await self._store.note_inbound(await self._windows(heard))
         await self._store.save_cursor(cursor, lease)
 
+    async def lost(self, event: Event) -> None:
+        """The ledger will never have what this event says. Raises StoreUnavailable."""
+        if event.at > self._now_ms() - OPEN_MS:
+            await self._watch.broke()
+
     async def _windows(self, heard: Sequence[Heard]) -> list[Window]:
         """What is to be kept, the last word of each; not what would be forgotten at once."""
         named = await self._contacts.resolve({one.address for one in heard if not one.contact})

@@ -238,6 +238,17 @@ async def test_a_word_that_does_not_name_both_closes_nothing_before_the_ledger_h
     assert await rig.closed(PHONE) == set()
 
 
+@pytest.mark.parametrize(("hours_ago", "shut"), [(0, set()), (30, {PHONE})])
+async def test_an_event_that_the_ledger_lost_opens_all_to_doubt_for_a_day(
+    rig: Rig, hours_ago: int, shut: set[str]
+) -> None:
+    await a_day_later(rig)
+    (event, *_) = await rig.store.events_after(0, 1)
+    await rig.windows.lost(msgspec.structs.replace(event, at=rig.now - hours_ago * HOUR_MS))
+    await rig.beat()  # by what is kept
+    assert await rig.closed(PHONE) == shut
+
+
 async def test_a_log_that_is_read_again_from_long_ago_breaks_nothing(rig: Rig) -> None:
     rig.now -= 30 * HOUR_MS
     await rig.hear(message_value(messages=["no object"]))

@@ -102,6 +102,27 @@ async def test_what_failed_for_a_closed_window_is_sent_once_it_is_open_and_a_per
         assert sent(gateway) == ["text"]
 
 
+async def test_a_word_that_the_ledger_stepped_over_closes_nothing_after_a_restart(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with knowing(tmp_path, LONG_AGO) as gateway:
+        gateway.store.fail("note_inbound", ZeroDivisionError("not this one"))
+        await gateway.webhook(wrote(PHONE))
+
+        async def skipped() -> bool | None:
+            told = (await gateway.status())["consumers"]
+            return any(one["skipped"] for one in told if one["name"] == "windows") or None
+
+        await eventually(skipped, 20)
+        gateway.store.heal()
+        await gateway.restart()
+        await watching(gateway)
+        assert (await gateway.send(PHONE)).status == 200
+        assert sent(gateway) == ["text"]
+    assert "stepped over the event" in caplog.text
+    caplog.clear()
+
+
 async def test_a_template_is_sent_whatever_the_window(tmp_path: Path) -> None:
     async with knowing(tmp_path, LONG_AGO) as gateway:
         answer = await gateway.post("/api/send-template", {"phone": PHONE, "template_name": "hello_world"})

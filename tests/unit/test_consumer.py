@@ -12,7 +12,7 @@ import pytest
 from tornado.ioloop import IOLoop
 
 from store.base import Store
-from store.consumer import Consumer
+from store.consumer import Consumer, OnSkip
 from store.errors import StoreError, StoreUnavailable
 from store.log import Log
 from store.records import Cursor, Event, Lease
@@ -100,7 +100,9 @@ class Rig:
             while consumer.offset < offset:
                 await self.log.wait_read()
 
-    def consumer(self, owner: str = "me", *, batch: int = 500, ttl_ms: int = TTL_MS) -> Consumer:
+    def consumer(
+        self, owner: str = "me", *, batch: int = 500, ttl_ms: int = TTL_MS, on_skip: OnSkip | None = None
+    ) -> Consumer:
         return Consumer(
             NAME,
             self.handle,
@@ -110,6 +112,7 @@ class Rig:
             lease_ttl_ms=ttl_ms,
             batch=batch,
             retry_s=0.001,
+            on_skip=on_skip,
         )
 
 
@@ -292,6 +295,29 @@ async def test_the_place_past_an_event_that_was_stepped_over_is_kept(
         await stop(task)
     assert rig.done == []
     assert len(errors(caplog)) == 3
+
+
+async def test_what_follows_from_stepping_over_is_kept_before_the_place_is(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    events = await rig.fill("ab")
+    rig.refused = "a"
+    away = [StoreUnavailable("the store is away")]
+    told: list[tuple[str, int]] = []
+
+    async def on_skip(event: Event) -> None:
+        told.append((event.key, await rig.real.load_cursor(NAME)))
+        if away:
+            raise away.pop()
+
+    consumer = rig.consumer(batch=1, on_skip=on_skip)
+    with running(consumer) as task:
+        await rig.passed(consumer, events[-1].offset)
+        # The first time it was not kept, so the event was not passed.
+        assert told == [("a", 0), ("a", 0)]
+        assert (consumer.skipped, rig.done) == (1, ["b"])
+        await stop(task)
+    assert errors(caplog)
 
 
 async def test_nothing_is_stepped_over_without_the_lease(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
