@@ -36,8 +36,9 @@ class Portion:
         """What may be asked now."""
 
     def refused(self, asked: int) -> None:
-        """So much was too much."""
-        self.size = max(1, min(self.size, asked) // 2)
+        """So much was too much. One alone cannot be asked in smaller parts, and says nothing of more."""
+        if asked > 1:
+            self.size = max(1, min(self.size, asked) // 2)
 
     def taken(self) -> None:
         """What was asked was done."""
@@ -55,7 +56,8 @@ class GroupCommit(Generic[Item, Result]):
     hears within ``timeout_s`` seconds, if only that the store is unavailable: its item is then withdrawn,
     unless its commit has begun, which may still succeed.
 
-    Batches are smaller for a while where the store was unavailable to all of one (:class:`Portion`).
+    Batches are smaller for a while where the store was unavailable to all of one (:class:`Portion`) that had
+    more than one item.
     """
 
     def __init__(
@@ -112,17 +114,18 @@ class GroupCommit(Generic[Item, Result]):
                 results = await self._commit([waiting.item for waiting in batch])
             except Exception as error:  # noqa: BLE001 - whatever it is, it is its callers' to handle
                 results = [error] * len(batch)
-            self._adapt(sum(waiting.weight for waiting in batch), results)
+            self._adapt(batch, results)
             for waiting, result in zip(batch, results, strict=True):
                 _settle(waiting.future, result)
         # No await between the last look at the queue and this line, so no item can be stranded.
         self._task = None
 
-    def _adapt(self, weight: int, results: Sequence[Result | Exception]) -> None:
-        if all(isinstance(result, StoreUnavailable) for result in results):
-            self._portion.refused(weight)
-        else:
+    def _adapt(self, batch: Sequence[_Waiting[Item, Result]], results: Sequence[Result | Exception]) -> None:
+        if not all(isinstance(result, StoreUnavailable) for result in results):
             self._portion.taken()
+        elif len(batch) > 1:
+            # A lone item would not have been committed in smaller parts, whatever it weighs.
+            self._portion.refused(sum(waiting.weight for waiting in batch))
 
     def _next_batch(self) -> list[_Waiting[Item, Result]]:
         batch: list[_Waiting[Item, Result]] = []

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from store.commit import GroupCommit
+from store.commit import GroupCommit, Portion
 from store.errors import StoreError, StoreUnavailable
 
 NEVER_S = 60.0
@@ -184,6 +184,24 @@ async def test_what_is_too_much_for_the_store_at_once_is_tried_in_smaller_commit
     room = 100
     await asyncio.gather(*(group.submit(f"{n}") for n in range(100)))
     assert [len(batch) for batch in disk.batches] == [4, 6, 8, 11, 14, 16, 16, 16, 9]
+
+
+@pytest.mark.parametrize("weight", [1, 3, 9])
+async def test_a_lone_item_that_is_refused_does_not_make_the_next_commit_smaller(weight: int) -> None:
+    disk = Disk()
+    disk.broken = [StoreUnavailable("the store is away")]
+    commits = group(disk, max_weight=8)
+    assert isinstance((await outcomes([commits.submit("a", weight)]))[0], StoreUnavailable)
+    await outcomes([commits.submit(f"{n}") for n in range(16)])
+    assert [len(batch) for batch in disk.batches] == [1, 8, 8]
+
+
+def test_a_portion_is_halved_by_what_was_asked_and_not_by_one_alone() -> None:
+    portion = Portion(500)
+    portion.refused(1)
+    assert portion.size == 500
+    portion.refused(100)
+    assert portion.size == 50
 
 
 async def test_a_commit_of_which_some_was_taken_does_not_make_the_next_smaller() -> None:
