@@ -16,7 +16,7 @@ from store.records import Place, Priority, Row
 from store.states import ENDED, State
 from whatsapp.clock import Clock
 from whatsapp.queue import PRIORITIES, LaneQueue, Stream, held_until, next_look
-from whatsapp.template_holds import Pass, TemplateHolds
+from whatsapp.template_holds import TemplateHolds
 
 __all__ = ["ReadAhead"]
 
@@ -156,7 +156,7 @@ class ReadAhead:
 
     def _is_held(self, row: Row) -> bool:
         now, wall = self._clock.monotonic(), self._clock.now_ms()
-        return self._templates.judge(row, now, wall) is Pass.ASIDE
+        return self._templates.waits(row, now, wall)
 
     async def _look_up(self, ids: list[str], now: int) -> None:
         try:

@@ -164,25 +164,38 @@ class TemplateHolds:
     # -- rows ------------------------------------------------------------------------------------------
 
     def judge(self, row: Row, now: float, wall: int) -> Pass:
-        """Whether a row that could leave may. One that expires is let through, to end."""
-        if not self._holds or (template := template_of(row.payload)) is None:
-            return Pass.GO
-        hold = self._holds.get(template)
-        if hold is None or row.id == hold.trial or (row.expires_at and row.expires_at <= wall):
+        """Whether a row that leaves now may; where one is to be tried, it is this. One that expires is let
+        through, to end."""
+        passes = self._judge(row, now, wall)
+        hold = self._hold_of(row)
+        if passes is Pass.GO and hold is not None and row.id != hold.trial and not _expires(row, wall):
+            hold.trial, hold.trial_until = row.id, now + _TRIAL_S
+        return passes
+
+    def waits(self, row: Row, now: float, wall: int) -> bool:
+        """Whether a row that is read is to stay in the store. It is not tried by this: it may not be able to
+        leave for long."""
+        return self._judge(row, now, wall) is Pass.ASIDE
+
+    def _judge(self, row: Row, now: float, wall: int) -> Pass:
+        hold = self._hold_of(row)
+        if hold is None or row.id == hold.trial or _expires(row, wall):
             return Pass.GO
         if wall >= max(row.due, row.created_at) + self._most_ms:
             return Pass.GIVE_UP
         if now >= hold.trial_at and now >= hold.trial_until:
-            hold.trial, hold.trial_until = row.id, now + _TRIAL_S
             return Pass.GO
         hold.oldest_due = min(row.due, hold.oldest_due or row.due)
         _keep_first(hold.candidates, row)
         return Pass.ASIDE
 
+    def _hold_of(self, row: Row) -> _Hold | None:
+        template = template_of(row.payload) if self._holds else None
+        return self._holds.get(template) if template else None
+
     def why(self, row: Row) -> Verdict | None:
         """Why the rows of this row's template are held; None where they are not."""
-        template = template_of(row.payload) if self._holds else None
-        hold = self._holds.get(template) if template else None
+        hold = self._hold_of(row)
         return hold.verdict if hold else None
 
     def trials(self, now: float) -> tuple[list[str], int]:
@@ -214,6 +227,10 @@ class TemplateHolds:
             }
             for template, hold in self._holds.items()
         ]
+
+
+def _expires(row: Row, wall: int) -> bool:
+    return bool(row.expires_at) and row.expires_at <= wall
 
 
 def _own_wait_s(verdict: Verdict) -> float:

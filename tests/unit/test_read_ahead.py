@@ -17,7 +17,7 @@ from whatsapp.errors import GraphError, classify
 from whatsapp.pacing import PairPacer
 from whatsapp.queue import LaneQueue, held_until, next_look
 from whatsapp.read_ahead import ReadAhead
-from whatsapp.template_holds import TemplateHolds
+from whatsapp.template_holds import Pass, TemplateHolds
 
 PAGE = 500
 
@@ -231,6 +231,25 @@ async def test_a_row_that_follows_its_event_is_found_soon(news_each_s: float) ->
     assert await late_by(3.0, news_each_s) <= 7.0
     # A look that was due anyway may come too early for it.
     assert await late_by(3.0, news_each_s, before_s=4.9) <= 7.0
+
+
+async def test_a_row_that_is_read_but_cannot_leave_is_not_the_one_that_is_tried() -> None:
+    promo = b'{"template":{"name":"promo","language":{"code":"es"}}}'
+    first, other = (make_row(n, contact=f"c{n}", due=1, payload=promo) for n in range(2))
+    templates = TemplateHolds(86_400.0)
+    templates.refused(other, classify(GraphError(code=132015, from_graph=True)), 0.0)
+    queue, later_s = LaneQueue(PairPacer()), 4 * 3600.0
+    reader = ReadAhead(
+        LANE,
+        queue,
+        templates=templates,
+        store=cast(Store, Backlog([first])),
+        clock=Clock(lambda: 1_000, lambda: later_s),
+        ordered_s=1.0,
+    )
+    await reader.refill()
+    assert len(queue) == 1
+    assert templates.judge(other, later_s, 1_000) is Pass.GO
 
 
 async def test_behind_many_that_wait_for_their_template_the_rest_of_a_person_is_found() -> None:

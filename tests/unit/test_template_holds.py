@@ -122,6 +122,15 @@ def test_a_trial_that_is_not_answered_is_followed_by_another() -> None:
     assert bench.judge(row(1)) is Pass.ASIDE
 
 
+def test_one_that_is_only_read_is_not_tried_by_that() -> None:
+    bench = Bench()
+    assert bench.holds.waits(row(1), 3 * HOUR - 1, 2_000)
+    bench.now = 3 * HOUR
+    assert not bench.holds.waits(row(1), bench.now, 2_000)
+    assert bench.judge(row(2)) is Pass.GO, "the first that leaves is"
+    assert bench.holds.waits(row(1), bench.now, 2_000)
+
+
 def test_a_disabled_template_is_tried_by_nobody() -> None:
     bench = Bench(132016)
     bench.now = 1_000 * HOUR
