@@ -93,15 +93,15 @@ def _with_note(change: Change, attempt: int, ending: Ending, started_at: int, er
 def attempts_of(view: RowView, history: History) -> list[dict[str, Any]]:
     """All that is known of a row's attempts, oldest first, as callers read it."""
     notes = [msgspec.json.decode(note, type=_Note) for note in history.notes]
-    return [_told(note, view.row) for note in (*notes, *_last(view, notes))]
+    return [_told(note, view.row) for note in (*notes, *_last(view))]
 
 
-def _last(view: RowView, notes: list[_Note]) -> Iterator[_Note]:
+def _last(view: RowView) -> Iterator[_Note]:
     """What no note tells of: an attempt under way, or one that Meta took."""
     row = view.row
     if row.state is State.SENDING:
         yield _Note(row.attempt, Ending.SENDING.value, 0, row.claimed_at)
-    elif row.state in TAKEN and not (notes and notes[-1].outcome == Ending.SENT):
+    elif row.state in TAKEN:
         wamid = view.wamids[-1] if view.wamids else ""
         yield _Note(row.attempt, Ending.SENT.value, _taken_at(view), row.claimed_at, wamid=wamid)
 

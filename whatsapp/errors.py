@@ -34,6 +34,7 @@ __all__ = [
     "meta_object",
     "parse_error",
     "parse_status_error",
+    "parse_status_errors",
 ]
 
 _MAX_TEXT = 1_000
@@ -141,9 +142,14 @@ def parse_status_error(obj: object) -> GraphError:
     return GraphError(by_webhook=True, **fields)
 
 
+def parse_status_errors(errors: object) -> GraphError:
+    """What the ``errors`` of a webhook's status say: the first counts. Takes whatever stands there."""
+    return parse_status_error(errors[0] if isinstance(errors, list) and errors else None)
+
+
 def error_of_status(errors: object) -> dict[str, Any]:
-    """:func:`error_object` of a failed status, whose ``errors`` these are; the first of them counts."""
-    error = parse_status_error(errors[0] if isinstance(errors, list) and errors else None)
+    """:func:`error_object` of a failed status, whose ``errors`` these are."""
+    error = parse_status_errors(errors)
     return error_object(error, classify(error))
 
 

@@ -24,7 +24,7 @@ from whatsapp.errors import (
     classify,
     error_object,
     parse_error,
-    parse_status_error,
+    parse_status_errors,
 )
 from whatsapp.events import EventType, build_event
 from whatsapp.retry import GiveUp, RetryPolicy
@@ -74,7 +74,8 @@ _HELD = "held:"
 _UNDONE = "undone"
 """Ends the keys of events of rows that Meta took, failed later, and that are sent again."""
 _PATIENCE = 20
-"""How often Meta may take a message and then refuse it for a limit, before its attempts count."""
+"""How often Meta may take a message and then refuse it for a limit, before its attempts count; the times that
+a person has had it sent anew are among them. Not the rule of ``brakes.py``, which counts refused calls."""
 _AGAIN = "again:"
 """Marks the keys of events of rows that a person has had sent anew."""
 
@@ -285,7 +286,7 @@ def verdict_of(event: Event) -> Verdict:
         errors = msgspec.json.decode(event.body, type=_FailedBody).data.status.errors
     except msgspec.MsgspecError:
         errors = None
-    return classify(parse_status_error(errors[0] if isinstance(errors, list) and errors else None))
+    return classify(parse_status_errors(errors))
 
 
 def held_too_long(row: Row, verdict: Verdict, now: int) -> Change:

@@ -17,7 +17,7 @@ from store.records import Change, Cursor, Event, Lease, NewEvent, RowView, TaskV
 from store.states import ENDED, OPEN, TAKEN, State
 from whatsapp.attempt_history import Ending, noted, noted_by_event
 from whatsapp.drafts import GROUP_KEY
-from whatsapp.errors import Verdict, classify, error_object, parse_status_error
+from whatsapp.errors import Verdict, classify, error_object, parse_status_errors
 from whatsapp.events import STATUS_KEY, EventType, build_event, task_key, task_of
 from whatsapp.outcome import (
     WINDOW_CLOSED,
@@ -259,8 +259,7 @@ def _read_status(event: Event) -> StatusEvent | None:
         return None
     error, verdict = None, None
     if state is State.FAILED:
-        errors = data.status.errors
-        refusal = parse_status_error(errors[0] if isinstance(errors, list) and errors else None)
+        refusal = parse_status_errors(data.status.errors)
         verdict = classify(refusal)
         error = error_object(refusal, verdict)
     return StatusEvent(

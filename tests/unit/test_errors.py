@@ -21,6 +21,7 @@ from whatsapp.errors import (
     meta_object,
     parse_error,
     parse_status_error,
+    parse_status_errors,
 )
 
 EVERY_CODE = [code for code, _ in cases()]
@@ -444,3 +445,12 @@ class TestMetaObject:
             "details": "Bad Gateway",
             "fbtrace_id": "",
         }
+
+
+@pytest.mark.parametrize(
+    ("errors", "code"),
+    [([{"code": 131047}, {"code": 131026}], 131047), ([], 0), (None, 0), ("text", 0), ({"code": 131047}, 0)],
+)
+def test_of_the_errors_of_a_status_the_first_counts(errors: object, code: int) -> None:
+    error = parse_status_errors(errors)
+    assert (error.code, error.from_graph, error.by_webhook) == (code, bool(code), True)
