@@ -23,6 +23,9 @@ __all__ = ["ReadAhead"]
 _PAGE = 500
 _STREAMS = 50
 """Streams read in one refill, so that one that is wanted does not keep the others from leaving."""
+_NEVER = 2**63
+_STREAM_PAGES = 4
+"""Pages of one stream read in one refill, where all that is in them is held; the next refill goes on."""
 _START = Place(0, 0)
 
 
@@ -82,12 +85,17 @@ class ReadAhead:
         self._at_end = dict.fromkeys(PRIORITIES, False)
         self._news = 0
         self._later = () if store.atomic else tuple(map(_LaterLook, _LATER_S))
+        self._read_to: dict[Stream, Place] = {}  # in streams that were begun: what lies before is held
+        self._taken_back = _NEVER
         self._again: dict[Priority, Place] = {}  # where the reading again is, while it is
 
     @property
     def behind(self) -> bool:
-        """Whether a scan has room and is not at its end."""
-        return any(not self._at_end[priority] and self._queue.room(priority) for priority in PRIORITIES)
+        """Whether a scan has room and is not at its end, or a stream has not been read to its first row that
+        may leave."""
+        return bool(self._read_to) or any(
+            not self._at_end[priority] and self._queue.room(priority) for priority in PRIORITIES
+        )
 
     @property
     def next_at(self) -> float:
@@ -103,6 +111,8 @@ class ReadAhead:
 
     def _look_from(self, since: int) -> None:
         self._news += 1
+        self._taken_back = min(self._taken_back, since)
+        self._read_to = {stream: place for stream, place in self._read_to.items() if place.due < since}
         for priority, place in self._places.items():
             if place.due >= since:
                 self._places[priority] = Place(since, 0)
@@ -125,7 +135,9 @@ class ReadAhead:
         now = self._clock.now_ms()
         if recalled := self._queue.recalled(self._clock.monotonic(), _PAGE):
             await self._look_up(recalled, now)
-        for stream in self._queue.wanted()[:_STREAMS]:
+        wanted = self._queue.wanted()
+        self._read_to = {stream: self._read_to[stream] for stream in wanted if stream in self._read_to}
+        for stream in wanted[:_STREAMS]:
             await self._read_stream(stream, now)
         for priority in PRIORITIES:
             room = min(self._queue.room(priority), _PAGE)
@@ -137,16 +149,22 @@ class ReadAhead:
                 await self._read_again(priority, now, room)
 
     async def _read_stream(self, stream: Stream, now: int) -> None:
-        page, after = self._queue.per_stream, _START
-        while True:
+        page, after = self._queue.per_stream, self._read_to.get(stream, _START)
+        self._taken_back = _NEVER
+        for _ in range(_STREAM_PAGES):
             rows = await self._store.read_contact(
                 self._lane, stream.priority, stream.contact, after, now, page
             )
             kept = self._not_held(rows)
             if kept or len(rows) < page:
-                break
+                self._read_to.pop(stream, None)
+                self._queue.offer_stream(stream, kept, complete=len(rows) < page)
+                return
             after = _place(rows)
-        self._queue.offer_stream(stream, kept, complete=len(rows) < page)
+            page = _PAGE
+        # News during the reads may be of rows that lie before.
+        if after.due < self._taken_back:
+            self._read_to[stream] = after
 
     def _not_held(self, rows: Sequence[Row]) -> Sequence[Row]:
         """Without those whose template Meta has stopped: they wait in the store."""
