@@ -37,6 +37,8 @@ _RELAPSE_S = 600.0
 """Held again within this time, it was not well in between."""
 _TRIAL_S = 60.0
 """Within this time the message that is tried must have been answered, or another is."""
+_FORGOTTEN_S = _HOUR
+"""So long after the first could have been tried, where nobody has asked since and none is known to wait."""
 _CANDIDATES = 8
 _REMEMBERED = 1000
 
@@ -75,11 +77,21 @@ class Pass(Enum):
 class _Hold:
     """What is known of a template that is held."""
 
-    __slots__ = ("candidates", "oldest_due", "trial", "trial_at", "trial_until", "verdict", "wait_s")
+    __slots__ = (
+        "asked_at",
+        "candidates",
+        "oldest_due",
+        "trial",
+        "trial_at",
+        "trial_until",
+        "verdict",
+        "wait_s",
+    )
 
     def __init__(self, verdict: Verdict, wait_s: float, now: float) -> None:
         self.candidates: dict[str, tuple[int, int]] = {}  # rows that wait -> (due, seq), the first of them
         self.oldest_due = 0  # of all that wait; 0: none does
+        self.asked_at = now  # when a row of it was last seen
         self.wait(verdict, wait_s, now)
 
     def wait(self, verdict: Verdict, wait_s: float, now: float) -> None:
@@ -179,7 +191,10 @@ class TemplateHolds:
 
     def _judge(self, row: Row, now: float, wall: int) -> Pass:
         hold = self._hold_of(row)
-        if hold is None or row.id == hold.trial or _expires(row, wall):
+        if hold is None:
+            return Pass.GO
+        hold.asked_at = now
+        if row.id == hold.trial or _expires(row, wall):
             return Pass.GO
         if wall >= max(row.due, row.created_at) + self._most_ms:
             return Pass.GIVE_UP
@@ -200,7 +215,8 @@ class TemplateHolds:
 
     def trials(self, now: float) -> tuple[list[str], int]:
         """Rows of which the first that is there may be tried now; and since when rows wait (ms) of a template
-        that has none of its rows to name, 0 where there is no such."""
+        that has none of its rows to name, 0 where there is no such. Forgets templates that nobody sends."""
+        self._forget(now)
         ids: list[str] = []
         since = 0
         for hold in self._holds.values():
@@ -215,6 +231,16 @@ class TemplateHolds:
                 since = min(hold.oldest_due, since or hold.oldest_due)
                 hold.oldest_due = 0
         return ids, since
+
+    def _forget(self, now: float) -> None:
+        idle = [
+            template
+            for template, hold in self._holds.items()
+            if not hold.oldest_due
+            and now >= max(hold.trial_at, hold.trial_until, hold.asked_at) + _FORGOTTEN_S
+        ]
+        for template in idle:
+            del self._holds[template]
 
     def status(self, now: float) -> list[dict[str, Any]]:
         """For status pages."""

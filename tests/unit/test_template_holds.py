@@ -181,6 +181,29 @@ def test_the_oldest_that_waits_is_tried_first_and_one_that_is_gone_is_not_named_
     assert bench.holds.trials(bench.now) == ([], 0)
 
 
+def test_a_template_that_nobody_sends_is_forgotten_an_hour_after_one_could_have_been_tried() -> None:
+    bench = Bench(0)
+    for n in range(100):
+        bench.holds.refused(row(n, name=f"wrong{n}"), verdict(132001), 0.0)
+    bench.holds.trials(60.0 + HOUR - 1)
+    assert len(bench.holds.status(0.0)) == 100
+    bench.holds.trials(60.0 + HOUR)
+    assert not bench.holds
+
+
+def test_a_template_of_which_messages_wait_or_were_just_seen_is_not_forgotten() -> None:
+    bench = Bench(132001)
+    assert bench.holds.waits(row(1), 1.0, 2_000)
+    bench.now = 10 * HOUR
+    assert bench.holds.trials(bench.now) == ([row(1).id], 0)
+    assert not bench.holds.waits(row(1), bench.now, 2_000)
+    assert bench.holds.trials(bench.now) == ([], 1_000), "none of the others is known"
+    bench.holds.trials(bench.now + HOUR - 1)
+    assert bench.holds
+    bench.holds.trials(bench.now + HOUR)
+    assert not bench.holds
+
+
 def event(value: dict[str, Any] | None = None, field: str = "message_template_status_update") -> Event:
     usual = {"event": "PAUSED", "message_template_name": "promo", "message_template_language": "es_MX"}
     data = {"field": field, "value": usual | (value or {}), "entry_id": "1", "time": 1_700}
