@@ -58,6 +58,7 @@ class AppLimit:
         self._used = 0.0
         self._heard_at = float("-inf")
         self._paused_until = 0.0
+        self._why = ""
 
     @property
     def paused_until(self) -> float:
@@ -70,9 +71,18 @@ class AppLimit:
         if used is not None:
             self._used, self._heard_at = used, now
 
-    def pause(self, until: float) -> None:
+    def pause(self, until: float, why: str) -> None:
         """Graph refused for the app's calls. A longer pause is not cut short."""
-        self._paused_until = max(self._paused_until, until)
+        if until > self._paused_until:
+            self._paused_until, self._why = until, why
+
+    def resume(self) -> None:
+        """End the pause."""
+        self._paused_until = 0.0
+
+    def why(self, now: float) -> str:
+        """What the operator reads while it is paused; else empty."""
+        return self._why if now < self._paused_until else ""
 
     def used(self, now: float) -> float:
         """Percent, as far as it is known; else 0."""

@@ -64,6 +64,7 @@ class Brakes:
         self._throttled: dict[str, tuple[int, int]] = {}
         self._unreachable = 0
         self._trouble = ""
+        self._paused_why = ""
         self._broadcast_until = 0.0
 
     @property
@@ -153,9 +154,10 @@ class Brakes:
         if verdict.scope is Scope.LANE:
             self._pacer.throttled(now)
         elif verdict.scope is Scope.APP:
-            self._app.pause(now + verdict.delay_s)
+            self._app.pause(now + verdict.delay_s, verdict.operator)
         elif verdict.scope is Scope.NUMBER:
             self.pause(verdict.delay_s)
+            self._paused_why = verdict.operator
         elif verdict.scope is Scope.BROADCAST:
             self._broadcast_until = max(self._broadcast_until, now + verdict.delay_s)
 
@@ -182,8 +184,12 @@ class Brakes:
         await self._parking.run(goes_on)
 
     def probe_now(self) -> None:
-        """Have a parked number probed at once."""
-        self._parking.probe_now()
+        """Have a parked number probed at once; end a pause, which the next refusal would begin anew."""
+        self._app.resume()
+        if self._parking.why:
+            self._parking.probe_now()
+        else:
+            self._pacer.resume()
 
     def status(self) -> dict[str, Any]:
         """For status pages."""
@@ -191,11 +197,14 @@ class Brakes:
         paused = max(self._pacer.paused_until, self._app.paused_until) > now
         return {
             "state": "parked" if self._parking.why else "paused" if paused else "running",
-            "why": self._parking.why or self._trouble or None,
+            "why": self._parking.why or self._trouble or self._why_paused(now) or None,
             "app_used_percent": round(self._app.used(now), 1),
             "broadcasts_paused_s": round(max(0.0, self._broadcast_until - now), 1),
             "templates": self._templates.status(now),
         }
+
+    def _why_paused(self, now: float) -> str:
+        return self._app.why(now) or (self._paused_why if self._pacer.paused_until > now else "")
 
     def _park(self, why: str) -> None:
         if self._parking.park(why):

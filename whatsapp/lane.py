@@ -39,6 +39,7 @@ from whatsapp.read_ahead import ReadAhead
 from whatsapp.recovery import Recovery
 from whatsapp.template_holds import Pass, TemplateHolds, news_of
 from whatsapp.unknown import UnknownRows
+from whatsapp.window import is_fresh
 from whatsapp.windows import Windows
 
 __all__ = ["Lane"]
@@ -123,7 +124,7 @@ class Lane:
                         self._unknown.run(self._look_up), name=f"unknown-{self.phone_number_id}"
                     ),
                     tasks.create_task(
-                        self._brakes.probe_when_parked(self.wake), name=f"probe-{self.phone_number_id}"
+                        self._brakes.probe_when_parked(self._resumed), name=f"probe-{self.phone_number_id}"
                     ),
                     tasks.create_task(self._level.run(), name=f"level-{self.phone_number_id}"),
                 )
@@ -140,9 +141,15 @@ class Lane:
         """Something may have become possible, or has to end."""
         self._woken.set()
 
+    def _resumed(self) -> None:
+        # While the number was parked, its level could mostly not be read either.
+        self._level.look()
+        self.wake()
+
     def probe(self) -> None:
-        """Have the number probed at once, if it is parked."""
+        """Have the number probed at once, if it is parked; go on, if it is paused."""
         self._brakes.probe_now()
+        self.wake()
 
     def drain(self) -> None:
         """Claim nothing more; :meth:`run` returns once what is in flight has been settled."""
@@ -344,7 +351,7 @@ class Lane:
                     self._brake(event)
                 self._woken.set()
             elif event.type == EventType.MESSAGE_RECEIVED:
-                inbound += 1
+                inbound += is_fresh(event, self._clock.now_ms())
             elif is_shared_with_app(event):
                 self._level.shared_with_app()
             elif event.message_id and event.type in _ENDINGS:

@@ -163,6 +163,7 @@ class Lanes:
             return None
 
     async def _work(self, number: str, held: HeldLease) -> None:
+        _log.info("this process sends for the number %s", number)
         lane = self._running[number] = self._make_lane(number)
         if self._draining.is_set():
             lane.drain()

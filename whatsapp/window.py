@@ -21,10 +21,12 @@ from whatsapp.events import EventType
 from whatsapp.identity import Address
 from whatsapp.people import Contacts, recipient, sender
 
-__all__ = ["LATE_MS", "OPEN_MS", "Heard", "Reading", "Verdict", "judge", "needs_window", "read"]
+__all__ = ["LATE_MS", "OPEN_MS", "Heard", "Reading", "Verdict", "is_fresh", "judge", "needs_window", "read"]
 
 OPEN_MS = (24 * 3600 + 60) * 1000
 """How long a window counts as open: 24 hours from the customer's last word, and a minute for the clocks."""
+_FRESH_MS = 10_000
+"""Meta's clock against ours, its whole seconds, and the way of a webhook."""
 LATE_MS = 600 * 1000
 """What comes this long after it was said shows that webhooks were missed meanwhile, or that our clock is
 wrong."""
@@ -91,6 +93,12 @@ def read(event: Event) -> Reading:
     if event.type == EventType.WEBHOOK_OTHER:
         return _read_other(event)
     return Reading(missed=event.type == EventType.WEBHOOK_UNPARSED)
+
+
+def is_fresh(event: Event, now: int) -> bool:
+    """Whether a ``message.received`` was written just now: it counts against its number's throughput
+    (CLOUD_API.md 3), which what Meta repeats after days does not."""
+    return all(now - heard.at <= _FRESH_MS for heard in read(event).heard)
 
 
 class _Kind(msgspec.Struct):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import time
+from contextlib import AbstractContextManager
 from pathlib import Path
+from unittest import mock
 
 import msgspec
 
 from settings import NumberSettings
 from tests.support.gateway import NUMBER, serving
 from tests.support.store_values import eventually
+from whatsapp.pacing import LanePacer
 from whatsapp.sandbox_settings import SandboxSettings
 
 PHONE = "5215550001111"
@@ -33,6 +38,18 @@ def echo() -> bytes:
             "message_echoes": [message | {"text": {"body": "hola"}}],
         },
     )
+
+
+def received(wamid: str, at: int) -> bytes:
+    message = {"from": PHONE, "id": wamid, "timestamp": str(at), "type": "text", "text": {"body": "hola"}}
+    metadata = {"display_phone_number": DISPLAYED, "phone_number_id": NUMBER}
+    value = {"messaging_product": "whatsapp", "metadata": metadata, "messages": [message]}
+    return update("messages", value)
+
+
+def parked_without_a_fault_in_the_log() -> AbstractContextManager[object]:
+    """That a number is parked is logged as an error, which no test may leave behind."""
+    return mock.patch.object(logging.getLogger("whatsapp.parking"), "disabled", True)
 
 
 def update(field: str, value: object) -> bytes:
@@ -100,6 +117,33 @@ async def test_a_refusal_for_the_app_pauses_all_its_numbers(tmp_path: Path) -> N
 
         await eventually(paused)
         assert len(gateway.calls.all) == 1
+        assert ["used up its calls" in lane["why"] for lane in (await gateway.status())["lanes"]] == [
+            True
+        ] * 2
+        # As after SIGHUP: somebody says that it may be tried.
+        gateway.gateway._lanes.probe()
+        await gateway.events.wait("message.sent")
+
+
+async def test_what_meta_repeats_after_an_outage_does_not_slow_the_replies(tmp_path: Path) -> None:
+    async with serving(tmp_path) as gateway:
+        with mock.patch.object(LanePacer, "inbound", autospec=True) as counted:
+            old, now = 1_700_000_000, int(time.time())
+            for n, at in enumerate([old, old, now, old]):
+                assert (await gateway.webhook(received(f"wamid.{n}", at))).status == 200
+            await gateway.events.wait("message.received", 4)
+        assert [call.args[2] for call in counted.call_args_list] == [1]
+
+
+async def test_the_level_is_read_again_once_a_parked_number_works(tmp_path: Path) -> None:
+    async with serving(tmp_path, lane={"rate": 80.0, "probe_s": 0.05}) as gateway:
+        await gateway.lane_when(lambda lane: lane.get("level") == "STANDARD")
+        with parked_without_a_fault_in_the_log():
+            gateway.sandbox.set_faults({"bad_token": True, "level": "HIGH"})
+            await gateway.queue(PHONE, "one")
+            await gateway.lane_when(lambda lane: lane["state"] == "parked")
+            gateway.sandbox.set_faults({"bad_token": False})
+            await gateway.lane_when(lambda lane: lane["level"] == "HIGH")
 
 
 async def test_what_a_recipient_got_before_a_restart_still_counts(tmp_path: Path) -> None:

@@ -69,6 +69,13 @@ def test_an_answer_without_the_headers_changes_nothing() -> None:
 
 def test_a_longer_pause_is_not_cut_short() -> None:
     app = AppLimit()
-    app.pause(60.0)
-    app.pause(30.0)
-    assert app.paused_until == 60.0
+    app.pause(60.0, "the longer")
+    app.pause(30.0, "the shorter")
+    assert (app.paused_until, app.why(59.0), app.why(60.0)) == (60.0, "the longer", "")
+
+
+def test_a_pause_can_be_ended() -> None:
+    app = AppLimit()
+    app.pause(60.0, "why")
+    app.resume()
+    assert (app.paused_until, app.why(1.0)) == (0.0, "")
