@@ -71,7 +71,8 @@ _ACCESS = (
     park(
         131037,
         "display_name_unapproved",
-        "This 555 number has no approved display name yet: have one approved at Meta, then resume the lane.",
+        "This 555 number has no approved display name yet: have one approved at Meta;"
+        " the gateway probes, and goes on by itself.",
     ),
     park(
         131042,
@@ -81,7 +82,8 @@ _ACCESS = (
     park(
         131045,
         "registration_broken",
-        "The number is not registered properly: register it again, then resume the lane.",
+        "The number is not registered properly: register it again;"
+        " the gateway probes, and goes on by itself.",
     ),
 )
 

@@ -1,4 +1,4 @@
-"""``python -m tests.soak``: reliability, counted (docs/GOALS.md). What it finds is kept in build/soak.json.
+"""``python -m tests.soak``: reliability, counted (docs/GOALS.md). What it finds is kept in docs/soak.json.
 
 Each part may be broken off at any time and called again: rounds are independent of each other, and one that
 was not finished is forgotten. ``report`` writes docs/soak.md from what is kept.
@@ -28,14 +28,16 @@ __all__ = ["main"]
 
 _BUILD = ROOT / "build"
 _PAGE = ROOT / "docs" / "soak.md"
+_STATE = ROOT / "docs" / "soak.json"
+"""Kept with the code, so that the counting goes on wherever the code is."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The process entry; the exit status: 0 where all held, 1 where something did not, 130 broken off."""
     options = _parser().parse_args(arguments)
     options.state.parent.mkdir(parents=True, exist_ok=True)
-    folder = options.state.parent / "soak"
-    folder.mkdir(exist_ok=True)
+    folder = _BUILD / "soak"
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         return 0 if asyncio.run(_ended_by_sigterm(options.work(options, folder))) else 1
     except (KeyboardInterrupt, asyncio.CancelledError):
@@ -44,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m tests.soak", description="Counts what survives.")
-    parser.add_argument("--state", type=Path, default=_BUILD / "soak.json", help="default: build/soak.json")
+    parser.add_argument("--state", type=Path, default=_STATE, help="default: docs/soak.json")
     parts = parser.add_subparsers(dest="part", required=True, metavar="PART")
     kills = parts.add_parser("kills", help="kill -9 at random moments under load")
     kills.add_argument("--store", choices=STORES, action="append", help="default: each of them")
@@ -55,11 +57,11 @@ def _parser() -> argparse.ArgumentParser:
     unknown.add_argument("--sends", type=int, default=20_000, help="default: %(default)s")
     unknown.add_argument("--kills", type=int, default=40, help="default: %(default)s")
     unknown.set_defaults(work=_unknown)
-    flat = parts.add_parser("flat", help="memory at half the limits")
+    flat = parts.add_parser("flat", help="memory over minutes at half the limits of one number")
     flat.add_argument("--store", choices=STORES, default=STORES[0], help="default: %(default)s")
     flat.add_argument("--minutes", type=float, default=20.0, help="default: %(default)g")
     flat.set_defaults(work=_flat)
-    limits = parts.add_parser("limits", help="broadcasts to a Meta that holds its limits, and lowers one")
+    limits = parts.add_parser("limits", help="broadcasts to a Meta that holds its limits, then lowers them")
     limits.add_argument("--store", choices=STORES, default=STORES[0], help="default: %(default)s")
     limits.add_argument("--first", type=int, default=10_000, help="sends within the limits (%(default)s)")
     limits.add_argument(

@@ -155,18 +155,9 @@ def _failures(state: State, names: Sequence[str]) -> list[str]:
     failures = [failure for name in names for failure in state.failures(name)]
     if not failures:
         return []
-    reasons = Counter(_reason(failure["why"]) for failure in failures)
+    reasons = Counter(failure["why"] for failure in failures)
     lines = [f"- {times}x {reason}" for reason, times in reasons.most_common()]
     return ["\n".join(["Rounds that did not hold, and count nothing above:\n", *lines, ""])]
-
-
-def _reason(trace: str) -> str:
-    """The last error that a traceback names."""
-    lines = (line.lstrip(" |+-") for line in trace.splitlines())
-    named = [
-        line for line in lines if line.partition(":")[0].isidentifier() and "rror" in line.partition(":")[0]
-    ]
-    return named[-1][:200] if named else trace.strip().splitlines()[-1][:200]
 
 
 def _when(rounds: Sequence[Json]) -> str:

@@ -11,6 +11,7 @@ from tests.soak.flat import _judged
 from tests.soak.kills import GOAL, _trial, done, part
 from tests.soak.limits import _mixed, _tens
 from tests.soak.report import _within, page
+from tests.soak.rounds import reason
 from tests.soak.state import State
 
 ROUND = {
@@ -59,7 +60,7 @@ def test_the_page_tells_the_sums_and_what_did_not_hold(state: State) -> None:
     why = (
         "Traceback\n    | AssertionError: acknowledged and not in the log: 1, such as ['wamid.7']\n    +---\n"
     )
-    state.fail(part("mongo"), "mongo 1", why)
+    state.fail(part("mongo"), "mongo 1", reason(why))
     text = page(state)
     assert "| sqlite | 60 of 1,000 | 2 | 4,000 | 1,000 (1,800) | 0 | 240 | 6 (6) |" in text
     assert "| mongo | 0 of 1,000 | 0 | 0 | 0 (0) |  |" in text
