@@ -93,7 +93,7 @@ class _File:
 
     url: str | None = None
     troubles = ("slow", "slower", "slow", "still", "slower")
-    _HOLDS_S: Mapping[str, float] = {"slow": 0.2, "slower": 1.3, "still": 60.0}
+    _HOLDS_S: Mapping[str, float] = {"slow": 0.2, "slower": 1.8, "still": 60.0}
     """How long it keeps the file to itself; a statement waits for 1.4 s."""
 
     def __init__(self, path: Path) -> None:

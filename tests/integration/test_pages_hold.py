@@ -15,7 +15,7 @@ FAULTS = "/sandbox/faults"
 async def test_faults_in_force_are_told_when_set_and_when_asked(tmp_path: Path) -> None:
     async with serving_on_its_sandbox(tmp_path) as gateway:
         assert (await gateway.get(FAULTS)).ok == {"success": True, "faults": {}}
-        error = {"code": 131026, "http": None, "count": 2, "message": ""}
+        error = {"code": 131026, "http": None, "count": 2, "message": "", "later": False}
         told = (await gateway.post(FAULTS, {"error": {"code": 131026, "count": 2}, "delay_ms": 1})).ok
         assert told == {"success": True, "faults": {"delay_ms": 1, "error": error}}
         assert (await gateway.get(FAULTS)).ok == told

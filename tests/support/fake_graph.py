@@ -115,6 +115,9 @@ class FakeGraph:
         return response
 
     def _note(self, request: web.Request) -> None:
+        if "throughput" in request.query.get("fields", ""):
+            # A lane that starts asks for its number's level, whatever the test is about.
+            return
         self.asked.append(f"{request.method} {request.path}")
         self.tokens[request.path] = request.headers.get("Authorization")
 
