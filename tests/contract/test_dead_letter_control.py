@@ -4,41 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import msgspec
 import pytest
 from tornado.ioloop import IOLoop
 
 from store.base import Store
-from store.records import ALL_DEAD, Cursor, DeadFilter
+from store.records import ALL_DEAD, DeadFilter
 from store.states import State
-from tests.support.store_values import LANE, add_task, bring, lane_lease, view
+from tests.support.store_values import LANE, add_task, bring, view
+from tests.support.tracking import Tracking
 from whatsapp.dead_letters import DeadLetters
 from whatsapp.errors import GraphError, classify
 from whatsapp.outcome import refused
 from whatsapp.retry import RetryPolicy
-from whatsapp.tracker import Tracker
 
 # Such as lanes give: what the log says of them is carried to them.
 TASKS = [f"0a1b2c3d-0000-4000-8000-00000000000{n}" for n in range(3)]
 
 
-class Rig:
+class Rig(Tracking):
     """A store with three tasks of two messages, a lane that is refused, and a tracker."""
 
     def __init__(self, store: Store) -> None:
-        self.now = 1_700_000_000_000
-        self.store = store
+        super().__init__(store)
         self.dead = DeadLetters(store, now_ms=self._now_ms)
-        self._tracker = Tracker(store, policy=RetryPolicy(), random=lambda: 0.5, now_ms=self._now_ms)
-        self._seen = 0
-
-    def _now_ms(self) -> int:
-        self.now += 1
-        return self.now
 
     async def start(self) -> None:
-        self.lane = await lane_lease(self.store)
-        self._lease = await lane_lease(self.store, name="consumer:tracker")
+        await super().start()
         self.ids = [row_id for task in TASKS for row_id in await add_task(self.store, task, 2)]
 
     async def fail(self, *row_ids: str, code: int = 131026) -> None:
@@ -49,16 +40,7 @@ class Rig:
             row = (await view(self.store, row_id)).row
             change = refused(row, 0, error, classify(error), RetryPolicy(), lambda: 0.5, self._now_ms())
             assert await self.store.apply([change]) == [True]
-        await self.track()
-
-    async def track(self) -> None:
-        while events := await self.store.events_after(self._seen, 1000):
-            self._seen = events[-1].offset
-            await self._tracker.handle(events, Cursor("tracker", self._seen), self._lease)
-
-    async def told(self, type: str) -> list[dict[str, object]]:
-        found = await self.store.events_after(0, 10_000)
-        return [msgspec.json.decode(event.body)["data"] for event in found if event.type == type]
+        await self.carry()
 
     async def listed(self) -> list[str]:
         return [found.row.id for found in await self.dead.page(99, None, ALL_DEAD)]
@@ -73,8 +55,8 @@ def rig(io_loop: IOLoop, store: Store) -> Iterator[Rig]:
 
 async def test_what_failed_is_told_once_and_listed(rig: Rig) -> None:
     await rig.fail(*rig.ids[:3])
-    await rig.track()
-    assert [told["message_id"] for told in await rig.told("message.dead")] == rig.ids[:3]
+    await rig.carry()
+    assert [told["message_id"] for told in await rig.data_of("message.dead")] == rig.ids[:3]
     assert await rig.listed() == rig.ids[2::-1]
 
 
@@ -97,9 +79,9 @@ async def test_those_that_are_named_are_sent_anew_whatever_their_task(rig: Rig) 
     done = await rig.dead.retry([rig.ids[0], rig.ids[1], rig.ids[5], "nothing"])
     assert done == (2, {"not_failed": 1, "not_found": 1}, False)
     assert await rig.listed() == [rig.ids[3]]
-    told = await rig.told("task.retried")
+    told = await rig.data_of("task.retried")
     assert sorted(told, key=str) == [{"task_id": task, "count": 1} for task in (TASKS[0], TASKS[2])]
-    await rig.track()
+    await rig.carry()
     assert {(await view(rig.store, row_id)).row.retried for row_id in (rig.ids[0], rig.ids[5])} == {1}
 
 
@@ -118,7 +100,7 @@ async def test_what_fails_again_is_told_again_and_remembers_all(rig: Rig) -> Non
     await rig.fail(rig.ids[0])
     assert (await rig.dead.retry([rig.ids[0]])).retried == 1
     await rig.fail(rig.ids[0])
-    told = await rig.told("message.dead")
+    told = await rig.data_of("message.dead")
     assert [(one["attempts"], one["retried"]) for one in told] == [(1, 0), (2, 1)]
     found = await rig.dead.find(rig.ids[0])
     assert found is not None

@@ -11,38 +11,27 @@ import pytest
 from tornado.ioloop import IOLoop
 
 from store.base import Store
-from store.records import Change, Cursor, NewRow
+from store.records import Change, NewRow
 from store.states import State
 from tests.support.rows import TASK
-from tests.support.store_values import LANE, add_task, bring, lane_lease, new_row, new_task, view
+from tests.support.store_values import LANE, add_task, bring, new_row, new_task, view
+from tests.support.tracking import Tracking
 from whatsapp import task_control
 from whatsapp.errors import GraphError, classify
 from whatsapp.outcome import refused
 from whatsapp.retry import RetryPolicy
 from whatsapp.task_control import Cancelled, Retried, TaskControl
-from whatsapp.tracker import Tracker
 
 S = State
 _FOR_GOOD = GraphError(code=100, http_status=400, from_graph=True, title="Invalid parameter")
 
 
-class Rig:
+class Rig(Tracking):
     """A store with a task, and the tracker that reads its log when the test says so."""
 
     def __init__(self, store: Store) -> None:
-        self.now = 1_700_000_000_000
-        self.store = store
+        super().__init__(store)
         self.control = TaskControl(store, now_ms=self._now_ms)
-        self._tracker = Tracker(store, policy=RetryPolicy(), random=lambda: 0.5, now_ms=self._now_ms)
-        self._seen = 0
-
-    def _now_ms(self) -> int:
-        self.now += 1
-        return self.now
-
-    async def start(self) -> None:
-        self.lane = await lane_lease(self.store)
-        self._lease = await lane_lease(self.store, name="consumer:tracker")
 
     async def fail(self, *row_ids: str) -> None:
         """Send these rows, and have Meta refuse them for good, as the lane tells it."""
@@ -56,11 +45,8 @@ class Rig:
 
     async def track(self) -> list[dict[str, Any]]:
         """Handle what is new; ``data`` of every ``task.completed`` so far."""
-        while events := await self.store.events_after(self._seen, 1000):
-            self._seen = events[-1].offset
-            await self._tracker.handle(events, Cursor("tracker", self._seen), self._lease)
-        found = await self.store.events_after(0, 10_000)
-        return [msgspec.json.decode(event.body)["data"] for event in found if event.type == "task.completed"]
+        await self.carry()
+        return await self.data_of("task.completed")
 
     async def told(self, type: str) -> list[str]:
         """Rows that events of this type are about."""
