@@ -27,6 +27,7 @@ from tests.support.process import (
     running_sandbox,
 )
 
+_NUMBER = "100000000000001"
 _PHONE = "5215550001111"
 
 
@@ -106,7 +107,10 @@ async def test_without_credentials_the_first_lines_work_as_they_are_printed(tmp_
         gateway.signal(signal.SIGINT)
         assert await gateway.ended() == 0
         assert watching.errors == ""
-        assert [line.partition(" INFO ")[2] for line in gateway.errors.splitlines()] == ["gateway: stopping"]
+        assert [line.partition(" INFO ")[2] for line in gateway.errors.splitlines()] == [
+            f"whatsapp.lanes: this process sends for the number {_NUMBER}",
+            "gateway: stopping",
+        ]
     finally:
         await gateway.kill()
         if watching is not None:
