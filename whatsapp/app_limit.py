@@ -1,19 +1,20 @@
-"""How much of an app's calls is used up, as Graph's headers and refusals tell, and what its numbers do then.
+"""How much of the calls is used up, as Graph's headers and refusals tell, and what the numbers do then.
 
 Pure: time is an argument, in seconds of a monotonic clock. One for all lanes of a process: its numbers belong
-to the one app that signs its webhooks. Graph counts an app's calls by the hour (CLOUD_API.md 2, THR-APP);
-what it counts of sends is not documented, so the headers are believed where they come.
+to the one app that signs its webhooks, and to one business account or several. Graph counts the calls by the
+hour, of the app and of each account (CLOUD_API.md 2, THR-APP and Graph throttling headers); what it counts of
+sends is not documented, so the headers are believed where they come.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from math import isfinite
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-__all__ = ["AppLimit", "read_usage"]
+__all__ = ["AppLimit", "Quota", "read_usage"]
 
 _BRAKE_AT = 80.0
 _ALL = 100.0
@@ -23,40 +24,59 @@ _KNOWN_FOR_S = 300.0
 _PARTS = ("call_count", "total_cputime", "total_time")
 
 
-def read_usage(headers: Mapping[str, str]) -> float | None:
-    """The percent that is used up of what is nearest to its end; None where no header says.
+class Quota(NamedTuple):
+    """What Graph counts on its own: the calls of the app (both empty), or one kind of an account's."""
 
-    ``X-App-Usage`` is an object of three percentages, ``X-Business-Use-Case-Usage`` has lists of such
-    (CLOUD_API.md 2, Graph throttling headers). What cannot be read says nothing.
+    account: str = ""
+    kind: str = ""
+
+
+def read_usage(headers: Mapping[str, str]) -> dict[Quota, float]:
+    """The percent that is used up of each quota that the headers name: of what is nearest to its end.
+
+    ``X-App-Usage`` is an object of three percentages, ``X-Business-Use-Case-Usage`` has lists of such by the
+    account's id (CLOUD_API.md 2, Graph throttling headers). What cannot be read says nothing.
     """
-    values = [headers.get("X-App-Usage"), headers.get("X-Business-Use-Case-Usage")]
-    return max((percent for value in values if value for percent in _percents(value)), default=None)
+    entries = [(Quota(), _object(headers.get("X-App-Usage")))]
+    for account, uses in _object(headers.get("X-Business-Use-Case-Usage")).items():
+        for use in uses if isinstance(uses, list) else ():
+            if account and isinstance(use, dict):
+                kind = use.get("type")
+                entries.append((Quota(account, kind if isinstance(kind, str) else ""), use))
+    usage: dict[Quota, float] = {}
+    for quota, entry in entries:
+        for percent in _percents(entry):
+            usage[quota] = max(percent, usage.get(quota, 0.0))
+    return usage
 
 
-def _percents(value: str) -> Iterator[float]:
+def _object(value: str | None) -> dict[str, Any]:
     try:
-        usage = msgspec.json.decode(value)
+        found = msgspec.json.decode(value or "null")
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        return
-    if not isinstance(usage, dict):
-        return
-    entries: list[Any] = [usage]
-    for one in usage.values():
-        entries += one if isinstance(one, list) else ()
-    for entry in entries:
-        for part in _PARTS if isinstance(entry, dict) else ():
-            percent = entry.get(part)
-            if isinstance(percent, int | float) and not isinstance(percent, bool) and isfinite(percent):
-                yield max(0.0, float(percent))
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _percents(entry: Mapping[str, Any]) -> Iterator[float]:
+    for part in _PARTS:
+        percent = entry.get(part)
+        if isinstance(percent, int | float) and not isinstance(percent, bool) and isfinite(percent):
+            yield max(0.0, float(percent))
+
+
+class _Heard(NamedTuple):
+    percent: float
+    until: float
 
 
 class AppLimit:
-    """From 80% on (CLOUD_API.md 2: ours) each number takes a smaller share of its rate, at 100% a
-    twentieth."""
+    """From 80% on (CLOUD_API.md 2: ours) a number takes a smaller share of its rate, at 100% a twentieth. The
+    app's calls count for all numbers, an account's for those whose answers have named it."""
 
     def __init__(self) -> None:
-        self._used = 0.0
-        self._heard_at = float("-inf")
+        self._heard: dict[Quota, _Heard] = {}
+        self._quotas: dict[str, set[Quota]] = {}  # by number
         self._paused_until = 0.0
         self._why = ""
 
@@ -65,11 +85,15 @@ class AppLimit:
         """No number sends before this time."""
         return self._paused_until
 
-    def heard(self, headers: Mapping[str, str], now: float) -> None:
-        """Graph has answered with these headers, in whatever case a look-up finds them."""
-        used = read_usage(headers)
-        if used is not None:
-            self._used, self._heard_at = used, now
+    def heard(self, number: str, headers: Mapping[str, str], now: float) -> None:
+        """Graph has answered a call of this number with these headers, in whatever case a look-up finds
+        them. What is not named in them stands as it was."""
+        usage = read_usage(headers)
+        if not usage:
+            return
+        self._heard = {quota: heard for quota, heard in self._heard.items() if now < heard.until}
+        self._heard |= {quota: _Heard(percent, now + _KNOWN_FOR_S) for quota, percent in usage.items()}
+        self._quotas[number] = {*usage, *(self._quotas.get(number, set()) & self._heard.keys())}
 
     def pause(self, until: float, why: str) -> None:
         """Graph refused for the app's calls. A longer pause is not cut short."""
@@ -84,11 +108,13 @@ class AppLimit:
         """What the operator reads while it is paused; else empty."""
         return self._why if now < self._paused_until else ""
 
-    def used(self, now: float) -> float:
-        """Percent, as far as it is known; else 0."""
-        return self._used if now < self._heard_at + _KNOWN_FOR_S else 0.0
+    def used(self, number: str, now: float) -> float:
+        """Percent of what is nearest to its end of all that counts for the number, as far as it is known;
+        else 0."""
+        heard = (self._heard.get(quota) for quota in {Quota(), *self._quotas.get(number, ())})
+        return max((one.percent for one in heard if one and now < one.until), default=0.0)
 
-    def share(self, now: float) -> float:
-        """What each number may take of its rate: above 0, at most 1."""
-        left = (_ALL - self.used(now)) / (_ALL - _BRAKE_AT)
+    def share(self, number: str, now: float) -> float:
+        """What the number may take of its rate: above 0, at most 1."""
+        left = (_ALL - self.used(number, now)) / (_ALL - _BRAKE_AT)
         return min(1.0, max(_LEAST_SHARE, left))

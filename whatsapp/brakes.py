@@ -87,11 +87,11 @@ class Brakes:
 
     def answered(self, headers: Mapping[str, str]) -> None:
         """Graph has answered a call of this number with these headers."""
-        self._app.heard(headers, self._monotonic())
+        self._app.heard(self._phone_number_id, headers, self._monotonic())
 
     def share_app(self, now: float) -> None:
-        """Have the pacer do what all numbers of the app must do."""
-        self._pacer.share(self._app.share(now))
+        """Have the pacer do what the numbers of the app, and of its account, must do."""
+        self._pacer.share(self._app.share(self._phone_number_id, now))
         self._pacer.pause(self._app.paused_until)
 
     def unreachable(self, why: str) -> float:
@@ -198,7 +198,7 @@ class Brakes:
         return {
             "state": "parked" if self._parking.why else "paused" if paused else "running",
             "why": self._parking.why or self._trouble or self._why_paused(now) or None,
-            "app_used_percent": round(self._app.used(now), 1),
+            "app_used_percent": round(self._app.used(self._phone_number_id, now), 1),
             "broadcasts_paused_s": round(max(0.0, self._broadcast_until - now), 1),
             "templates": self._templates.status(now),
         }
