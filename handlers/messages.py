@@ -138,7 +138,7 @@ class SendHandler(BaseHandler):
         meta = {key: error.get(key) for key in ("code", "subcode", "title", "details", "fbtrace_id")}
         by_meta = meta["code"] is not None
         shut = error.get("name") == WINDOW_CLOSED
-        code = "meta_refused" if by_meta else "window_closed" if shut else "not_sent"
+        code = "window_closed" if shut else "meta_refused" if by_meta else "not_sent"
         self._errors[code] += 1
         answer = {
             "success": False,

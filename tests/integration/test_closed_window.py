@@ -88,6 +88,15 @@ async def test_without_a_fallback_it_fails_without_a_call(tmp_path: Path) -> Non
         assert view.row.failures == 0
 
 
+async def test_a_window_that_meta_finds_closed_is_answered_by_the_same_code(tmp_path: Path) -> None:
+    async with serving(tmp_path, sandbox=QUIET) as gateway:
+        answer = await gateway.send("5215599131047")
+        assert (answer.status, answer.body["code"]) == (400, "window_closed")
+        assert answer.body["meta"]["code"] == 131047
+        assert answer.body["error"] == answer.body["meta"]["details"]
+        assert (await gateway.status())["refused"] == {"window_closed": 1}
+
+
 async def test_what_failed_for_a_closed_window_is_sent_once_it_is_open_and_a_person_retries(
     tmp_path: Path,
 ) -> None:

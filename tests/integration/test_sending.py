@@ -184,18 +184,18 @@ async def test_a_status_that_overtakes_the_answer_is_as_good(tmp_path: Path) -> 
 
 async def test_a_refusal_of_metas_is_answered_with_its_words(tmp_path: Path) -> None:
     async with serving(tmp_path) as gateway:
-        answer = await gateway.send("5215599131047")
+        answer = await gateway.send("5215599131026")
         assert answer.status == 400
         meta = answer.body.pop("meta")
         assert set(meta) == {"code", "subcode", "title", "details", "fbtrace_id"}
-        assert (meta["code"], meta["subcode"]) == (131047, None)
+        assert (meta["code"], meta["subcode"]) == (131026, None)
         assert meta["title"] and meta["details"] and meta["fbtrace_id"]
         task_id = answer.body.pop("task_id")
         assert answer.body == {"success": False, "error": meta["details"], "code": "meta_refused"}
         task = await gateway.task(task_id)
         assert task["status"] == "FAILURE"
         assert task["result"] == {"total": 1, "sent": 0, "failed": 1}
-        assert [(error["code"], error["count"]) for error in task["errors"]] == [(131047, 1)]
+        assert [(error["code"], error["count"]) for error in task["errors"]] == [(131026, 1)]
         assert (await gateway.status())["refused"] == {"meta_refused": 1}
 
 
