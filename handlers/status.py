@@ -22,7 +22,7 @@ __all__ = ["Health", "Overview", "Ready", "StatusPage"]
 
 _DAY_MS = 24 * 3600 * 1000
 _MOST_DEAD = 10_000
-"""Dead letters that are told apart by the name of their error."""
+"""Dead letters that are counted, so that telling of them costs the same however many there are."""
 
 
 class Overview:
@@ -109,8 +109,8 @@ class Overview:
         return {number: {state.value: n for state, n in states.items()} for number, states in counts.items()}
 
     async def _dead_letters(self) -> dict[str, Any] | None:
-        """How many there are, and the last of the day by the name of their error; None while the store is
-        away."""
+        """How many there are, up to a bound, and those of the day by the name of their error; None while the
+        store is away."""
         try:
             total, by_name = await self._store.count_dead(self._now_ms() - _DAY_MS, _MOST_DEAD)
         except StoreError:

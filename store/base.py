@@ -299,8 +299,8 @@ class Store(Protocol):
         ...
 
     async def count_dead(self, since: int, most: int) -> DeadCounts:
-        """How many rows are in ``failed``; and of those since then, or the last ``most`` of them, how many by
-        the name of their error."""
+        """Of the ``most`` rows that came into ``failed`` last: how many there are; and of those since then,
+        how many by the name of their error. As cheap however many have failed."""
         ...
 
     async def find_history(self, row_id: str) -> History:

@@ -301,11 +301,11 @@ ALL_DEAD = DeadFilter()
 
 
 class DeadCounts(NamedTuple):
-    """How many dead letters there are."""
+    """How many dead letters there are, among the last of them."""
 
     total: int
     by_name: dict[str, int]
-    """Of those that failed since the time asked for, or the last of them, by the name of their error."""
+    """Of those that failed since the time asked for, by the name of their error."""
 
 
 TIME_OF: dict[State, str] = {

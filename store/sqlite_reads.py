@@ -286,15 +286,15 @@ class Reads:
         return self._views(where, (*parameters, limit), "rows INDEXED BY rows_dead")
 
     def count_dead(self, since: int, most: int) -> DeadCounts:
-        """Both down the index alone."""
-        dead = "FROM rows INDEXED BY rows_dead WHERE state = 'failed'"
-        (total,) = self._db.execute(f"SELECT count(*) {dead}").fetchone()
-        by_name = self._db.execute(
-            f"SELECT error_name, count(*) FROM (SELECT error_name {dead} AND ended_at >= ?"
-            " ORDER BY ended_at DESC LIMIT ?) GROUP BY 1",
+        """Down the index alone."""
+        found = self._db.execute(
+            "SELECT error_name, count(*), sum(ended_at >= ?) FROM (SELECT error_name, ended_at"
+            " FROM rows INDEXED BY rows_dead WHERE state = 'failed' ORDER BY ended_at DESC LIMIT ?)"
+            " GROUP BY 1",
             (since, most),
-        )
-        return DeadCounts(total, dict(by_name.fetchall()))
+        ).fetchall()
+        by_name = {name: recent for name, _, recent in found if recent}
+        return DeadCounts(sum(number for _, number, _ in found), by_name)
 
     def find_history(self, row_id: str) -> History:
         """By point look-up."""

@@ -173,8 +173,16 @@ async def test_dead_letters_are_counted_by_name_since_a_time(store: Store) -> No
     assert await store.count_dead(0, 99) == (4, {"a": 3, "b": 1})
     assert await store.count_dead(20, 99) == (4, {"a": 2, "b": 1})
     assert await store.count_dead(31, 99) == (4, {})
-    assert await store.count_dead(0, 1) == (4, {"a": 1})
-    assert await store.count_dead(0, 3) == (4, {"a": 2, "b": 1})
+
+
+async def test_no_more_dead_letters_are_counted_than_asked_for_and_those_are_the_last(store: Store) -> None:
+    await add_task(store, "task", 5)
+    lease = await lane_lease(store)
+    for n, (at, name) in enumerate(((10, "a"), (20, "a"), (21, "b"), (30, "a"))):
+        await fail(store, lease, f"task-{n}", at, name)
+    assert await store.count_dead(0, 1) == (1, {"a": 1})
+    assert await store.count_dead(0, 3) == (3, {"a": 2, "b": 1})
+    assert await store.count_dead(25, 3) == (3, {"a": 1})
 
 
 async def test_an_error_without_a_name_is_counted_under_none(store: Store) -> None:
