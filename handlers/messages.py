@@ -21,8 +21,9 @@ from whatsapp.compose import translate
 from whatsapp.compose_template import template as compose_template
 from whatsapp.drafts import GROUP_KEY, Draft, Terms
 from whatsapp.events import EventType
+from whatsapp.failures import NoAnswer
 from whatsapp.outbox import Outbox
-from whatsapp.outcome import WINDOW_CLOSED
+from whatsapp.outcome import NO_WORD, WINDOW_CLOSED
 from whatsapp.template_list import Templates
 from whatsapp.validate import Findings, join
 
@@ -34,6 +35,8 @@ _ENDS = {
     State.CANCELLED: "the message was cancelled before it left",
     EventType.MESSAGE_CANCELLED: "the message was cancelled before it left",
 }
+_CODES = {WINDOW_CLOSED: "window_closed", NO_WORD: NoAnswer.code}
+"""Of an answer, by the name of the error with which its message ended."""
 
 
 class SendHandler(BaseHandler):
@@ -138,7 +141,7 @@ class SendHandler(BaseHandler):
         meta = {key: error.get(key) for key in ("code", "subcode", "title", "details", "fbtrace_id")}
         by_meta = meta["code"] is not None
         shut = error.get("name") == WINDOW_CLOSED
-        code = "window_closed" if shut else "meta_refused" if by_meta else "not_sent"
+        code = _CODES.get(error.get("name", ""), "meta_refused" if by_meta else "not_sent")
         self._errors[code] += 1
         answer = {
             "success": False,

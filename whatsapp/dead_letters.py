@@ -7,7 +7,7 @@ get in between. How one is told is said by :func:`dead_letter`; rows are queued 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -17,6 +17,7 @@ from store.records import DeadFilter, Place, Row, RowView
 from store.states import State
 from whatsapp.attempt_history import attempts_of
 from whatsapp.events import rfc3339
+from whatsapp.outcome import NO_WORD
 from whatsapp.requeue import PORTION, Requeue
 from whatsapp.task_messages import message_of
 
@@ -26,9 +27,6 @@ Skip = Literal["not_found", "not_failed", "expired"]
 """Why a message is not sent anew: there is none of this id; it has not failed, or not any more; its
 ``expires_at`` has passed, so that it would only expire."""
 
-_ADVICE: Mapping[str, str] = {
-    "no_word": "Nobody knows whether the recipient has it: ask before it is sent anew.",
-}
 _NO_ADVICE = "Nothing more is known of why it failed: look at its attempts, and send it anew if it is wanted."
 _DOUBT = " An earlier attempt may have reached the recipient all the same: sent anew, they may have it twice."
 
@@ -127,5 +125,6 @@ def dead_letter(view: RowView) -> dict[str, Any]:
 def advice_on(view: RowView) -> str:
     """What the operator is to do about a message that failed."""
     error: dict[str, Any] = msgspec.json.decode(view.error) if view.error else {}
-    advice: str = error.get("advice") or _ADVICE.get(error.get("name", ""), _NO_ADVICE)
-    return advice + (_DOUBT if view.row.doubt and error.get("name") not in _ADVICE else "")
+    advice: str = error.get("advice") or _NO_ADVICE
+    # Without a word the doubt is what the advice is about.
+    return advice + (_DOUBT if view.row.doubt and error.get("name") != NO_WORD else "")

@@ -30,6 +30,7 @@ from whatsapp.events import EventType, build_event
 from whatsapp.retry import GiveUp, RetryPolicy
 
 __all__ = [
+    "NO_WORD",
     "WINDOW_CLOSED",
     "Answer",
     "Taken",
@@ -64,9 +65,13 @@ __all__ = [
 ]
 
 
+NO_WORD = "no_word"
+"""Name of the error of a row of which Meta has said nothing within the grace."""
 WINDOW_CLOSED = "window_closed"
 """Name in the error table of Meta's refusal for want of an open 24-hour window (131047)."""
 _CLOSED_CODE = 131047
+_SENT_AGAIN = "it is sent again by itself, and message.doubled tells if Meta gives word of both."
+_ASK_FIRST = "ask before it is sent anew."
 _FALLS_BACK = "fallback"
 """Ends the keys of events of rows that send their fallback from then on."""
 _HELD = "held:"
@@ -354,9 +359,14 @@ def resolve_unknown(row: Row, resend: bool, policy: RetryPolicy, now: int) -> Ch
     if row.on_unknown:
         resend = row.on_unknown == "resend"
     guards: dict[str, Any] = {"at": now, "attempt": row.attempt, "only_from": (State.UNKNOWN,), "burn": True}
-    error = {"name": "no_word", "title": "no answer and no status within the grace"}
+    again = resend and row.failures + 1 < policy.max_attempts
+    error = {
+        "name": NO_WORD,
+        "title": "no answer and no status within the grace",
+        "advice": f"Nobody knows whether the recipient has it: {_SENT_AGAIN if again else _ASK_FIRST}",
+    }
     data = outcome_data(row, error=error)
-    if resend and row.failures + 1 < policy.max_attempts:
+    if again:
         event = _event(EventType.MESSAGE_RETRYING, _key(row, "resend"), row, now, {**data, "retry_in_ms": 0})
         change = Change(row.id, State.QUEUED, due=now, event=event, **guards)
         return noted(change, row, Ending.RESENT, msgspec.json.encode(error))

@@ -588,6 +588,17 @@ async def test_without_a_word_it_is_sent_again_and_a_double_is_told(tmp_path: Pa
         assert task["result"] == {"total": 1, "sent": 1, "failed": 0}
 
 
+async def test_a_send_without_a_word_is_answered_as_one_of_which_nobody_knows(tmp_path: Path) -> None:
+    async with serving(
+        tmp_path, sandbox=QUIET, unknown={"grace_s": 0.3, "action": "fail"}, direct={"timeout_s": 20.0}
+    ) as gateway:
+        gateway.sandbox.set_faults({"drop_answers": 1.0})
+        answer = await gateway.send(PHONE)
+        assert (answer.status, answer.body["code"]) == (502, "graph_no_answer")
+        assert "no answer and no status" in answer.body["error"]
+        assert "meta" not in answer.body
+
+
 async def test_without_a_word_it_fails_where_that_is_wanted(tmp_path: Path) -> None:
     async with serving(tmp_path, unknown={"grace_s": 0.3, "action": "fail"}) as gateway:
         unknown = await unknown_row(gateway)

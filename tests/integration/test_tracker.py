@@ -364,7 +364,7 @@ async def test_a_row_that_is_unknown_for_good_is_told_as_dead(rig: Rig) -> None:
     await rig.settle(resolve_unknown(row, False, POLICY, NOW))
     await rig.track()
     (dead,) = await rig.told("message.dead")
-    assert dead["error"]["name"] == "no_word"
+    assert dead["error"]["name"] == "no_word" and dead["error"]["advice"]
 
 
 PAUSED = GraphError(code=132015, http_status=400, from_graph=True, title="t")

@@ -16,6 +16,7 @@ from store.states import State
 from tests.support.rows import LANE, TASK, make_row
 from whatsapp.errors import GraphError, Verdict, classify
 from whatsapp.outcome import (
+    NO_WORD,
     WINDOW_CLOSED,
     Answer,
     Taken,
@@ -412,6 +413,7 @@ def test_without_a_word_a_row_is_sent_again_and_has_used_an_attempt(failures: in
     assert (told(change).type, told(change).key) == ("message.retrying", f"row:{TASK}-2:2:resend")
     assert_about_row(told(change))
     assert data_of(told(change))["retry_in_ms"] == 0
+    assert "sent again by itself" in data_of(told(change))["error"]["advice"]
 
 
 @pytest.mark.parametrize(("resend", "failures"), [(False, 0), (True, 2), (True, 9)])
@@ -422,7 +424,8 @@ def test_without_a_word_and_without_attempts_a_row_fails(resend: bool, failures:
     assert change.burn
     assert (told(change).type, told(change).key) == ("message.failed", f"row:{TASK}-2:2:failed")
     assert msgspec.json.decode(change.error) == data_of(told(change))["error"]
-    assert data_of(told(change))["error"]["name"] == "no_word"
+    error = data_of(told(change))["error"]
+    assert error["name"] == NO_WORD and "ask before" in error["advice"]
 
 
 def test_a_row_that_was_late_expires_unless_it_has_left() -> None:
