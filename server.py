@@ -671,7 +671,7 @@ def _greeting(settings: config.Settings, port: int) -> str:
     return greet(
         name,
         base_url,
-        number=whatsapp.phone_number_id,
+        numbers=[number.phone_number_id for number in settings.numbers],
         graph_url=f"{whatsapp.base_url}/{whatsapp.version}",
         store=config.shown_store(settings.store_url),
         checks_signatures=bool(settings.app_secrets),

@@ -9,20 +9,23 @@ from collections.abc import Sequence
 
 __all__ = ["greet", "greet_on_sandbox"]
 
+_NAMED = 5
+"""Numbers that are named; of more it is said how many."""
+
 
 def greet(
     name: str,
     base_url: str,
     *,
-    number: str,
+    numbers: Sequence[str],
     graph_url: str,
     store: str,
     checks_signatures: bool,
     needs_key: bool,
     trusted: Sequence[str] = (),
 ) -> str:
-    """For a gateway that works with Meta. ``number``: its id at Meta; ``store``: without its password;
-    ``trusted``: networks that need no key."""
+    """For a gateway that works with Meta. ``numbers``: their ids at Meta, the default first; ``store``:
+    without its password; ``trusted``: networks that need no key."""
     signatures = (
         "checked with APP_SECRET"
         if checks_signatures
@@ -38,13 +41,18 @@ def greet(
     return "\n".join(
         (
             f"{name} on {base_url}",
-            f"  number:      {number}, through {graph_url}",
+            f"  {'number: ' if len(numbers) == 1 else 'numbers:'}     {_named(numbers)}, through {graph_url}",
             "  webhook:     https://YOUR.HOST/webhook, to enter in Meta's dashboard with your VERIFY_TOKEN",
             f"  signatures:  {signatures}",
             f"  API key:     {key}",
             f"  store:       {store}",
         )
     )
+
+
+def _named(numbers: Sequence[str]) -> str:
+    more = len(numbers) - _NAMED
+    return ", ".join(numbers[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def greet_on_sandbox(name: str, base_url: str, *, needs_key: bool, environment: str) -> str:

@@ -10,12 +10,16 @@ from handlers.greeting import greet, greet_on_sandbox
 
 
 def lines_of(
-    *, checks_signatures: bool = True, needs_key: bool = True, trusted: Sequence[str] = ()
+    *,
+    numbers: Sequence[str] = ("123",),
+    checks_signatures: bool = True,
+    needs_key: bool = True,
+    trusted: Sequence[str] = (),
 ) -> list[str]:
     text = greet(
         "gateway 1",
         "http://127.0.0.1:5000",
-        number="123",
+        numbers=numbers,
         graph_url="https://graph.facebook.com/v26.0",
         store="SQLite, data/gateway.db",
         checks_signatures=checks_signatures,
@@ -33,6 +37,12 @@ def test_it_says_in_six_lines_what_it_works_with() -> None:
     assert "checked with APP_SECRET" in signatures
     assert "API_KEY must come with every call" in key
     assert store.endswith("SQLite, data/gateway.db")
+
+
+def test_all_numbers_are_named_and_of_many_how_many_more_there_are() -> None:
+    assert "numbers:     1, 2, through" in lines_of(numbers=("1", "2"))[1]
+    assert "1, 2, 3, 4, 5, through" in lines_of(numbers=list("12345"))[1]
+    assert "1, 2, 3, 4, 5 and 2 more, through" in lines_of(numbers=list("1234567"))[1]
 
 
 def test_what_is_open_is_said() -> None:
