@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,11 +97,13 @@ class Reloader:
             if settings.sandbox_mode is not self._running.sandbox_mode:
                 raise ConfigError([("ACCESS_TOKEN", _turned(settings))])
         except ConfigError as error:
+            _tell(error.notices)
             _log.error(
                 "the settings were read again and refused, the old ones stay: %s",
                 "; ".join(error.message.splitlines()),
             )
             return
+        _tell(settings.notices)
         _log.warning("the settings were read again: %s", self._take(settings))
         if waiting := changed_keys(self._running, settings):
             _log.warning("what else has changed holds from the next start on: %s", ", ".join(waiting))
@@ -118,6 +120,12 @@ class Reloader:
 
     def _stamps(self) -> dict[Path, _Stamp]:
         return {path: _stamp(path) for path in self._paths}
+
+
+def _tell(notices: Iterable[str]) -> None:
+    """As at the start: a key that is not read may be the one that was meant to change something."""
+    for notice in notices:
+        _log.warning("%s", notice)
 
 
 def _turned(settings: Settings) -> str:

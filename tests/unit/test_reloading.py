@@ -151,6 +151,17 @@ def test_what_cannot_be_used_is_refused_with_its_fault_and_changes_nothing(
     assert bench.taken == ["new"]
 
 
+@pytest.mark.parametrize("rate", ["20", "fast"])
+def test_a_variable_that_is_misspelt_is_named_whether_or_not_the_rest_can_be_used(
+    bench: Bench, caplog: pytest.LogCaptureFixture, rate: str
+) -> None:
+    bench.write("new", ACESS_TOKEN="newer", LANE_RATE=rate)
+    bench.reloader.reload()
+    assert "ACESS_TOKEN is not a setting; did you mean ACCESS_TOKEN?" in caplog.text
+    assert "newer" not in caplog.text
+    caplog.clear()
+
+
 def test_no_token_is_logged(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bench.write("EAAsecret", LANE_RATE="20")
     bench.reloader.reload()
