@@ -6,13 +6,16 @@ Pure. Types only: what is checked by them is also what the API's description tel
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal
 
 from msgspec import Meta
 
 from handlers.options import Time
-from whatsapp.validate import Checked
+from store.errors import Problem
+from whatsapp.errors import ERROR_NAMES, is_error_name
+from whatsapp.outcome import NO_WORD
+from whatsapp.validate import Checked, meant
 
 __all__ = [
     "FORMATS",
@@ -24,6 +27,7 @@ __all__ = [
     "MediaQuery",
     "MessagesQuery",
     "StateName",
+    "TaskKind",
     "TemplatesQuery",
 ]
 
@@ -50,6 +54,25 @@ StateName = Literal[
     "cancelled",
     "expired",
 ]
+TaskKind = Literal[
+    "text",
+    "template",
+    "interactive",
+    "list",
+    "location_request",
+    "media",
+    "image",
+    "video",
+    "audio",
+    "document",
+    "sticker",
+    "location",
+    "contacts",
+    "reaction",
+    "pin",
+]
+"""Of the sending paths, and the types of messages in Meta's form."""
+_NAMES = (*ERROR_NAMES, NO_WORD)
 
 
 class ListQuery(Checked, frozen=True):
@@ -60,8 +83,16 @@ class ListQuery(Checked, frozen=True):
     status: (
         Annotated[Literal["open", "done"], Meta(description="Only those with rows left, or without.")] | None
     ) = None
-    kind: Annotated[str, Meta(max_length=100, description="Only those of this kind.")] = ""
-    source: Annotated[str, Meta(max_length=200, description="Only those from there.")] = ""
+    kind: Annotated[TaskKind, Meta(description="Only those of this kind.")] | None = None
+    source: Annotated[
+        str,
+        Meta(
+            max_length=200,
+            pattern="^(api|autoreply:.+)?$",
+            description="Only those from there.",
+            extra={"must": "be api, or autoreply: and the name of a rule"},
+        ),
+    ] = ""
 
 
 class MessagesQuery(Checked, frozen=True):
@@ -94,6 +125,14 @@ class DeadFields(Checked, frozen=True):
     )
     since: Annotated[Time, Meta(description="Only those that failed at this time or later.")] | None = None
     until: Annotated[Time, Meta(description="Only those that failed before this time.")] | None = None
+
+    def rules(self) -> Iterable[Problem]:
+        """A name that no error has would find nothing."""
+        if self.name and self.name != NO_WORD and not is_error_name(self.name):
+            names = ", ".join(sorted(_NAMES))
+            near = meant(self.name, _NAMES) or "."
+            others = "http_ with the status of an answer that is not Meta's"
+            yield "name", f"is the name of no error{near} The names are {names}, and {others}"
 
 
 class DeadQuery(DeadFields, frozen=True):

@@ -68,7 +68,7 @@ class TaskList(TaskHandler):
         found = await self.store.list_tasks(
             query.limit + 1,
             _place_of(query.cursor),
-            kind=query.kind,
+            kind=query.kind or "",
             source=query.source,
             complete=None if query.status is None else query.status == "done",
         )

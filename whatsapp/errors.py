@@ -22,15 +22,17 @@ from typing import Any
 import msgspec
 
 from whatsapp.error_policy import Action, ErrorPolicy, Scope, brake, fail, park, retry
-from whatsapp.error_table import policy_of
+from whatsapp.error_table import TABLE, policy_of
 
 __all__ = [
+    "ERROR_NAMES",
     "GraphError",
     "Outcome",
     "Verdict",
     "classify",
     "error_object",
     "error_of_status",
+    "is_error_name",
     "meta_object",
     "parse_error",
     "parse_status_error",
@@ -43,6 +45,13 @@ _MAX_RETRY_AFTER_S = 86_400.0
 _MAX_CODE = 2**53
 _APP_LIMIT_S = 60.0
 
+ERROR_NAMES: tuple[str, ...] = (
+    *dict.fromkeys(policy.name for policy in TABLE),
+    *("unlisted_transient", "unlisted_access", "unlisted_limit", "unlisted_refusal"),
+    *("no_reason", "no_answer", "no_message_id"),
+)
+"""What a verdict may be named, beside ``http_`` and a status."""
+_FOREIGN_NAME = re.compile(r"http_[0-9]{3}", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{1,15}", re.ASCII)
 _SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", re.ASCII)
 _CODE_PREFIX = re.compile(r"^\(#[0-9]+\)\s*")
@@ -182,6 +191,11 @@ def classify(error: GraphError) -> Verdict:
     if error.is_transient and policy.action is Action.PARK:
         policy = msgspec.structs.replace(policy, action=Action.RETRY, scope=Scope.ROW, burn=True)
     return _verdict(error, policy)
+
+
+def is_error_name(name: str) -> bool:
+    """Whether a verdict may be named so."""
+    return name in ERROR_NAMES or _FOREIGN_NAME.fullmatch(name) is not None
 
 
 def _verdict(error: GraphError, policy: ErrorPolicy) -> Verdict:

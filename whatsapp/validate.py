@@ -72,7 +72,7 @@ class Findings:
     def pass_on(self, path: str, what: str, given: str, known: Iterable[str]) -> None:
         """Something of Meta's is not known here; ``known``: what it may have been meant to be."""
         if len(self.passed) < MAX_UNKNOWN:
-            self.passed.append((path, f"unknown {what}, passed on as it is{_meant(given, known)}"))
+            self.passed.append((path, f"unknown {what}, passed on as it is{meant(given, known)}"))
 
 
 def validate(value: Any, kind: type[T], findings: Findings, path: str = "") -> T | None:
@@ -197,7 +197,7 @@ def _walk_object(value: Any, kind: type[Checked], path: str, findings: Findings)
         if kind.passes_on:
             findings.pass_on(where, "field", name, fields)
         elif len(findings.unknown) < MAX_UNKNOWN:
-            findings.unknown.append((where, _meant(name, fields)))
+            findings.unknown.append((where, meant(name, fields)))
     if any(found is _BAD for found in values.values()):
         return _BAD
     found = kind(**values)
@@ -225,7 +225,8 @@ def _fields(kind: type[Checked]) -> Mapping[str, FieldInfo]:
 # -- words -------------------------------------------------------------------------------------------------
 
 
-def _meant(name: str, known: Iterable[str]) -> str:
+def meant(name: str, known: Iterable[str]) -> str:
+    """What was probably meant, as the end of a sentence; empty where nothing is near."""
     near = _near(name.lower(), known)
     return near and f"; did you mean {near}?"
 

@@ -111,6 +111,9 @@ async def test_lists_of_dead_letters_are_paged_and_filtered(tmp_path: Path) -> N
         ("cursor=~~~", "cursor", "is none that this path has given"),
         ("cursor=MTp4", "cursor", "is none that this path has given"),
         ("names=x", "names", "did you mean `name`?"),
+        ("name=undeliverabel", "name", "did you mean `undeliverable`? The names are access_denied, "),
+        ("name=~", "name", "is the name of no error. The names are "),
+        ("name=http_", "name", "and http_ with the status"),
     ],
 )
 async def test_a_bad_query_is_refused(tmp_path: Path, query: str, path: str, problem: str) -> None:
@@ -307,6 +310,7 @@ async def test_a_filter_for_all_is_an_empty_one(tmp_path: Path) -> None:
         ({"filter": {}, "limit": 0}, "limit"),
         ({"filter": {}, "limit": 10_001}, "limit"),
         ({"filter": {"name": 7}}, "filter.name"),
+        ({"filter": {"name": "template_pausd"}}, "filter.name"),
         ({"filter": {"since": "now"}}, "filter.since"),
         ({"filter": {"until": "2026-13-01T00:00:00Z"}}, "filter.until"),
         ({"filter": {"names": "x"}}, "filter.names"),

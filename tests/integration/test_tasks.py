@@ -12,9 +12,11 @@ from typing import Any, get_args
 import aiohttp
 import pytest
 
-from handlers.parameters import StateName
+from handlers.parameters import StateName, TaskKind
+from handlers.sends import MANY, ONE
 from store.states import State
 from tests.support.gateway import Harness, serving
+from whatsapp.payloads import KINDS
 from whatsapp.sandbox import SandboxSettings
 from whatsapp.task_messages import CSV_HEAD
 
@@ -106,6 +108,8 @@ async def test_lists_of_tasks_are_paged_and_filtered(tmp_path: Path) -> None:
         ("cursor=bm90aGluZw", "cursor", "is none that this path has given"),
         ("cursor=eDp5", "cursor", "is none that this path has given"),
         ("kinds=text", "kinds", "did you mean `kind`?"),
+        ("kind=texts", "kind", "must be one of text, template, interactive, list"),
+        ("source=apis", "source", "must be api, or autoreply: and the name of a rule"),
     ],
 )
 async def test_a_bad_query_is_refused(tmp_path: Path, query: str, path: str, problem: str) -> None:
@@ -224,6 +228,11 @@ async def test_a_bad_query_for_messages_is_refused(
 
 def test_every_state_can_be_asked_for() -> None:
     assert get_args(StateName) == tuple(state.value for state in State)
+
+
+def test_every_kind_of_a_task_may_be_asked_for() -> None:
+    kinds = {send.kind for send in (*ONE.values(), *MANY.values())} | set(KINDS)
+    assert set(get_args(TaskKind)) == kinds
 
 
 async def test_a_list_that_breaks_off_does_not_pass_for_the_whole(tmp_path: Path) -> None:

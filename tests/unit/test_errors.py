@@ -18,6 +18,7 @@ from whatsapp.errors import (
     Outcome,
     Verdict,
     classify,
+    is_error_name,
     meta_object,
     parse_error,
     parse_status_error,
@@ -89,6 +90,21 @@ class TestTable:
 
 
 class TestClassify:
+    @pytest.mark.parametrize("from_graph", [True, False])
+    @pytest.mark.parametrize("by_webhook", [True, False])
+    def test_every_verdict_has_a_name_that_is_known(self, from_graph: bool, by_webhook: bool) -> None:
+        for code, status in [
+            (c, s) for c in (*EVERY_CODE, 987654) for s in (0, *range(100, 600, 7), 200, 401)
+        ]:
+            error = GraphError(
+                code=code,
+                http_status=status,
+                from_graph=from_graph,
+                by_webhook=by_webhook,
+                is_transient=status % 2 == 0,
+            )
+            assert is_error_name(classify(error).name)
+
     @pytest.mark.parametrize(
         ("http_status", "is_transient", "outcome", "scope", "burn", "doubt"),
         [
