@@ -155,7 +155,7 @@ class Brakes:
             self._pacer.throttled(now)
         elif verdict.scope is Scope.APP:
             self._app.pause(now + verdict.delay_s, verdict.operator)
-        elif verdict.scope is Scope.NUMBER:
+        elif verdict.scope is Scope.NUMBER and verdict.outcome is not Outcome.PARK:
             self.pause(verdict.delay_s)
             self._paused_why = verdict.operator
         elif verdict.scope is Scope.BROADCAST:
@@ -178,7 +178,7 @@ class Brakes:
 
         def goes_on() -> None:
             self._probed = True
-            self._pacer.resume()
+            self._pacer.unpark()
             resumed()
 
         await self._parking.run(goes_on)
@@ -186,10 +186,8 @@ class Brakes:
     def probe_now(self) -> None:
         """Have a parked number probed at once; end a pause, which the next refusal would begin anew."""
         self._app.resume()
-        if self._parking.why:
-            self._parking.probe_now()
-        else:
-            self._pacer.resume()
+        self._pacer.resume()
+        self._parking.probe_now()
 
     def status(self) -> dict[str, Any]:
         """For status pages."""
@@ -208,7 +206,7 @@ class Brakes:
 
     def _park(self, why: str) -> None:
         if self._parking.park(why):
-            self._pacer.pause(float("inf"))
+            self._pacer.park()
 
     async def _works(self) -> bool:
         try:

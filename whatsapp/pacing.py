@@ -11,7 +11,7 @@ first.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from math import floor, isfinite
+from math import floor, inf, isfinite
 
 from whatsapp.learned_rate import LearnedRate
 
@@ -54,6 +54,7 @@ class LanePacer:
         self._tokens = self.burst
         self._inbound_tokens = _INBOUND_SHARE * self.rate
         self._paused_until = 0.0
+        self._parked = False
 
     @property
     def limit(self) -> float:
@@ -75,8 +76,8 @@ class LanePacer:
 
     @property
     def paused_until(self) -> float:
-        """When the pause ends; 0 if there never was one or it was ended."""
-        return self._paused_until
+        """When the pause ends; 0 if there never was one or it was ended, ``inf`` while parked."""
+        return inf if self._parked else self._paused_until
 
     def allowance(self, now: float) -> int:
         """How many messages may leave now."""
@@ -131,17 +132,23 @@ class LanePacer:
         self._share = min(1.0, part)
 
     def pause(self, until: float) -> None:
-        """Nothing leaves before ``until`` (``inf``: before :meth:`resume`). A longer pause is not cut
-        short.
-        """
+        """Nothing leaves before ``until``. A longer pause is not cut short."""
         self._paused_until = max(self._paused_until, until)
 
     def resume(self) -> None:
-        """End the pause; the hold after a refusal stays."""
+        """End the pause; the hold after a refusal stays, and parking does."""
         self._paused_until = 0.0
 
+    def park(self) -> None:
+        """Nothing leaves before :meth:`unpark`."""
+        self._parked = True
+
+    def unpark(self) -> None:
+        """End the parking; a pause goes on."""
+        self._parked = False
+
     def _blocked_until(self) -> float:
-        return max(self._paused_until, self._learned.held_until)
+        return max(self.paused_until, self._learned.held_until)
 
     def _capacity(self) -> float:
         least = 1.0 if self._fixed_burst is not None else _at_least(self.rate)

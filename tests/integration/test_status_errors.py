@@ -8,6 +8,7 @@ import pytest
 
 from settings import NumberSettings
 from tests.support.gateway import NUMBER, serving
+from tests.support.webhooks import body, entry, message_value, status
 from whatsapp.sandbox import SandboxSettings
 
 PHONE = "5215550001111"
@@ -103,3 +104,19 @@ async def test_maintenance_pauses_the_number(tmp_path: Path) -> None:
         await gateway.queue(PHONE)
         await gateway.events.wait("message.retrying", holds="number")
         assert (await gateway.lane())["state"] == "paused"
+
+
+async def test_a_probe_ends_the_parking_and_not_the_pause_that_another_error_set(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(tmp_path, lane={"probe_s": 0.05}) as gateway:
+        gateway.sandbox.set_faults({"statuses": False})
+        assert (await gateway.send(PHONE)).status == (await gateway.send(OTHER)).status == 200
+        for n, sent in enumerate(await gateway.events.wait("message.sent", 2)):
+            failed = status("failed", id=sent["wamid"], errors=[{"code": (131057, 131042)[n], "title": "no"}])
+            await gateway.webhook(body(entry(message_value(statuses=[failed]))))
+            await gateway.events.wait("message.retrying", n + 1, holds="number")
+        lane = await gateway.lane_when(lambda lane: lane["state"] != "parked")
+        assert (lane["state"], "working on the number" in lane["why"]) == ("paused", True)
+        assert "parked" in caplog.text
+        caplog.clear()

@@ -256,10 +256,22 @@ class TestPause:
 
     def test_until_somebody_resumes(self) -> None:
         pacer = LanePacer(80.0)
-        pacer.pause(inf)
-        assert pacer.next_at(10.0) == inf
+        pacer.pause(50.0)
         pacer.resume()
         assert (pacer.paused_until, pacer.next_at(10.0)) == (0.0, 10.0)
+
+    def test_parking_and_a_pause_end_each_by_itself(self) -> None:
+        pacer = LanePacer(80.0)
+        pacer.pause(50.0)
+        pacer.park()
+        assert (pacer.paused_until, pacer.next_at(10.0)) == (inf, inf)
+        pacer.unpark()
+        assert (pacer.paused_until, pacer.next_at(10.0)) == (50.0, 50.0)
+        pacer.park()
+        pacer.resume()
+        assert pacer.next_at(10.0) == inf
+        pacer.unpark()
+        assert pacer.next_at(10.0) == 10.0
 
     def test_resuming_does_not_end_the_hold_after_a_refusal(self) -> None:
         pacer = LanePacer(80.0)
