@@ -46,6 +46,7 @@ __all__ = [
     "is_doubled",
     "kept_error",
     "lost",
+    "name_of",
     "not_sent",
     "outcome_data",
     "proved",
@@ -238,7 +239,7 @@ def undone(
 
 def _counted(view: RowView, verdict: Verdict) -> Verdict:
     """The verdict as it counts for a row that Meta fails after it took it."""
-    if verdict.outcome is Outcome.PARK and _name_of(view.error) == verdict.name:
+    if verdict.outcome is Outcome.PARK and name_of(view.error) == verdict.name:
         return msgspec.structs.replace(verdict, outcome=Outcome.RETRY, scope=Scope.ROW, burn=True)
     if view.row.retried >= _PATIENCE:
         return msgspec.structs.replace(verdict, burn=True)
@@ -259,7 +260,8 @@ class _UndoneBody(msgspec.Struct):
     data: _Undone
 
 
-def _name_of(error: bytes) -> str:
+def name_of(error: bytes) -> str:
+    """The name in the error table of what is kept on a row; empty where nothing is."""
     return msgspec.json.decode(error, type=_Named).name if error else ""
 
 

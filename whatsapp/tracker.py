@@ -28,6 +28,7 @@ from whatsapp.outcome import (
     fell_back,
     is_doubled,
     kept_error,
+    name_of,
     proved,
     tells_held,
     undone,
@@ -173,6 +174,9 @@ class Tracker:
         row, now = view.row, self._now_ms()
         change = noted(change, row, Ending.FAILED)
         if status.attempt not in (0, row.attempt):
+            return [change]
+        if row.state is State.FAILED and name_of(view.error) != status.verdict.name:
+            # It has died of something else.
             return [change]
         if status.verdict.name == WINDOW_CLOSED and (row.has_fallback or row.fell_back):
             # Also where it fell back before: a repetition completes what a crash left out, and moves no more.

@@ -428,6 +428,20 @@ async def test_a_closed_window_of_an_earlier_attempt_revives_no_dead_letter(rig:
     assert [dead["attempts"] for dead in await rig.told("message.dead")] == [2]
 
 
+async def test_a_closed_window_without_our_reference_revives_no_dead_letter(rig: Rig) -> None:
+    row = new_row(0, lane=OUR_ID, contact=PHONE, fallback=b'{"type":"template"}')
+    await add_task(rig.store.as_store(), TASK, [row])
+    await rig.settle(resolve_unknown(await rig.bring(S.UNKNOWN), True, POLICY, NOW))
+    error = GraphError(code=100, http_status=400, from_graph=True, title="t")
+    row = await rig.bring(S.SENDING)
+    await rig.settle(refusal(row, 1, error, classify(error), POLICY, lambda: 0.5, NOW))
+    # Its first attempt had been taken after all, and then failed.
+    assert (await rig.hear(status("sent"))).wamids == ("wamid.A",)
+    seen = await rig.hear(status("failed", attempt=0, errors=[{"code": 131047}]))
+    assert (seen.row.state, seen.row.fell_back) == (S.FAILED, False)
+    assert [dead["error"]["code"] for dead in await rig.told("message.dead")] == [100]
+
+
 async def test_late_proof_beats_a_failure(rig: Rig) -> None:
     await rig.add_rows()
     await rig.bring(S.UNKNOWN)
