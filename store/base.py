@@ -41,6 +41,7 @@ from store.records import (
     KnownMedia,
     Lease,
     LogBounds,
+    Memo,
     NewEvent,
     NewRow,
     NewTask,
@@ -120,6 +121,17 @@ class Store(Protocol):
 
     async def save_cursor(self, cursor: Cursor, lease: Lease | None = None) -> None:
         """Save a consumer's place. With ``lease``: raises LeaseLost unless it is still the newest term."""
+        ...
+
+    # -- memos -----------------------------------------------------------------------------------------
+
+    async def find_memo(self, name: str) -> Memo | None:
+        """The memo as it stands, or None."""
+        ...
+
+    async def put_memo(self, memo: Memo) -> bool:
+        """Store it in the place of the version before it, or of none with version 1; False, and no effect,
+        where the one that stands is neither that nor this very memo."""
         ...
 
     # -- contacts --------------------------------------------------------------------------------------

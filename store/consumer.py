@@ -1,6 +1,6 @@
 """A consumer of the log that must run once among all processes, from a durable cursor.
 
-Owns the loop: hold the lease, read from the cursor, hand batches over, begin again after a fault. What a
+Owns the loop: under the lease, read from the cursor, hand batches over, begin again after a fault. What a
 batch means is the handler's business; it must be idempotent, since a crash between its work and the saved
 cursor makes it see a batch again. An event that it cannot take is stepped over after three tries.
 """
@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 
 from store.base import Store
 from store.commit import Portion
-from store.errors import LeaseLost, StoreError, StoreUnavailable
+from store.errors import LeaseLost, StoreUnavailable
+from store.leasing import under_lease
 from store.log import Log
 from store.records import Cursor, Event, Lease
 
@@ -76,11 +76,10 @@ class Consumer:
         """Consume until cancelled. Faults are waited out, also the handler's: it gets the batch again."""
         while True:
             try:
-                lease = await self._store.acquire_lease(self._lease_name, self._owner, self._lease_ttl_ms)
-                if lease is None:
-                    self.fault = ""  # another process is at work
-                else:
-                    await self._consume(lease)
+                await under_lease(
+                    self._store, self._lease_name, self._owner, self._lease_ttl_ms, self._follow
+                )
+                self.fault = ""  # another process is at work
             except LeaseLost:
                 self.fault = ""
                 _log.warning("lease lost, another process goes on", extra={"consumer": self.name})
@@ -96,32 +95,6 @@ class Consumer:
     @property
     def _lease_name(self) -> str:
         return f"consumer:{self.name}"
-
-    async def _consume(self, lease: Lease) -> None:
-        renewal = asyncio.Task(self._renew(lease), name=f"renew-{self.name}")
-        try:
-            await self._follow(lease, renewal)
-        except asyncio.CancelledError:
-            renewal.cancel()
-            # Where the store is away the lease runs out by itself; it must not keep this task alive.
-            with suppress(StoreError):
-                await self._store.release_lease(lease)
-            raise
-        finally:
-            renewal.cancel()
-
-    async def _renew(self, lease: Lease) -> None:
-        """Extend the lease until another owner has it. Beside the work, since a batch may take longer than
-        the lease lasts."""
-        while True:
-            await asyncio.sleep(self._lease_ttl_ms / 3000)
-            try:
-                kept = await self._store.acquire_lease(self._lease_name, self._owner, self._lease_ttl_ms)
-            except StoreError as error:
-                _log.warning("a lease could not be renewed: %s", error.message, extra={"consumer": self.name})
-                continue
-            if kept is None or kept.term != lease.term:
-                return
 
     async def _follow(self, lease: Lease, renewal: asyncio.Task[None]) -> None:
         """Hand over what comes, for as long as the lease is renewed."""

@@ -3,7 +3,7 @@
 ========================= =============================================================================
 ``mongo_connection.py``   the client, the two-second rule, the order of small writes
 ``mongo_log.py``          collection ``events``: the log, its followers
-``mongo_leases.py``       ``leases``, ``cursors``, ``claims``, ``aliases``: what gateways agree upon
+``mongo_leases.py``       ``leases``, ``cursors``, ``memos``, ``claims``, ``aliases``: what gateways agree on
 ``mongo_rows.py``         ``rows``: the outbox, its shape and reads
 ``mongo_moves.py``        the guarded moves of its rows
 ``mongo_media.py``        ``media``: ids of uploaded files
@@ -50,6 +50,7 @@ from store.records import (
     KnownMedia,
     Lease,
     LogBounds,
+    Memo,
     NewEvent,
     NewRow,
     NewTask,
@@ -247,6 +248,14 @@ class MongoStore:
 
     async def save_cursor(self, cursor: Cursor, lease: Lease | None = None) -> None:
         await self._coordination.save_cursor(cursor, lease)
+
+    # -- memos -----------------------------------------------------------------------------------------
+
+    async def find_memo(self, name: str) -> Memo | None:
+        return await self._coordination.find_memo(name)
+
+    async def put_memo(self, memo: Memo) -> bool:
+        return await self._coordination.put_memo(memo)
 
     # -- contacts --------------------------------------------------------------------------------------
 

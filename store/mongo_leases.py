@@ -1,9 +1,9 @@
-"""What gateways on one MongoDB agree upon: leases, cursors, claims and the addresses of contacts.
+"""What gateways on one MongoDB agree upon: leases, cursors, memos, claims and the addresses of contacts.
 
-Owns the collections ``leases``, ``cursors``, ``claims`` and ``aliases``. Each of their documents has one
-key and is changed by a single atomic update of the server's, so no transaction is needed. Documents are
-made before they are updated and never by an upsert, since upserts that race fail or answer wrongly on some
-servers.
+Owns the collections ``leases``, ``cursors``, ``memos``, ``claims`` and ``aliases``. Each of their documents
+has one key and is changed by a single atomic update of the server's, so no transaction is needed. Documents
+are made before they are updated and never by an upsert, since upserts that race fail or answer wrongly on
+some servers.
 
 A cursor carries the term of the lease under which it was last saved. The newest term is looked up before a
 save; the one in the document then refuses a former owner that was held up between the two.
@@ -19,7 +19,7 @@ from pymongo import ReplaceOne, ReturnDocument
 
 from store.errors import LeaseLost, StoreUnavailable
 from store.mongo_connection import Connection, Document, InOrder
-from store.records import Alias, Cursor, Lease
+from store.records import Alias, Cursor, Lease, Memo
 
 __all__ = ["Coordination", "lost"]
 
@@ -29,7 +29,7 @@ _TRIES = 5
 
 
 class Coordination:
-    """Leases, cursors, claims and aliases; the methods are those of :class:`~store.base.Store`."""
+    """Leases, cursors, memos, claims and aliases; the methods are those of :class:`~store.base.Store`."""
 
     def __init__(self, db: Connection, in_order: InOrder) -> None:
         self._db = db
@@ -116,6 +116,29 @@ class Coordination:
                 return
         # The document is there and does not fit: its term is newer.
         raise lost(lease) if lease is not None else StoreUnavailable("the cursor could not be saved")
+
+    # -- memos -----------------------------------------------------------------------------------------
+
+    async def find_memo(self, name: str) -> Memo | None:
+        """As a majority has it."""
+        found = await self._db.find_one("memos", {"_id": name})
+        return Memo(name, int(found["version"]), found["body"]) if found else None
+
+    async def put_memo(self, memo: Memo) -> bool:
+        """Compare and set."""
+        return await self._in_order.run(f"memo:{memo.name}", lambda: self._put_memo(memo))
+
+    async def _put_memo(self, memo: Memo) -> bool:
+        values: Document = {"version": memo.version, "body": memo.body}
+        if memo.version == 1:
+            if not await self._db.insert_new("memos", [{"_id": memo.name, **values}]):
+                return True
+        else:
+            where = {"_id": memo.name, "version": memo.version - 1}
+            done = await self._db.call(lambda: self._db["memos"].update_one(where, {"$set": values}))
+            if done.matched_count:
+                return True
+        return await self._db.find_one("memos", {"_id": memo.name, **values}) is not None
 
     # -- claims ----------------------------------------------------------------------------------------
 

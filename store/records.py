@@ -28,6 +28,7 @@ __all__ = [
     "KnownMedia",
     "Lease",
     "LogBounds",
+    "Memo",
     "NewEvent",
     "NewRow",
     "NewTask",
@@ -123,6 +124,16 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
     owner: str
     term: int
     """Grows each time the lease changes hands; a write with an older one is refused."""
+
+
+class Memo(msgspec.Struct, frozen=True, gc=False):
+    """What a part of the gateway keeps of itself from one start to the next, for all processes."""
+
+    name: str
+    version: int
+    """From 1; one more each time that it changes."""
+    body: bytes
+    """JSON."""
 
 
 class Alias(msgspec.Struct, frozen=True, gc=False):

@@ -36,6 +36,7 @@ from store.records import (
     KnownMedia,
     Lease,
     LogBounds,
+    Memo,
     NewEvent,
     NewRow,
     NewTask,
@@ -141,6 +142,14 @@ class SqliteStore:
 
     async def save_cursor(self, cursor: Cursor, lease: Lease | None = None) -> None:
         await self._write(lambda writes: writes.save_cursor(cursor, lease))
+
+    # -- memos -----------------------------------------------------------------------------------------
+
+    async def find_memo(self, name: str) -> Memo | None:
+        return await self._read(Reads.find_memo, name)
+
+    async def put_memo(self, memo: Memo) -> bool:
+        return await self._write(lambda writes: writes.put_memo(memo))
 
     # -- contacts --------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from store.records import (
     Event,
     History,
     Lease,
+    Memo,
     NewTask,
     Place,
     Row,
@@ -68,6 +69,11 @@ class Reads:
         """0 where there is none."""
         found = self._db.execute("SELECT offset FROM cursors WHERE name = ?", (name,)).fetchone()
         return int(found[0]) if found else 0
+
+    def find_memo(self, name: str) -> Memo | None:
+        """As it stands."""
+        found = self._db.execute("SELECT name, version, body FROM memos WHERE name = ?", (name,)).fetchone()
+        return Memo(*found) if found else None
 
     def held_leases(self, now: int) -> list[Lease]:
         """Those that have not run out."""

@@ -141,6 +141,10 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         " at INTEGER NOT NULL)",
     ),
     ("ALTER TABLE rows ADD COLUMN spared INTEGER NOT NULL DEFAULT 0",),
+    (
+        "CREATE TABLE memos (name TEXT PRIMARY KEY, version INTEGER NOT NULL, body BLOB NOT NULL)"
+        " WITHOUT ROWID",
+    ),
 )
 
 VERSION = len(_MIGRATIONS)

@@ -21,6 +21,7 @@ from store.records import (
     Event,
     KnownMedia,
     Lease,
+    Memo,
     NewEvent,
     NewRow,
     NewTask,
@@ -109,6 +110,20 @@ class Writes:
             "INSERT INTO cursors VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET offset = excluded.offset",
             (cursor.name, cursor.offset),
         )
+
+    def put_memo(self, memo: Memo) -> bool:
+        """Compare and set."""
+        if memo.version == 1:
+            self._db.execute(
+                "INSERT INTO memos VALUES (?, 1, ?) ON CONFLICT (name) DO NOTHING", (memo.name, memo.body)
+            )
+        else:
+            self._db.execute(
+                "UPDATE memos SET version = ?, body = ? WHERE name = ? AND version = ?",
+                (memo.version, memo.body, memo.name, memo.version - 1),
+            )
+        found = self._db.execute("SELECT version, body FROM memos WHERE name = ?", (memo.name,)).fetchone()
+        return found == (memo.version, memo.body)
 
     def put_aliases(self, aliases: Sequence[Alias]) -> None:
         """Store each, in place of what the address was before."""
