@@ -123,7 +123,7 @@ class Writes:
                 (memo.version, memo.body, memo.name, memo.version - 1),
             )
         found = self._db.execute("SELECT version, body FROM memos WHERE name = ?", (memo.name,)).fetchone()
-        return found == (memo.version, memo.body)
+        return bool(found == (memo.version, memo.body))
 
     def put_aliases(self, aliases: Sequence[Alias]) -> None:
         """Store each, in place of what the address was before."""
