@@ -156,6 +156,7 @@ class Gateway:
             lease_ttl_s=settings.lease.ttl_s,
             monotonic=time.monotonic,
         )
+        self._templates.tell(self._lanes.listed)
         self._consumers = [
             self._consumer(TRACKER, self._make_tracker()),
             self._consumer(WINDOWS, self._windows, self._windows.lost),

@@ -8,7 +8,7 @@ error table; how fast the number goes is the pacer's.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -144,6 +144,11 @@ class Brakes:
         if self._templates.heard(news, self._monotonic()):
             why = f"waits: {news.stops.operator}" if news.stops else "goes on: Meta says so"
             self._tell_template(news.template, why)
+
+    def listed(self, usable: Collection[Template], asked_at: float) -> None:
+        """Meta's list, asked for at ``asked_at``, has these templates as approved."""
+        for template in self._templates.listed(usable, asked_at, self._monotonic()):
+            self._tell_template(template, "goes on: Meta's list has it as approved")
 
     def _tell_template(self, template: Template, what: str) -> None:
         name = f"{template.name} ({template.language})"

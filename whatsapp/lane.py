@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -37,7 +37,7 @@ from whatsapp.pair_history import PairHistory
 from whatsapp.queue import LaneQueue
 from whatsapp.read_ahead import ReadAhead
 from whatsapp.recovery import Recovery
-from whatsapp.template_holds import Pass, TemplateHolds, news_of
+from whatsapp.template_holds import Pass, Template, TemplateHolds, news_of
 from whatsapp.unknown import UnknownRows
 from whatsapp.window import is_fresh
 from whatsapp.windows import Windows
@@ -149,6 +149,11 @@ class Lane:
     def probe(self) -> None:
         """Have the number probed at once, if it is parked; go on, if it is paused."""
         self._brakes.probe_now()
+        self.wake()
+
+    def listed(self, usable: Collection[Template], asked_at: float) -> None:
+        """Meta's list, asked for at ``asked_at``, has these templates as approved."""
+        self._brakes.listed(usable, asked_at)
         self.wake()
 
     def drain(self) -> None:

@@ -19,6 +19,8 @@ from store.records import Lease
 from whatsapp.attempts import HeldLease
 from whatsapp.lane import Lane
 from whatsapp.spreading import Spreading
+from whatsapp.template_holds import usable_of
+from whatsapp.templates import Template
 
 __all__ = ["Lanes"]
 
@@ -88,6 +90,13 @@ class Lanes:
         """Have every parked number probed at once: what was wrong may have been put right."""
         for lane in self._running.values():
             lane.probe()
+
+    def listed(self, templates: Sequence[Template], asked_at: float) -> None:
+        """These are Meta's templates, asked for at ``asked_at``: those that it lets send again are held no
+        longer."""
+        usable = usable_of(templates)
+        for lane in self._running.values():
+            lane.listed(usable, asked_at)
 
     def status(self) -> list[dict[str, Any]]:
         """Each number's state; ``elsewhere`` where another process has it."""

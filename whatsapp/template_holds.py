@@ -2,9 +2,9 @@
 
 Pure: times are arguments, ``now`` in monotonic seconds, ``wall`` in milliseconds since 1970. Owns which
 templates of a number are held, why, and until when. One is held by a refusal (scope TEMPLATE in the error
-table) or by Meta's word (``message_template_status_update``, CLOUD_API.md 4.7); it is let go by Meta's word,
-or by a message that is tried after a while and that Meta takes. Where that one is refused too, the next is
-tried after twice as long.
+table) or by Meta's word (``message_template_status_update``, CLOUD_API.md 4.7); it is let go by Meta's word
+or list, or by a message that is tried after a while and that Meta takes. Where that one is refused too, the
+next is tried after twice as long.
 
 What order means then: a message of a held template steps aside, and what its recipient has waiting behind it
 goes on. Once the template is let go, its messages leave in the order in which they were due, ahead of what
@@ -15,6 +15,7 @@ refusal.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from enum import Enum
 from math import inf
 from typing import Any, NamedTuple
@@ -23,14 +24,14 @@ import msgspec
 
 from store.records import Event, Row
 from whatsapp.errors import GraphError, Outcome, Verdict, classify
+from whatsapp.templates import Template as Listed
 
-__all__ = ["News", "Pass", "Template", "TemplateHolds", "news_of", "template_of"]
+__all__ = ["News", "Pass", "Template", "TemplateHolds", "news_of", "template_of", "usable_of"]
 
 _HOUR = 3600.0
-_FIRST_S = {132001: 60.0, 132015: 3 * _HOUR, 132016: inf}
+_FIRST_S = {132001: 60.0, 132015: 3 * _HOUR}
 """After how long the first message is tried, by code: a first pause is 3 hours (CLOUD_API.md 3), a template
-that is not there may be there in a minute, and one that is refused as disabled is brought back by Meta
-alone."""
+that is not there may be there in a minute."""
 _USUAL_S = _HOUR
 _MOST_S = 6 * _HOUR
 _RELAPSE_S = 600.0
@@ -43,6 +44,8 @@ _CANDIDATES = 8
 _REMEMBERED = 1000
 
 _STOPS = {"PAUSED": 132015, "DISABLED": 132016, "ARCHIVED": 132001}
+_BY_STATUS = frozenset({132015, 132016})
+"""Codes that a template's status explains: where the list says that it is approved, they are over."""
 _LETS_GO = frozenset({"APPROVED", "REINSTATED", "UNARCHIVED"})
 _UNPAUSED = "UNPAUSE"
 
@@ -81,6 +84,7 @@ class _Hold:
         "asked_at",
         "candidates",
         "oldest_due",
+        "since",
         "trial",
         "trial_at",
         "trial_until",
@@ -91,6 +95,7 @@ class _Hold:
     def __init__(self, verdict: Verdict, wait_s: float, now: float) -> None:
         self.candidates: dict[str, tuple[int, int]] = {}  # rows that wait -> (due, seq), the first of them
         self.oldest_due = 0  # of all that wait; 0: none does
+        self.since = now
         self.asked_at = now  # when a row of it was last seen
         self.wait(verdict, wait_s, now)
 
@@ -153,9 +158,25 @@ class TemplateHolds:
         elif news.stops is not None and not is_held:
             # The news may be of another account's template of that name: a message that is tried settles it.
             wait_s = self._first_wait_s(news.template, news.stops, now)
-            wait_s = wait_s if wait_s < inf else _USUAL_S
             self._holds[news.template] = _Hold(news.stops, wait_s, now)
         return is_held is (news.stops is None)
+
+    def listed(self, usable: Collection[Template], asked_at: float, now: float) -> list[Template]:
+        """Meta's list, asked for at ``asked_at``, has these as approved: the templates that this lets go.
+
+        One that was let go within hours, and refused again, is not: the list may be another account's.
+        """
+        free = [
+            template
+            for template, hold in self._holds.items()
+            if template in usable
+            and hold.verdict.code in _BY_STATUS
+            and hold.since < asked_at
+            and now >= self._let_go.get(template, (-inf, 0.0))[0] + _MOST_S
+        ]
+        for template in free:
+            self._release(template, now)
+        return free
 
     def released(self) -> int | None:
         """Since when rows wait (ms) whose template has been let go; told once, None where there are none."""
@@ -249,7 +270,7 @@ class TemplateHolds:
                 "name": template.name,
                 "language": template.language,
                 "why": hold.verdict.operator,
-                "trial_in_s": round(max(0.0, hold.trial_at - now), 1) if hold.trial_at < inf else None,
+                "trial_in_s": round(max(0.0, hold.trial_at - now), 1),
             }
             for template, hold in self._holds.items()
         ]
@@ -326,6 +347,11 @@ class _Update(msgspec.Struct):
 
 class _Body(msgspec.Struct):
     data: _Update
+
+
+def usable_of(listed: Iterable[Listed]) -> frozenset[Template]:
+    """Those of Meta's list that may be sent."""
+    return frozenset(Template(one.name, _same(one.language)) for one in listed if one.usable)
 
 
 def news_of(event: Event) -> News | None:

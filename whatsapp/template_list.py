@@ -71,6 +71,7 @@ class Templates:
         self._stale = False
         self._failure: GatewayError | None = None
         self._reading = asyncio.Lock()
+        self._readers: list[Callable[[Sequence[Template], float], None]] = []
         self.fetched_at = 0
         """When the list was read, in milliseconds since 1970; 0: never."""
 
@@ -78,6 +79,10 @@ class Templates:
     def configured(self) -> bool:
         """Whether there is an account to ask."""
         return bool(self._waba_id)
+
+    def tell(self, reader: Callable[[Sequence[Template], float], None]) -> None:
+        """Have ``reader`` called with each list that is read, and when it was asked for (monotonic)."""
+        self._readers.append(reader)
 
     def notice(self, events: Sequence[Event]) -> None:
         """A listener of the log."""
@@ -154,6 +159,8 @@ class Templates:
         self._failure = None
         self._read_at = self._monotonic()
         self.fetched_at = self._now_ms()
+        for reader in self._readers:
+            reader(self._list, self._tried_at)
         return self._list
 
     async def _pages(self) -> list[Template]:

@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.gateway import Harness, serving
 from whatsapp import template_holds
+from whatsapp.sandbox import SandboxSettings
 
 PHONE = "5215550001111"
 OTHER = "5215550002222"
@@ -121,6 +122,19 @@ async def test_a_message_that_is_tried_and_taken_lets_the_others_go(tmp_path: Pa
                 await gateway.events.wait("message.delivered", task_id=task_id)
             assert len(gateway.calls.all) == 6
             assert (await gateway.lane())["templates"] == []
+
+
+async def test_a_list_that_has_it_as_approved_lets_them_go(tmp_path: Path) -> None:
+    async with serving(tmp_path, whatsapp={"waba_id": SandboxSettings().waba_id}) as gateway:
+        gateway.sandbox.set_faults({"error": {"code": 132016}})
+        await template(gateway, PHONE, "hello_world")
+        await gateway.events.wait("message.failed")
+        await held(gateway)
+        # News of any template have the list read anew, by the next send.
+        await gateway.webhook(told("FLAGGED", "other"))
+        task_id = await template(gateway, OTHER, "hello_world")
+        await gateway.events.wait("message.delivered", task_id=task_id)
+        assert (await gateway.lane())["templates"] == []
 
 
 async def test_a_message_that_is_tried_in_vain_fails_alone(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from store.records import Event, Row
 from tests.support.rows import make_row
 from whatsapp.errors import GraphError, Verdict, classify
-from whatsapp.template_holds import News, Pass, Template, TemplateHolds, news_of, template_of
+from whatsapp.template_holds import News, Pass, Template, TemplateHolds, news_of, template_of, usable_of
+from whatsapp.templates import read_template
 
 HOUR = 3600.0
 DAY_MS = 86_400_000
@@ -131,15 +132,51 @@ def test_one_that_is_only_read_is_not_tried_by_that() -> None:
     assert bench.holds.waits(row(1), bench.now, 2_000)
 
 
-def test_a_disabled_template_is_tried_by_nobody() -> None:
+def test_a_disabled_template_is_tried_ever_less_often_and_forgotten_where_nobody_sends_it() -> None:
     bench = Bench(132016)
-    bench.now = 1_000 * HOUR
-    assert bench.judge(row(1)) is Pass.ASIDE
-    assert bench.holds.trials(bench.now) == ([], 0)
-    (told,) = bench.holds.status(bench.now)
-    assert told["trial_in_s"] is None
-    assert (told["name"], told["language"]) == PROMO
+    (told,) = bench.holds.status(0.0)
+    assert (told["name"], told["language"], told["trial_in_s"]) == (*PROMO, HOUR)
     assert "disabled" in told["why"]
+    bench.now = HOUR
+    assert bench.judge(row(1)) is Pass.GO
+    bench.holds.refused(row(1), verdict(132016), bench.now)
+    bench.now = 3 * HOUR - 1
+    assert bench.judge(row(2)) is Pass.ASIDE
+    bench.now = 3 * HOUR
+    assert bench.judge(row(2)) is Pass.GO
+    bench.holds.accepted(row(2), bench.now)
+    assert not bench.holds
+    bench.holds.refused(row(3), verdict(132016), bench.now + HOUR)
+    bench.holds.trials(bench.now + 3 * HOUR)
+    assert not bench.holds
+
+
+@pytest.mark.parametrize("code", [132015, 132016])
+def test_one_that_is_refused_for_its_status_goes_on_once_the_list_has_it_as_approved(code: int) -> None:
+    bench = Bench(code)
+    bench.judge(row(1, due=1_500))
+    assert bench.holds.listed({Template("promo", "en")}, 5.0, 6.0) == [], "another language"
+    assert bench.holds.listed({PROMO}, 0.0, 6.0) == [], "asked for before Meta stopped it"
+    assert bench.holds.listed({PROMO}, 5.0, 6.0) == [PROMO]
+    assert (bench.holds.released(), bool(bench.holds)) == (1_500, False)
+
+
+def test_a_list_that_was_wrong_of_a_template_is_not_believed_again_for_hours() -> None:
+    bench = Bench(132016)
+    assert bench.holds.listed({PROMO}, 5.0, 6.0) == [PROMO]
+    bench.holds.refused(row(1), verdict(132016), 10.0)
+    assert bench.holds.listed({PROMO}, 20.0, 21.0) == []
+    assert bench.holds.listed({PROMO}, 20.0, 6.0 + 6 * HOUR) == [PROMO]
+
+
+def test_what_the_list_says_does_not_matter_to_one_that_is_refused_for_something_else() -> None:
+    assert Bench(132007).holds.listed({PROMO}, 5.0, 6.0) == []
+
+
+def test_only_what_may_be_sent_counts_of_the_list() -> None:
+    listed = [{"name": "promo", "language": "es_MX", "status": status} for status in ("APPROVED", "PAUSED")]
+    listed[1]["name"] = "other"
+    assert usable_of([one for item in listed if (one := read_template(item))]) == {PROMO}
 
 
 def test_one_that_is_held_again_soon_after_was_not_well() -> None:
@@ -253,16 +290,19 @@ def test_metas_word_holds_and_lets_go() -> None:
     assert bench.holds.released() == 1_000
 
 
-def test_one_that_is_disabled_by_news_is_tried_once_since_the_news_may_be_of_another_account() -> None:
+def test_metas_word_lets_go_what_was_refused_as_disabled() -> None:
+    bench = Bench(132016)
+    assert bench.holds.heard(News(PROMO, None, 6), 1.0)
+    assert bench.judge(row(1)) is Pass.GO
+
+
+def test_one_that_is_disabled_by_news_is_tried_since_the_news_may_be_of_another_account() -> None:
     bench = Bench(0)
     assert bench.holds.heard(News(PROMO, verdict(132016), 5), 0.0)
     bench.now = HOUR - 1
     assert bench.judge(row(1)) is Pass.ASIDE
     bench.now = HOUR
     assert bench.judge(row(1)) is Pass.GO
-    bench.holds.refused(row(1), verdict(132016), bench.now)
-    bench.now = 1_000 * HOUR
-    assert bench.judge(row(2)) is Pass.ASIDE, "it is ours: Meta alone brings it back"
 
 
 def test_old_news_that_come_late_change_nothing() -> None:
