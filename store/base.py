@@ -49,6 +49,7 @@ from store.records import (
     Priority,
     Row,
     RowView,
+    Suppression,
     TaskPlace,
     TaskView,
     Window,
@@ -167,6 +168,24 @@ class Store(Protocol):
         """
         ...
 
+    # -- who is not to be written to unasked -----------------------------------------------------------
+
+    async def put_suppressions(
+        self, wanted: Sequence[Suppression], *, by_operator: bool = False
+    ) -> list[Suppression]:
+        """Say each of these words, in order; how the contact of each stands after all of them, by
+        :func:`~store.records.suppression_after`. Words on one contact under way at once are said one after
+        the other."""
+        ...
+
+    async def find_suppressions(self, contacts: Collection[str]) -> dict[str, Suppression]:
+        """Those of these contacts whose suppression is in force; callers ask for a thousand at most."""
+        ...
+
+    async def list_suppressions(self, limit: int, after: str = "") -> list[Suppression]:
+        """Suppressions in force in the order of contacts, past this contact."""
+        ...
+
     # -- media -----------------------------------------------------------------------------------------
 
     async def remember_media(self, media: KnownMedia, now: int) -> None:
@@ -198,8 +217,14 @@ class Store(Protocol):
         """
         ...
 
-    async def mark_ready(self, task_id: str, events: Sequence[NewEvent] = ()) -> None:
-        """Make a task's rows visible to their lanes, and append these events. Raises as :meth:`add_rows`."""
+    async def mark_ready(
+        self, task_id: str, events: Sequence[NewEvent] = (), counts: tuple[int, int] | None = None
+    ) -> None:
+        """Make a task's rows visible to their lanes, and append these events. Raises as :meth:`add_rows`.
+
+        ``counts``: its total and skipped, where they may have come out otherwise than when a try before this
+        one created it. No effect on a task that is ready.
+        """
         ...
 
     async def sweep_unready(self, created_before: int) -> int:

@@ -9,6 +9,7 @@
 ``mongo_media.py``        ``media``: ids of uploaded files
 ``mongo_tasks.py``        ``tasks``, ``counters``: how a task is stored in steps, and ends
 ``mongo_answers.py``      ``answers``: what a request was answered that its caller may repeat
+``mongo_suppressions.py`` ``suppressions``: who is not to be written to unasked
 ``mongo_windows.py``      ``windows``, ``intake``: when contacts were heard from, and gaps in that
 ========================= =============================================================================
 
@@ -35,6 +36,7 @@ from store.mongo_log import EVENTS, MongoLog
 from store.mongo_media import MEDIA, MediaIds
 from store.mongo_moves import Moves
 from store.mongo_rows import ROWS, Rows
+from store.mongo_suppressions import Suppressions
 from store.mongo_tasks import TASKS, Tasks
 from store.mongo_windows import WINDOWS, Windows
 from store.records import (
@@ -58,6 +60,7 @@ from store.records import (
     Priority,
     Row,
     RowView,
+    Suppression,
     TaskPlace,
     TaskView,
     Window,
@@ -159,6 +162,7 @@ class MongoStore:
         self._tasks = Tasks(self._db, self._log, self._rows, self._in_order, clock)
         self._answers = Answers(self._db)
         self._windows = Windows(self._db, self._in_order)
+        self._suppressions = Suppressions(self._db, self._in_order)
 
     @property
     def epoch(self) -> str:
@@ -279,6 +283,19 @@ class MongoStore:
     async def note_intake(self, now: int, gap_ms: int, *, broken: bool = False) -> int:
         return await self._windows.note_intake(now, gap_ms, broken)
 
+    # -- who is not to be written to unasked -----------------------------------------------------------
+
+    async def put_suppressions(
+        self, wanted: Sequence[Suppression], *, by_operator: bool = False
+    ) -> list[Suppression]:
+        return await self._suppressions.put_suppressions(wanted, by_operator)
+
+    async def find_suppressions(self, contacts: Collection[str]) -> dict[str, Suppression]:
+        return await self._suppressions.find_suppressions(contacts)
+
+    async def list_suppressions(self, limit: int, after: str = "") -> list[Suppression]:
+        return await self._suppressions.list_suppressions(limit, after)
+
     # -- media -----------------------------------------------------------------------------------------
 
     async def remember_media(self, media: KnownMedia, now: int) -> None:
@@ -297,8 +314,10 @@ class MongoStore:
     async def add_rows(self, task_id: str, rows: Sequence[NewRow]) -> None:
         await self._tasks.add_rows(task_id, rows)
 
-    async def mark_ready(self, task_id: str, events: Sequence[NewEvent] = ()) -> None:
-        await self._tasks.mark_ready(task_id, events)
+    async def mark_ready(
+        self, task_id: str, events: Sequence[NewEvent] = (), counts: tuple[int, int] | None = None
+    ) -> None:
+        await self._tasks.mark_ready(task_id, events, counts)
 
     async def sweep_unready(self, created_before: int) -> int:
         return await self._tasks.sweep_unready(created_before)

@@ -226,11 +226,13 @@ def row_id(task_id: str, n: int) -> str:
 def new_row(task: NewTask, row: NewRow, seq: int, now: int) -> Document:
     """A row's document, due ``now`` where it asks for at once.
 
-    Times of its fate, ``wamids``, ``error``, ``again``, ``retried``, ``marks``, ``ordered``, ``on_unknown``,
-    ``fallback``, ``has_fallback``, ``fell_back``, ``over``, ``claimed_at``, ``spared`` and ``notes`` are
-    there only when they say something.
+    Times of its fate, ``wamids``, ``error``, ``again``, ``retried``, ``marks``, ``ordered``,
+    ``heeds_opt_out``, ``on_unknown``, ``fallback``, ``has_fallback``, ``fell_back``, ``over``,
+    ``claimed_at``, ``spared`` and ``notes`` are there only when they say something.
     """
     asked: Document = {"ordered": True} if row.ordered else {}
+    if row.heeds_opt_out:
+        asked["heeds_opt_out"] = True
     if row.on_unknown:
         asked["on_unknown"] = row.on_unknown
     if row.fallback:
@@ -282,6 +284,7 @@ def _row(document: Document) -> Row:
         fell_back=document.get("fell_back", False),
         claimed_at=int(document.get("claimed_at", 0)),
         spared=int(document.get("spared", 0)),
+        heeds_opt_out=document.get("heeds_opt_out", False),
     )
 
 

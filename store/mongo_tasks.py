@@ -90,9 +90,11 @@ class Tasks:
         for start in range(0, len(rows), _CHUNK):
             await self._add_chunk(_head(task), rows[start : start + _CHUNK])
 
-    async def mark_ready(self, task_id: str, events: Sequence[NewEvent]) -> None:
+    async def mark_ready(
+        self, task_id: str, events: Sequence[NewEvent], counts: tuple[int, int] | None
+    ) -> None:
         """Append the events, then show the task. StoreError where there is no such task."""
-        await self._in_order.run(f"task:{task_id}", lambda: self._show(task_id, events))
+        await self._in_order.run(f"task:{task_id}", lambda: self._show(task_id, events, counts))
 
     async def sweep_unready(self, created_before: int) -> int:
         """Remove tasks that never became ready, and what belongs to them; how many."""
@@ -165,7 +167,16 @@ class Tasks:
         updates = [
             UpdateOne(
                 {"_id": creation.task.id, "made": False, "condemned": False},
-                {"$set": {"made": True, "ready": creation.ready, "maker": maker}},
+                # The counts of a try that broke off may have been others.
+                {
+                    "$set": {
+                        "made": True,
+                        "ready": creation.ready,
+                        "maker": maker,
+                        "total": creation.task.total,
+                        "skipped": creation.task.skipped,
+                    }
+                },
             )
             for creation in wanted
         ]
@@ -199,10 +210,13 @@ class Tasks:
             raise StoreError(f"the task {task_id} is not there, or was swept away before it was ready")
         return found
 
-    async def _show(self, task_id: str, events: Sequence[NewEvent]) -> None:
-        await self._find(task_id)
+    async def _show(self, task_id: str, events: Sequence[NewEvent], counts: tuple[int, int] | None) -> None:
+        task = await self._find(task_id)
         await self._log.append(events)
-        ready = {"$set": {"ready": True, "made": True}}
+        values: Document = {"ready": True, "made": True}
+        if counts is not None and not task["ready"]:
+            values |= {"total": counts[0], "skipped": counts[1]}
+        ready = {"$set": values}
         where = {"_id": task_id, "condemned": False}
         done = await self._db.call(lambda: self._db[TASKS].update_one(where, ready))
         if not done.matched_count:

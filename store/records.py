@@ -37,11 +37,13 @@ __all__ = [
     "Row",
     "RowView",
     "Standing",
+    "Suppression",
     "TaskPlace",
     "TaskView",
     "Window",
     "claim_of",
     "intake_at",
+    "suppression_after",
 ]
 
 Priority = int
@@ -157,6 +159,32 @@ class Window(msgspec.Struct, frozen=True, gc=False):
     """Whether it may be the first that is kept of the contact; else it only counts for one that is there."""
 
 
+class Suppression(msgspec.Struct, frozen=True, gc=False):
+    """The last word on whether a contact may be sent what they did not ask for."""
+
+    contact: str
+    since: int
+    """Since when they may not, by the clock of who said so; 0: that was never said."""
+    until: int = 0
+    """When they came back; 0 while it holds."""
+    reason: str = ""
+    source: str = ""
+    """Where the word came from."""
+    note: str = ""
+    firm: bool = False
+    """Whether the contact's own word does not end it, only an operator's."""
+
+    @property
+    def at(self) -> int:
+        """When the last word was said."""
+        return max(self.since, self.until)
+
+    @property
+    def in_force(self) -> bool:
+        """Whether it holds."""
+        return bool(self.since) and not self.until
+
+
 class NewTask(msgspec.Struct, frozen=True, gc=False):
     """One request to send, to one recipient or many."""
 
@@ -197,6 +225,8 @@ class NewRow(msgspec.Struct, frozen=True, gc=False):
     fallback: bytes = b""
     """A message object to be sent in its place, once Meta refuses it for want of an open window; empty:
     none."""
+    heeds_opt_out: bool = False
+    """Whether it is not sent to a contact with a suppression in force."""
 
 
 class KnownMedia(msgspec.Struct, frozen=True, gc=False):
@@ -261,6 +291,8 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     """When it was last marked ``sending``; 0: not known."""
     spared: int = 0
     """How many attempts were refused without counting against the limit, since it was last queued afresh."""
+    heeds_opt_out: bool = False
+    """Whether it is not sent to a contact with a suppression in force."""
 
 
 class RowView(msgspec.Struct, frozen=True, gc=False):
@@ -465,3 +497,22 @@ def intake_at(found: tuple[int, int] | None, now: int, gap_ms: int, broken: bool
         return now, now
     since, at = found
     return (max(since, now) if broken else since), max(at, now)
+
+
+def suppression_after(found: Suppression | None, wanted: Suppression, by_operator: bool) -> Suppression:
+    """The last word on a contact once ``wanted`` is said: one in force, or one that ends what there is.
+
+    A word older by whole seconds, which is what Meta's clock tells, changes nothing; nor does a contact's
+    own where the suppression is firm, nor one that says again what holds.
+    """
+    if found is None:
+        return wanted
+    if wanted.at // 1000 < found.at // 1000 or (found.in_force and found.firm and not by_operator):
+        return found
+    if not wanted.in_force:
+        if found.in_force:
+            return msgspec.structs.replace(found, until=wanted.until)
+        return found if found.since else wanted
+    if found.in_force and (not by_operator or msgspec.structs.replace(wanted, since=found.since) == found):
+        return found
+    return wanted

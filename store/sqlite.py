@@ -44,6 +44,7 @@ from store.records import (
     Priority,
     Row,
     RowView,
+    Suppression,
     TaskPlace,
     TaskView,
     Window,
@@ -176,6 +177,19 @@ class SqliteStore:
     async def note_intake(self, now: int, gap_ms: int, *, broken: bool = False) -> int:
         return await self._write(lambda writes: writes.note_intake(now, gap_ms, broken))
 
+    # -- who is not to be written to unasked -----------------------------------------------------------
+
+    async def put_suppressions(
+        self, wanted: Sequence[Suppression], *, by_operator: bool = False
+    ) -> list[Suppression]:
+        return await self._write(lambda writes: writes.put_suppressions(wanted, by_operator), len(wanted))
+
+    async def find_suppressions(self, contacts: Collection[str]) -> dict[str, Suppression]:
+        return await self._read(Reads.find_suppressions, contacts)
+
+    async def list_suppressions(self, limit: int, after: str = "") -> list[Suppression]:
+        return await self._read(Reads.list_suppressions, limit, after)
+
     # -- media -----------------------------------------------------------------------------------------
 
     async def remember_media(self, media: KnownMedia, now: int) -> None:
@@ -196,8 +210,10 @@ class SqliteStore:
     async def add_rows(self, task_id: str, rows: Sequence[NewRow]) -> None:
         await self._write(lambda writes: writes.add_rows(task_id, rows), len(rows))
 
-    async def mark_ready(self, task_id: str, events: Sequence[NewEvent] = ()) -> None:
-        await self._write(lambda writes: writes.mark_ready(task_id, events))
+    async def mark_ready(
+        self, task_id: str, events: Sequence[NewEvent] = (), counts: tuple[int, int] | None = None
+    ) -> None:
+        await self._write(lambda writes: writes.mark_ready(task_id, events, counts))
 
     async def sweep_unready(self, created_before: int) -> int:
         # In portions, so that other writes get in between.

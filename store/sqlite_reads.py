@@ -5,6 +5,7 @@ Plain functions of a connection, no threads, no event loop, and nothing that wri
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
@@ -21,19 +22,20 @@ from store.records import (
     Place,
     Row,
     RowView,
+    Suppression,
     TaskPlace,
     TaskView,
 )
 from store.states import TAKEN, State
 
-__all__ = ["Reads", "row_key"]
+__all__ = ["Reads", "as_suppression", "row_key"]
 
 _ROW = (
     "seq, task_id, n, lane, contact, priority, due, CASE WHEN fell_back THEN fallback ELSE payload END,"
     " state, attempt, failures, doubt, expires_at, callback_data, created_at, retried, ordered, on_unknown,"
-    " fallback != x'' AND NOT fell_back, fell_back, claimed_at, spared"
+    " fallback != x'' AND NOT fell_back, fell_back, claimed_at, spared, heeds_opt_out"
 )
-_ROW_WIDTH = 22
+_ROW_WIDTH = 23
 _TASK = "id, kind, source, total, created_at, skipped"
 _TAKEN = ", ".join(f"'{state.value}'" for state in sorted(TAKEN))
 _READY = "task_id NOT IN (SELECT id FROM tasks WHERE ready = 0)"
@@ -102,6 +104,23 @@ class Reads:
             if found is not None:
                 known[contact] = int(found[0])
         return known
+
+    def find_suppressions(self, contacts: Collection[str]) -> dict[str, Suppression]:
+        """By one statement, since those asked for are many and those found few."""
+        found = self._db.execute(
+            "SELECT suppressions.* FROM json_each(?) CROSS JOIN suppressions"
+            " ON contact = json_each.value WHERE until = 0",
+            (json.dumps(list(contacts)),),
+        )
+        return {values[0]: as_suppression(values) for values in found}
+
+    def list_suppressions(self, limit: int, after: str) -> list[Suppression]:
+        """By contact."""
+        found = self._db.execute(
+            "SELECT * FROM suppressions WHERE contact > ? AND until = 0 ORDER BY contact LIMIT ?",
+            (after, limit),
+        )
+        return [as_suppression(values) for values in found]
 
     def find_aliases(self, aliases: Collection[str]) -> dict[str, Alias]:
         """By point look-ups: callers ask for a few at a time."""
@@ -330,7 +349,7 @@ class Reads:
 def _row(values: Sequence[Any]) -> Row:
     seq, task_id, n, lane, contact, priority, due, payload, state, attempt, failures, doubt = values[:12]
     expires_at, callback_data, created_at, retried, ordered, on_unknown, has_fallback = values[12:19]
-    fell_back, claimed_at, spared = values[19:]
+    fell_back, claimed_at, spared, heeds_opt_out = values[19:]
     return Row(
         f"{task_id}-{n}",
         seq,
@@ -354,8 +373,15 @@ def _row(values: Sequence[Any]) -> Row:
         bool(fell_back),
         claimed_at,
         spared,
+        bool(heeds_opt_out),
     )
 
 
 def _view(values: Sequence[Any], wamids: tuple[str, ...]) -> RowView:
     return RowView(_row(values[:_ROW_WIDTH]), wamids, *values[_ROW_WIDTH:])
+
+
+def as_suppression(values: Sequence[Any]) -> Suppression:
+    """A row of their table."""
+    contact, since, until, reason, source, note, firm = values
+    return Suppression(contact, since, until, reason, source, note, bool(firm))

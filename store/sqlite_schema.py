@@ -145,6 +145,18 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE memos (name TEXT PRIMARY KEY, version INTEGER NOT NULL, body BLOB NOT NULL)"
         " WITHOUT ROWID",
     ),
+    (
+        """CREATE TABLE suppressions (
+            contact TEXT PRIMARY KEY,
+            since INTEGER NOT NULL,
+            until INTEGER NOT NULL,
+            reason TEXT NOT NULL,
+            source TEXT NOT NULL,
+            note TEXT NOT NULL,
+            firm INTEGER NOT NULL
+        ) WITHOUT ROWID""",
+        "ALTER TABLE rows ADD COLUMN heeds_opt_out INTEGER NOT NULL DEFAULT 0",
+    ),
 )
 
 VERSION = len(_MIGRATIONS)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
 
+import msgspec
+
 from store.errors import LeaseLost, StoreError
 from store.records import (
     NOTES_FIRST,
@@ -27,11 +29,13 @@ from store.records import (
     NewTask,
     Row,
     Standing,
+    Suppression,
     Window,
     claim_of,
     intake_at,
+    suppression_after,
 )
-from store.sqlite_reads import row_key
+from store.sqlite_reads import as_suppression, row_key
 from store.states import OPEN, TAKEN, State
 
 __all__ = ["Writes"]
@@ -154,9 +158,13 @@ class Writes:
         if not ready:
             self._insert_rows(task_id, created_at, rows)
 
-    def mark_ready(self, task_id: str, events: Sequence[NewEvent]) -> None:
+    def mark_ready(
+        self, task_id: str, events: Sequence[NewEvent], counts: tuple[int, int] | None = None
+    ) -> None:
         """Show a task to its lanes."""
-        self._head_of(task_id)
+        _, ready = self._head_of(task_id)
+        if counts is not None and not ready:
+            self._db.execute("UPDATE tasks SET total = ?, skipped = ? WHERE id = ?", (*counts, task_id))
         self._db.execute("UPDATE tasks SET ready = 1 WHERE id = ?", (task_id,))
         self.append_events(events)
 
@@ -277,6 +285,22 @@ class Writes:
         self._db.execute("INSERT OR REPLACE INTO intake VALUES (1, ?, ?)", (since, at))
         return since
 
+    def put_suppressions(self, wanted: Sequence[Suppression], by_operator: bool) -> list[Suppression]:
+        """One word after the other; how each contact stands then."""
+        stands: dict[str, Suppression] = {}
+        for word in wanted:
+            found = self._db.execute(
+                "SELECT * FROM suppressions WHERE contact = ?", (word.contact,)
+            ).fetchone()
+            before = as_suppression(found) if found else None
+            after = stands[word.contact] = suppression_after(before, word, by_operator)
+            if after != before:
+                self._db.execute(
+                    "INSERT OR REPLACE INTO suppressions VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    msgspec.structs.astuple(after),
+                )
+        return [stands[word.contact] for word in wanted]
+
     def claim_once(self, key: str, token: str, now: int, cooldown_ms: int) -> bool:
         """One claim per cooldown, repeatable by its holder."""
         found = self._db.execute("SELECT token, at FROM claims WHERE key = ?", (key,)).fetchone()
@@ -349,8 +373,8 @@ class Writes:
         self._last_due = max(self._last_due, self._now_ms())
         done = self._db.executemany(
             "INSERT INTO rows (task_id, n, lane, contact, priority, due, payload, state, expires_at,"
-            " callback_data, created_at, ordered, on_unknown, fallback)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?)"
+            " callback_data, created_at, ordered, on_unknown, fallback, heeds_opt_out)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (task_id, n) DO NOTHING",
             [
                 (
@@ -367,6 +391,7 @@ class Writes:
                     row.ordered,
                     row.on_unknown,
                     row.fallback,
+                    row.heeds_opt_out,
                 )
                 for row in rows
             ],

@@ -15,7 +15,7 @@ from tornado.ioloop import IOLoop
 from store.base import Store
 from store.errors import StoreUnavailable
 from store.mongo import MongoStore
-from store.records import Alias, Change, Cursor, KnownMedia, Lease, Place, Row, Window
+from store.records import Alias, Change, Cursor, KnownMedia, Lease, Place, Row, Suppression, Window
 from store.states import State
 from tests.support.mongod import Mongod, database_url
 from tests.support.store_values import (
@@ -53,6 +53,9 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "find_inbound": lambda store: store.find_inbound("100", ["c"]),
     "sweep_inbound": lambda store: store.sweep_inbound(1),
     "note_intake": lambda store: store.note_intake(1, 1),
+    "put_suppressions": lambda store: store.put_suppressions([Suppression("c", 1)]),
+    "find_suppressions": lambda store: store.find_suppressions(["c"]),
+    "list_suppressions": lambda store: store.list_suppressions(10),
     "remember_media": lambda store: store.remember_media(MEDIA, 1),
     "find_media": lambda store: store.find_media("100", "ab", "image/png", 1),
     "create_task": lambda store: store.create_task(new_task("new"), [new_row()], [new_event("b")]),
@@ -224,7 +227,7 @@ STEPPED_DOWN = (10107, 13435, 11602, 91)
 WITHOUT_WRITES = frozenset(
     {"events_after", "log_bounds", "load_cursor", "sweep_unready", "sweep_answers", "read_ahead"}
     | {"read_contact", "blocking_rows", "undelivered", "rows_in_state", "task_rows", "list_tasks", "depth"}
-    | {"count_dead", "dead_letters", "sweep_inbound"}
+    | {"count_dead", "dead_letters", "sweep_inbound", "list_suppressions"}
     | {name for name in CALLS if name.startswith(("find", "held", "finished"))}
 )
 
