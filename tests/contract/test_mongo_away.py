@@ -15,7 +15,7 @@ from tornado.ioloop import IOLoop
 from store.base import Store
 from store.errors import StoreUnavailable
 from store.mongo import MongoStore
-from store.records import Alias, Change, Cursor, KnownMedia, Lease, Place, Row, Suppression, Window
+from store.records import Alias, Change, Cursor, KnownMedia, Lease, Memo, Place, Row, Suppression, Window
 from store.states import State
 from tests.support.mongod import Mongod, database_url
 from tests.support.store_values import (
@@ -47,6 +47,8 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "log_bounds": lambda store: store.log_bounds(),
     "load_cursor": lambda store: store.load_cursor("tracker"),
     "save_cursor": lambda store: store.save_cursor(Cursor("tracker", 1)),
+    "find_memo": lambda store: store.find_memo("memo"),
+    "put_memo": lambda store: store.put_memo(Memo("memo", 1, b"{}")),
     "find_aliases": lambda store: store.find_aliases(["1555"]),
     "put_aliases": lambda store: store.put_aliases([Alias("1555", "c")]),
     "note_inbound": lambda store: store.note_inbound([Window("100", "c", 1)]),
