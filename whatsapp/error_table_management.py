@@ -132,13 +132,12 @@ _REGISTRATION = (
         scope=Scope.NUMBER,
         after_s=5 * _MINUTE,
     ),
-    brake(
+    # What is blocked is to register, for 72 hours (CLOUD_API.md 2): a number that is registered sends on.
+    park(
         133016,
         "registration_limit",
-        "The number was registered and deregistered 10 times within 72 hours and is blocked for 72 more:"
-        " wait.",
-        scope=Scope.NUMBER,
-        after_s=72 * _HOUR,
+        "The number was registered and deregistered 10 times within 72 hours, and cannot be for 72 more:"
+        " register it then; the gateway probes, and goes on by itself where it is registered.",
     ),
     retry(
         136024,

@@ -128,7 +128,7 @@ ROWS: tuple[ErrorRow, ...] = (
     _again(133009, says="PIN", scope="number", http=400, after_s=10 * MINUTE),
     _again(133015, says="five minutes", scope="number", http=400, after_s=5 * MINUTE),
     _again(133004, says="unavailable", http=503, doubt=True),
-    _again(133016, says="72 hours", scope="number", http=400, after_s=72 * HOUR),
+    _stop(133016, says="72 hours", http=400),
     _never(134011, says="terms", http=400),
     _never(134100, says="category", http=400),
     _again(134101, says="ten minutes", scope="template", http=400, after_s=10 * MINUTE, tries=3),
