@@ -73,7 +73,7 @@ def test_proof_of_delivery_is_final(source: State) -> None:
     assert reachable(source) == {state for state, rank in RANK.items() if rank > RANK[source]}
 
 
-@pytest.mark.parametrize("source", [*OPEN, State.FAILED, State.EXPIRED])
+@pytest.mark.parametrize("source", sorted(OPEN | {State.FAILED, State.EXPIRED}))
 def test_proof_of_arrival_is_taken_even_where_it_was_given_up(source: State) -> None:
     assert can_move(source, State.DELIVERED)
     assert can_move(source, State.READ)
