@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
+from store.deadline import CALL_S
 from store.errors import StoreUnavailable
 
 __all__ = ["GroupCommit", "Portion"]
@@ -66,7 +67,7 @@ class GroupCommit(Generic[Item, Result]):
         *,
         max_weight: int = 500,
         max_waiting: int = 50_000,
-        timeout_s: float = 1.8,
+        timeout_s: float = CALL_S,
     ) -> None:
         self._commit = commit
         self._portion = Portion(max_weight)

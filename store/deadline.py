@@ -12,16 +12,18 @@ from contextlib import asynccontextmanager
 
 from store.errors import StoreUnavailable
 
-__all__ = ["answered_in_time"]
+__all__ = ["CALL_S", "answered_in_time"]
 
-_ANSWER_S = 1.9
+CALL_S = 1.8
+"""For one call of a store."""
+_REQUEST_S = 1.9
 
 
 @asynccontextmanager
 async def answered_in_time() -> AsyncIterator[None]:
     """Raise StoreUnavailable where what is inside takes longer; a write of it may be applied all the same."""
     try:
-        async with asyncio.timeout(_ANSWER_S):
+        async with asyncio.timeout(_REQUEST_S):
             yield
     except TimeoutError:
         raise StoreUnavailable("the store did not answer in time") from None

@@ -28,6 +28,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from pymongo import IndexModel
 
+from store.deadline import CALL_S
 from store.errors import StoreError, StoreUnavailable
 from store.mongo_answers import ANSWERS, Answers
 from store.mongo_connection import Connection, InOrder
@@ -142,18 +143,24 @@ class MongoStore:
 
     ``url``: as MongoDB's drivers take it; the database that it names, else ``whatsapp_gateway``. ``clock``:
     milliseconds since 1970, for the age of log documents and for rows to be sent at once; leases go by the
-    server's clock.
+    server's clock. ``answer_s``: how long a call may take.
     """
 
     atomic = False
 
-    def __init__(self, url: str, *, clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        answer_s: float = CALL_S,
+        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
         self._clock = clock
         self._epoch = ""
         self._closed = False
         self._callbacks: list[Callable[[Sequence[Event]], None]] = []
-        self._db = Connection(url)
-        self._in_order = InOrder()
+        self._db = Connection(url, answer_s)
+        self._in_order = InOrder(answer_s)
         self._coordination = Coordination(self._db, self._in_order)
         self._media = MediaIds(self._db, self._in_order)
         self._log = MongoLog(self._db, self._callbacks, clock)

@@ -58,8 +58,8 @@ DEFAULT_DATABASE = "whatsapp_gateway"
 
 _UNKNOWN_TO_IT = frozenset({59, 115, 238})
 """CommandNotFound, CommandNotSupported, NotImplemented: what will not be there at the next try either."""
-_CALL_S = 1.4
-_ANSWER_S = 1.8
+_LATE_S = 0.4
+"""What is left of a call's time once the driver itself has given up."""
 _LONGEST_S = 20.0
 _WATCHING_MS = {"heartbeatFrequencyMS": 2000, "connectTimeoutMS": 3000}
 """The driver's own 10 and 20 seconds are for how long it may hold on to a primary that is gone in silence, or
@@ -69,10 +69,14 @@ _BUILD_S = 20.0
 
 
 class Connection:
-    """A client and its database. ``url`` names both; without a database it is ``whatsapp_gateway``."""
+    """A client and its database. ``url`` names both; without a database it is ``whatsapp_gateway``.
 
-    def __init__(self, url: str) -> None:
+    ``answer_s``: how long a call may take.
+    """
+
+    def __init__(self, url: str, answer_s: float) -> None:
         self._url = url
+        self.answer_s = answer_s
         self._client: AsyncIOMotorClient[Document] | None = None
         self._database: AsyncIOMotorDatabase[Document] | None = None
         self._collections: dict[str, Collection] = {}
@@ -106,7 +110,7 @@ class Connection:
     async def close(self) -> None:
         """Wait for what still runs, which is soon over, and let go. Idempotent."""
         if self._running:
-            await asyncio.wait(self._running, timeout=_ANSWER_S)
+            await asyncio.wait(self._running, timeout=self.answer_s)
         client, self._client = self._client, None
         if client is None:
             return
@@ -129,20 +133,22 @@ class Connection:
             )
         return found
 
-    async def call(self, work: Callable[[], Awaitable[T]], *, timeout_s: float = _CALL_S) -> T:
+    async def call(self, work: Callable[[], Awaitable[T]], *, answer_s: float | None = None) -> T:
         """Do what ``work`` asks of the server, all of it within the time of one answer.
 
         Raises StoreUnavailable; ``work`` may go on for a moment after that, and have its effect.
         """
 
+        within_s = answer_s or self.answer_s
+
         async def run() -> T:
-            with pymongo.timeout(timeout_s):
+            with pymongo.timeout(within_s - _LATE_S):
                 return await work()
 
         task = asyncio.Task(run(), name="mongo-call")
         self._running.add(task)
         task.add_done_callback(self._forget)
-        done, _ = await asyncio.wait({task}, timeout=timeout_s + _ANSWER_S - _CALL_S)
+        done, _ = await asyncio.wait({task}, timeout=within_s)
         if not done:
             raise StoreUnavailable("the database did not answer in time")
         try:
@@ -157,7 +163,7 @@ class Connection:
 
     async def build(self, work: Callable[[], Awaitable[T]]) -> T:
         """As :meth:`call`, with the time that making an index may take."""
-        return await self.call(work, timeout_s=_BUILD_S)
+        return await self.call(work, answer_s=max(self.answer_s, _BUILD_S))
 
     async def find(
         self,
@@ -221,7 +227,7 @@ class Connection:
 
 
 class LongCommit(Generic[Item, Result]):
-    """A group commit whose callers wait for as long as it gets on, and 1.8 seconds when it does not.
+    """A group commit whose callers wait for as long as it gets on, and ``answer_s`` when it does not.
 
     A commit of several steps may rightly take long where the server is slow. It calls :meth:`gets_on` after
     each answer of the server's; callers give up when the last one, and their own call, are too long ago.
@@ -231,13 +237,15 @@ class LongCommit(Generic[Item, Result]):
         self,
         commit: Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]],
         *,
+        answer_s: float,
         max_weight: int = 500,
     ) -> None:
         self._commit = commit
+        self._answer_s = answer_s
         # The group keeps its futures until their time is over; so what they hold is nothing, and results have
         # futures of their own.
         self._group: GroupCommit[tuple[Item, asyncio.Future[Result]], None] = GroupCommit(
-            self._commit_group, max_weight=max_weight, timeout_s=_LONGEST_S
+            self._commit_group, max_weight=max_weight, timeout_s=max(answer_s, _LONGEST_S)
         )
         self._answered_at = 0.0
 
@@ -250,7 +258,7 @@ class LongCommit(Generic[Item, Result]):
         place = self._group.submit((item, outcome), weight)
         place.add_done_callback(partial(_fail_with, outcome))
         while not outcome.done():
-            left = max(called_at, self._answered_at) + _ANSWER_S - loop.time()
+            left = max(called_at, self._answered_at) + self._answer_s - loop.time()
             if left <= 0:
                 # Withdraws the item, unless its commit has begun.
                 outcome.cancel()
@@ -286,8 +294,10 @@ class LongCommit(Generic[Item, Result]):
 class InOrder:
     """Small writes, those of one key in the order of their coming, those of different keys side by side."""
 
-    def __init__(self) -> None:
-        self._group: GroupCommit[tuple[str, Callable[[], Awaitable[Any]]], Any] = GroupCommit(self._commit)
+    def __init__(self, answer_s: float) -> None:
+        self._group: GroupCommit[tuple[str, Callable[[], Awaitable[Any]]], Any] = GroupCommit(
+            self._commit, timeout_s=answer_s
+        )
 
     async def run(self, key: str, work: Callable[[], Awaitable[T]]) -> T:
         """The result of ``work``, or its exception; StoreUnavailable if its turn does not come in time."""

@@ -81,7 +81,9 @@ class MongoLog:
         self._db = db
         self._callbacks = callbacks
         self._clock = clock
-        self._group: GroupCommit[Sequence[NewEvent], list[Event]] = GroupCommit(self._commit)
+        self._group: GroupCommit[Sequence[NewEvent], list[Event]] = GroupCommit(
+            self._commit, timeout_s=db.answer_s
+        )
         self._tail: _Tail | None = None
         self._oldest = 0
         self._seen = 0

@@ -69,7 +69,7 @@ class Moves:
         self._rows = rows
         self._coordination = coordination
         self._portion = Portion(_CHUNK)
-        self._group: LongCommit[_Work, list[bool]] = LongCommit(self._commit)
+        self._group: LongCommit[_Work, list[bool]] = LongCommit(self._commit, answer_s=db.answer_s)
 
     async def flush(self) -> None:
         """Return once every move that was asked for has been made or refused."""

@@ -68,7 +68,9 @@ class Tasks:
         self._clock = clock
         self._last_due = 0
         self._portion = Portion(_CHUNK)
-        self._group: LongCommit[_Creation, bool] = LongCommit(self._create, max_weight=_TOGETHER)
+        self._group: LongCommit[_Creation, bool] = LongCommit(
+            self._create, answer_s=db.answer_s, max_weight=_TOGETHER
+        )
 
     async def flush(self) -> None:
         """Return once every creation that was asked for is done or refused."""

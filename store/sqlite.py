@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from store.commit import GroupCommit
+from store.deadline import CALL_S
 from store.errors import GatewayError, StoreBusy, StoreError, StoreUnavailable
 from store.records import (
     ALL_DEAD,
@@ -64,7 +65,6 @@ Operation = Callable[[Writes], Any]
 
 _LOCKED_MS = 1400
 """How long a statement waits for a lock that some other program holds on the file."""
-_ANSWER_S = 1.8
 _READERS = 2
 _TOGETHER = 1000
 """Events and rows in one transaction: some ten milliseconds of the writer's time."""
@@ -74,7 +74,7 @@ _SWEEP = 500
 
 class SqliteStore:
     """:class:`~store.base.Store` in a file. ``lock_timeout_s``: how long :meth:`open` waits for another
-    process."""
+    process; ``answer_s``: how long any other call may take."""
 
     atomic = True
 
@@ -83,14 +83,16 @@ class SqliteStore:
         path: str | Path,
         *,
         lock_timeout_s: float = 20.0,
+        answer_s: float = CALL_S,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._path = Path(path)
         self._lock_timeout_s = lock_timeout_s
+        self._answer_s = answer_s
         self._now_ms = now_ms
         self._epoch = ""
         self._callbacks: list[Callable[[Sequence[Event]], None]] = []
-        self._group = GroupCommit[Operation, Any](self._commit, max_weight=_TOGETHER, timeout_s=_ANSWER_S)
+        self._group = GroupCommit[Operation, Any](self._commit, max_weight=_TOGETHER, timeout_s=answer_s)
         self._writer_thread = ThreadPoolExecutor(1, "sqlite-writer")
         self._reader_threads = ThreadPoolExecutor(_READERS, "sqlite-reader")
         self._reader = threading.local()
@@ -382,7 +384,7 @@ class SqliteStore:
         try:
             future = asyncio.get_running_loop().run_in_executor(self._reader_threads, work)
             # Never cancelled: the thread goes on either way.
-            done, _ = await asyncio.wait({future}, timeout=_ANSWER_S)
+            done, _ = await asyncio.wait({future}, timeout=self._answer_s)
             if not done:
                 raise StoreUnavailable("the store did not answer in time")
             return future.result()

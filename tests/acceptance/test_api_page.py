@@ -16,15 +16,12 @@ import pytest
 
 from tests.support.curl import HAS_CURL, Ran, run
 from tests.support.pages import Command, differences, lines_of, page, section, sections
-from tests.support.process import Installation
+from tests.support.process import NOTHING_SET, Installation
+from tests.support.waiting import GUARD_S
 
-_ON_THE_SANDBOX: dict[str, object] = dict.fromkeys(
-    ("VERIFY_TOKEN", "ACCESS_TOKEN", "PHONE_NUMBER_ID", "APP_SECRET", "STORE_URL", "BASE_URL")
-)
 _PRINTED = "http://127.0.0.1:5000"
 _KEEPS = re.compile(r"([A-Z]+)=the-(\w+)-of-the-answer\n")
 _SETS = re.compile(r"([A-Z]+=.*\n)+")
-_WITHIN_S = 15.0
 _LOOK_S = 0.05
 
 
@@ -62,7 +59,7 @@ class Reader:
     async def _answered(self, command: Command) -> tuple[Ran, list[str]]:
         """The answer, and where it is not as the page says. What only asks is asked again until it is: what
         it asks for is under way."""
-        deadline = time.monotonic() + _WITHIN_S
+        deadline = time.monotonic() + GUARD_S
         asks = command.called[0] == "GET"
         while True:
             ran = await self.run(command.text)
@@ -94,7 +91,7 @@ def _wrong(command: Command, ran: Ran) -> list[str]:
 async def _reading(folder: Path, *, with_curl: bool) -> AsyncIterator[Reader]:
     """The gateway on its sandbox as a process, and somebody with a page."""
     # Retries that a person would wait seconds for.
-    installation = Installation(folder, **_ON_THE_SANDBOX, RETRY_BASE_S=0.05)
+    installation = Installation(folder, **NOTHING_SET, RETRY_BASE_S=0.05)
     process = await installation.start()
     try:
         yield Reader(installation.url, folder, with_curl=with_curl)

@@ -11,15 +11,8 @@ import aiohttp
 
 from tests.support.follower import following
 from tests.support.load import post_webhook
-from tests.support.process import (
-    GUARD_S,
-    Installation,
-    Process,
-    SandboxProcess,
-    eventually,
-    free_port,
-    running_sandbox,
-)
+from tests.support.process import Installation, Process, SandboxProcess, free_port, running_sandbox
+from tests.support.waiting import GUARD_S, eventually
 
 _IN_FLIGHT = 5
 _QUEUED = 20

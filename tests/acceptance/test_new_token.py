@@ -11,15 +11,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.support.process import (
-    GUARD_S,
-    TOKEN,
-    Installation,
-    Process,
-    SandboxProcess,
-    eventually,
-    running_sandbox,
-)
+from tests.support.process import TOKEN, Installation, Process, SandboxProcess, running_sandbox
+from tests.support.waiting import GUARD_S, eventually
 
 _MESSAGES = 5
 

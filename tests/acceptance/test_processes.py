@@ -21,15 +21,7 @@ import pytest
 from tests.support.follower import Follower, following, read_log
 from tests.support.load import KEYWORD, Load, Record
 from tests.support.mongod import Mongod, database_url
-from tests.support.process import (
-    GUARD_S,
-    NUMBER,
-    Installation,
-    Process,
-    SandboxProcess,
-    eventually,
-    running_sandbox,
-)
+from tests.support.process import NUMBER, Installation, Process, SandboxProcess, running_sandbox
 from tests.support.proof import (
     check_chain,
     check_completed,
@@ -42,6 +34,7 @@ from tests.support.proof import (
 )
 from tests.support.relay import relaying
 from tests.support.settling import settled
+from tests.support.waiting import GUARD_S, eventually
 
 _NUMBERS = (NUMBER, "106540352242923", "106540352242924", "106540352242925")
 _DISPLAYS = ("15550783882", "15550783883", "15550783884")

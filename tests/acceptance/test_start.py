@@ -22,10 +22,10 @@ from tests.support.process import (
     TOKEN,
     Installation,
     Process,
-    eventually,
     free_port,
     running_sandbox,
 )
+from tests.support.waiting import eventually
 
 _NUMBER = "100000000000001"
 _PHONE = "5215550001111"

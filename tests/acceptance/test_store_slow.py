@@ -21,7 +21,7 @@ import pytest
 from tests.support.follower import following
 from tests.support.load import KEYWORD, Load, Record
 from tests.support.mongod import Mongod, database_url
-from tests.support.process import Installation, eventually, running_sandbox
+from tests.support.process import Installation, running_sandbox
 from tests.support.proof import (
     check_chain,
     check_completed,
@@ -34,6 +34,7 @@ from tests.support.proof import (
 )
 from tests.support.relay import Relay, relaying
 from tests.support.settling import settled
+from tests.support.waiting import eventually
 
 _SETTINGS: dict[str, object] = {
     "LANE_RATE": 1000,

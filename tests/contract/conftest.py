@@ -13,6 +13,7 @@ from store.base import Store
 from store.mongo import MongoStore
 from store.sqlite import SqliteStore
 from tests.support.mongod import Mongod, database_url, drop_database, shared_mongod
+from tests.support.waiting import GUARD_S
 
 MakeStore = Callable[[], Store]
 
@@ -45,9 +46,9 @@ def mongod(tmp_path: Path) -> Iterator[Mongod]:
 def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> MakeStore:
     """Makes stores, not yet open, each time on the same data."""
     if request.param == "sqlite":
-        return lambda: SqliteStore(tmp_path / "store.db", lock_timeout_s=5)
+        return lambda: SqliteStore(tmp_path / "store.db", lock_timeout_s=5, answer_s=GUARD_S)
     url: str = request.getfixturevalue("mongo_url")
-    return lambda: MongoStore(url)
+    return lambda: MongoStore(url, answer_s=GUARD_S)
 
 
 @pytest.fixture

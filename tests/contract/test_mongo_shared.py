@@ -20,7 +20,6 @@ from tests.support.store_values import (
     Listener,
     add_task,
     bring,
-    eventually,
     lane_lease,
     new_event,
     new_row,
@@ -28,6 +27,7 @@ from tests.support.store_values import (
     read_all,
     view,
 )
+from tests.support.waiting import GUARD_S, eventually
 
 Pair = tuple[MongoStore, MongoStore]
 
@@ -35,7 +35,7 @@ Pair = tuple[MongoStore, MongoStore]
 @pytest.fixture
 def pair(io_loop: IOLoop, mongo_url: str) -> Iterator[Pair]:
     """Two stores on one database, as two processes have them."""
-    stores = MongoStore(mongo_url), MongoStore(mongo_url)
+    stores = MongoStore(mongo_url, answer_s=GUARD_S), MongoStore(mongo_url, answer_s=GUARD_S)
     for store in stores:
         io_loop.run_sync(store.open)
     yield stores
@@ -86,7 +86,7 @@ async def test_one_drops_what_the_other_has_appended(pair: Pair) -> None:
 async def test_one_that_is_far_behind_catches_up(pair: Pair, mongo_url: str) -> None:
     for n in range(150):
         await pair[0].append_events([new_event(f"{n}")])
-    behind = MongoStore(mongo_url)
+    behind = MongoStore(mongo_url, answer_s=GUARD_S)
     listener = Listener(behind)
     await behind.open()
     try:
@@ -237,18 +237,18 @@ async def test_a_database_of_a_newer_gateway_is_refused_and_left_as_it_is(mongo_
         database = client.get_default_database()
         database["meta"].insert_one({"_id": "store", "version": 99, "epoch": "e"})
         with pytest.raises(StoreError, match="99"):
-            await MongoStore(mongo_url).open()
+            await MongoStore(mongo_url, answer_s=GUARD_S).open()
         assert database.list_collection_names() == ["meta"]
 
 
 @pytest.mark.parametrize("url", ["mongodb://", "http://127.0.0.1/", "mongodb://127.0.0.1:99999/db"])
 async def test_an_address_that_says_nothing_is_refused(url: str) -> None:
     with pytest.raises(StoreError, match="address"):
-        await MongoStore(url).open()
+        await MongoStore(url, answer_s=GUARD_S).open()
 
 
 async def test_an_address_without_a_database_means_whatsapp_gateway(mongod: Mongod) -> None:
-    store = MongoStore(mongod.url)
+    store = MongoStore(mongod.url, answer_s=GUARD_S)
     await store.open()
     try:
         await store.append_events([new_event("a")])
@@ -261,7 +261,7 @@ async def test_an_address_without_a_database_means_whatsapp_gateway(mongod: Mong
 async def test_a_server_without_majority_reads_will_do(tmp_path: Path) -> None:
     server = Mongod(tmp_path / "mongod", "--standalone", "--enable-test-commands")
     server.start()
-    store = MongoStore(server.url)
+    store = MongoStore(server.url, answer_s=GUARD_S)
     try:
         with MongoClient[dict[str, object]](server.url) as client:
             # The answer to the first read, and to no other: read concern majority is not enabled.
@@ -282,7 +282,7 @@ async def test_a_server_that_keeps_no_unique_keys_in_arrays_is_refused(
     mongo_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(mongo._INDEXES, mongo._PROBES, [IndexModel([("events.k", 1)], name="key")])
-    store = MongoStore(mongo_url)
+    store = MongoStore(mongo_url, answer_s=GUARD_S)
     with pytest.raises(StoreError, match="unique indexes") as refusal:
         await store.open()
     assert not isinstance(refusal.value, StoreUnavailable)

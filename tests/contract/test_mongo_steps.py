@@ -26,6 +26,7 @@ from tests.support.store_values import (
     read_all,
     view,
 )
+from tests.support.waiting import GUARD_S
 
 T = TypeVar("T")
 
@@ -78,7 +79,7 @@ def cut(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Cut:
 
 @pytest.fixture
 def shared(io_loop: IOLoop, mongo_url: str) -> Iterator[MongoStore]:
-    opened = MongoStore(mongo_url)
+    opened = MongoStore(mongo_url, answer_s=GUARD_S)
     io_loop.run_sync(opened.open)
     yield opened
     io_loop.run_sync(opened.close)
@@ -335,7 +336,7 @@ async def test_a_cursor_is_not_saved_by_an_owner_that_was_held_up(
     held.before(1)
     late = asyncio.ensure_future(shared.save_cursor(Cursor("tracker", 6), former))
     await held.reached.wait()
-    other = MongoStore(mongo_url)
+    other = MongoStore(mongo_url, answer_s=GUARD_S)
     await other.open()
     try:
         await other.release_lease(former)

@@ -10,7 +10,8 @@ import pytest
 from store.base import Store
 from store.errors import LeaseLost
 from store.records import Alias, Cursor, Lease
-from tests.support.store_values import eventually, new_event
+from tests.support.store_values import new_event
+from tests.support.waiting import eventually
 
 MakeStore = Callable[[], Store]
 LONG_MS = 60_000

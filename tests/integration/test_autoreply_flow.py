@@ -10,6 +10,7 @@ from typing import Any
 
 from settings import AutoReplySettings
 from tests.support.gateway import NUMBER, Harness, serving, serving_on_its_sandbox
+from tests.support.waiting import GUARD_S
 from tests.support.webhooks import body, entry, message_value
 from whatsapp.sandbox import SandboxSettings
 
@@ -158,7 +159,7 @@ async def test_a_customer_of_the_sandbox_is_answered(tmp_path: Path) -> None:
     async with (
         serving_on_its_sandbox(tmp_path, autoreply=ON) as gateway,
         gateway.http.ws_connect(f"{gateway.url}/ws?since=0&types=message.received,message.sent") as socket,
-        asyncio.timeout(20),
+        asyncio.timeout(GUARD_S),
     ):
         told = (await gateway.post("/sandbox/inbound", {"from": int(PHONE), "text": "hola"})).ok
         frames: dict[str, Any] = {}

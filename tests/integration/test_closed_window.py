@@ -12,7 +12,7 @@ import pytest
 
 from store.records import Alias
 from tests.support.gateway import NUMBER, Harness, serving
-from tests.support.store_values import eventually
+from tests.support.waiting import eventually
 from tests.support.windows import called, remember, user_of, wrote
 from whatsapp.sandbox import SandboxSettings
 
@@ -45,7 +45,7 @@ async def watching(gateway: Harness) -> None:
     async def ask() -> bool | None:
         return (await gateway.status())["unbroken_since"] is not None or None
 
-    await eventually(ask, 20)
+    await eventually(ask)
 
 
 def sent(gateway: Harness) -> list[str]:
@@ -122,7 +122,7 @@ async def test_a_word_that_the_ledger_stepped_over_closes_nothing_after_a_restar
             told = (await gateway.status())["consumers"]
             return any(one["skipped"] for one in told if one["name"] == "windows") or None
 
-        await eventually(skipped, 20)
+        await eventually(skipped)
         gateway.store.heal()
         await gateway.restart()
         await watching(gateway)
@@ -206,7 +206,7 @@ async def test_who_has_not_written_for_as_long_as_things_are_kept_is_forgotten(t
             known = await gateway.store.find_inbound(NUMBER, [PHONE, OTHER])
             return known.keys() == {OTHER} or None
 
-        await eventually(ask, 20)
+        await eventually(ask)
 
 
 @pytest.mark.parametrize("calls", [False, True])

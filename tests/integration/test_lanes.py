@@ -15,7 +15,7 @@ from store.presence import Presence, living
 from store.sqlite import SqliteStore
 from tests.support.gateway import NUMBER as OUR_NUMBER
 from tests.support.gateway import serving
-from tests.support.store_values import eventually
+from tests.support.waiting import GUARD_S, eventually
 from whatsapp.attempts import HeldLease
 from whatsapp.lane import Lane
 from whatsapp.lanes import Lanes
@@ -107,7 +107,7 @@ def store(io_loop: IOLoop, tmp_path: Path, clock: Clock) -> Iterator[SqliteStore
 
 async def test_a_drained_lane_gives_its_lease_back(store: SqliteStore, clock: Clock) -> None:
     bench = Bench(store, clock)
-    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(GUARD_S), asyncio.TaskGroup() as tasks:
         tasks.create_task(bench.lanes.run())
         await bench.runs.get()
         assert [lane["state"] for lane in bench.lanes.status()] == ["running"]
@@ -118,7 +118,7 @@ async def test_a_drained_lane_gives_its_lease_back(store: SqliteStore, clock: Cl
 
 async def test_a_lease_is_renewed_while_the_lane_works(store: SqliteStore, clock: Clock) -> None:
     bench = Bench(store, clock)
-    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(GUARD_S), asyncio.TaskGroup() as tasks:
         tasks.create_task(bench.lanes.run())
         held = await bench.runs.get()
         trusted = held.trusted_until
@@ -138,7 +138,7 @@ async def test_a_lane_ends_where_another_owner_has_the_lease_and_begins_anew_whe
     store: SqliteStore, clock: Clock
 ) -> None:
     bench = Bench(store, clock)
-    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(GUARD_S), asyncio.TaskGroup() as tasks:
         tasks.create_task(bench.lanes.run())
         first = await bench.runs.get()
         clock.now += int(TTL_S * 1000) + 1
@@ -156,7 +156,7 @@ async def test_a_lease_that_ran_out_and_that_nobody_took_is_gone_on_with(
     store: SqliteStore, clock: Clock
 ) -> None:
     bench = Bench(store, clock)
-    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(GUARD_S), asyncio.TaskGroup() as tasks:
         tasks.create_task(bench.lanes.run())
         held = await bench.runs.get()
         first = held.lease
@@ -178,7 +178,7 @@ async def test_a_lease_that_another_had_meanwhile_is_lost_even_where_it_is_free_
     store: SqliteStore, clock: Clock
 ) -> None:
     bench = Bench(store, clock)
-    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(GUARD_S), asyncio.TaskGroup() as tasks:
         tasks.create_task(bench.lanes.run())
         await bench.runs.get()
         clock.now += int(TTL_S * 1000) + 1
@@ -194,7 +194,7 @@ async def test_a_lease_that_another_had_meanwhile_is_lost_even_where_it_is_free_
 async def test_a_number_that_another_owner_works_is_elsewhere(store: SqliteStore, clock: Clock) -> None:
     bench = Bench(store, clock)
     assert await store.acquire_lease(NAME, "another", 60_000) is not None
-    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(GUARD_S), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(bench.lanes.run())
         await store.ping()
         assert bench.lanes.status() == [{"phone_number_id": NUMBER, "state": "elsewhere"}]
@@ -211,7 +211,7 @@ async def test_who_comes_is_handed_its_share_and_who_goes_hands_over_all(
     store: SqliteStore, clock: Clock
 ) -> None:
     first, second = (Bench(store, clock, owner, THREE) for owner in ("first", "second"))
-    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(GUARD_S), asyncio.TaskGroup() as tasks:
         tasks.create_task(first.lanes.run())
         await first.works(3)
         tasks.create_task(second.lanes.run())
@@ -230,7 +230,7 @@ async def test_what_the_dead_held_is_worked_by_who_lives_once_its_leases_have_ru
     store: SqliteStore, clock: Clock
 ) -> None:
     benches = [Bench(store, clock, owner, THREE) for owner in ("a", "b", "c")]
-    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(GUARD_S), asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(bench.lanes.run()) for bench in benches]
         for bench in benches:
             await bench.works(1)

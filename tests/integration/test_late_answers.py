@@ -16,7 +16,8 @@ from store.records import Lease
 from store.sqlite import SqliteStore
 from store.states import State
 from tests.support.slow_meta import SlowMeta, calling
-from tests.support.store_values import LANE, add_task, bring, eventually, lane_lease, new_row, view
+from tests.support.store_values import LANE, add_task, bring, lane_lease, new_row, view
+from tests.support.waiting import GUARD_S, eventually
 from whatsapp.attempts import HeldLease
 from whatsapp.clock import Clock
 from whatsapp.contacts import Contacts
@@ -83,7 +84,7 @@ async def asleep(path: Path) -> AsyncIterator[Sleeper]:
     await log.start()
     contacts = Contacts(store)
     watch = IntakeWatch(store, now_ms=lambda: 1000)
-    async with calling(1) as (meta, graph), asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+    async with calling(1) as (meta, graph), asyncio.timeout(GUARD_S), asyncio.TaskGroup() as tasks:
         lane = LaneBuilder(
             LIMITS,
             POLICY,

@@ -12,7 +12,7 @@ import msgspec
 
 from settings import NumberSettings
 from tests.support.gateway import NUMBER, serving
-from tests.support.store_values import eventually
+from tests.support.waiting import eventually
 from whatsapp.pacing import LanePacer
 from whatsapp.sandbox_settings import SandboxSettings
 

@@ -16,7 +16,7 @@ from settings import NumberSettings, Secret
 from store.errors import StoreUnavailable
 from tests.support.fake_graph import WHOLE, FakeGraph, faking
 from tests.support.gateway import NUMBER, Answer, Client, Harness, serving
-from tests.support.store_values import eventually
+from tests.support.waiting import GUARD_S, eventually
 from whatsapp.graph import Graph
 from whatsapp.sandbox import SandboxSettings
 
@@ -353,7 +353,7 @@ async def test_a_client_that_goes_away_ends_the_download(tmp_path: Path) -> None
         answer = await gateway.http.get(f"{gateway.url}/api/media/drip/download")
         assert await answer.content.readexactly(1) == b"x"
         answer.close()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(GUARD_S):
             await graph.gone.wait()
         assert "download_broken" not in (await gateway.status())["refused"]
 
@@ -363,7 +363,7 @@ async def test_a_stop_does_not_wait_for_a_file(tmp_path: Path) -> None:
         async with serving(tmp_path, **on(graph)) as gateway:
             answer = await gateway.http.get(f"{gateway.url}/api/media/drip/download")
             await graph.dripping.wait()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(GUARD_S):
             await graph.gone.wait()
         answer.close()
 

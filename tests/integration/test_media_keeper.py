@@ -21,7 +21,7 @@ from store.records import Cursor, Event, Lease
 from store.sqlite import SqliteStore
 from tests.support.fake_graph import WHOLE, FakeGraph, faking
 from tests.support.gateway import Harness, serving
-from tests.support.store_values import eventually
+from tests.support.waiting import eventually
 from whatsapp.graph import Graph
 from whatsapp.media import Media
 from whatsapp.media_folder import Kept, MediaFolder, Want

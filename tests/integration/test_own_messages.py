@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.gateway import NUMBER, Answer, Client, Harness, serving, serving_on_its_sandbox
 from tests.support.payloads import INTERACTIVE, MESSAGES, TEMPLATES, interactive
-from tests.support.store_values import eventually
+from tests.support.waiting import eventually
 from whatsapp import sandbox_account
 from whatsapp.sandbox import SandboxSettings
 
@@ -304,4 +304,4 @@ async def test_nobody_gets_the_address_of_a_group(tmp_path: Path, monkeypatch: p
             found = await gateway.store.find_aliases(["16505551234", USER, GROUP])
             return {name: alias.contact for name, alias in found.items()} or None
 
-        assert await eventually(known, 20.0) == dict.fromkeys(("16505551234", USER), PHONE.lstrip("+"))
+        assert await eventually(known) == dict.fromkeys(("16505551234", USER), PHONE.lstrip("+"))

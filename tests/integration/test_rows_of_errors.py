@@ -23,7 +23,7 @@ from settings import NumberSettings
 from store.records import Row
 from tests.support.error_rows import ROWS, ErrorRow
 from tests.support.gateway import NUMBER, Harness, serving
-from tests.support.store_values import eventually
+from tests.support.waiting import eventually
 from whatsapp.sandbox import SandboxSettings
 
 WAYS = ("call", "status")

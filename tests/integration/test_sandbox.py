@@ -16,6 +16,7 @@ import aiohttp
 import pytest
 
 from tests.support.sandboxes import NUMBER, PERSON, TEXT, WABA, playing, settled
+from tests.support.waiting import GUARD_S
 from tests.support.webhook_sink import WebhookSink
 from whatsapp import sandbox as program
 from whatsapp.sandbox import Sandbox, SandboxSettings, main
@@ -228,7 +229,7 @@ async def test_it_stops_while_webhooks_wait_and_may_be_stopped_twice() -> None:
     async with playing(sink_up=False) as meta:
         await meta.send()
         await meta.sandbox.stop()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(GUARD_S):
             await meta.sandbox.wait()
         with pytest.raises(aiohttp.ClientConnectionError):
             await meta.send()
@@ -240,7 +241,7 @@ async def test_the_death_of_the_telling_is_noticed() -> None:
     sandbox._metadata.clear()  # so that a webhook cannot be made
     await sandbox.inbound("16505551234", "Hi")
     with pytest.raises(ExceptionGroup) as waited:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(GUARD_S):
             await sandbox.wait()
     assert waited.group_contains(KeyError)
     with pytest.raises(ExceptionGroup):
@@ -275,7 +276,7 @@ async def test_it_runs_as_a_process_of_its_own(tmp_path: Path) -> None:
     )
     assert process.stdout is not None
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(GUARD_S):
             line = (await process.stdout.readline()).decode()
         port = port_file.read_text()
         assert line == f"sandbox on http://127.0.0.1:{port}\n"
@@ -287,7 +288,7 @@ async def test_it_runs_as_a_process_of_its_own(tmp_path: Path) -> None:
         assert all(is_signed(["geheim"], post.body, post.signature) for post in sink.posts)
         assert json.loads(sink.posts[0].body)["entry"][0]["id"] == "22"
         process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(GUARD_S):
             assert await process.wait() == 0
     finally:
         if process.returncode is None:

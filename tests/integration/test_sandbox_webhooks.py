@@ -9,7 +9,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.support.sandboxes import NUMBER, PERSON, TEXT, playing, settled, until
+from tests.support.sandboxes import NUMBER, PERSON, TEXT, playing, settled
+from tests.support.waiting import until
 from whatsapp.sandbox import SandboxError
 from whatsapp.signature import is_signed
 

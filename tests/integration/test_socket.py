@@ -28,6 +28,7 @@ from hub.hub import Hub
 from store.errors import GatewayError, StoreUnavailable
 from store.log import Log
 from tests.support.memory_log import MemoryLogStore, new_event, started_log
+from tests.support.waiting import GUARD_S, until
 from tests.support.ws_clients import AiohttpClient, Closed, TornadoClient, WebsocketsClient, WsClient
 
 KEY = "a-key"
@@ -142,7 +143,7 @@ async def serving(
 
 
 async def receive(client: WsClient) -> dict[str, Any]:
-    return await asyncio.wait_for(client.receive(), 10)
+    return await asyncio.wait_for(client.receive(), GUARD_S)
 
 
 async def receive_events(client: WsClient, last: int) -> list[dict[str, Any]]:
@@ -166,14 +167,6 @@ async def code_of(client: WsClient) -> int | None:
 
 async def say(client: WsClient, **frame: object) -> None:
     await client.send(json.dumps(frame))
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for what nothing signals; fails after ten seconds."""
-    deadline = asyncio.get_running_loop().time() + 10
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline
-        await asyncio.sleep(0.005)
 
 
 def chain(events: list[dict[str, Any]]) -> list[tuple[int, int]]:

@@ -10,6 +10,7 @@ import pytest
 from tornado.iostream import IOStream
 
 from handlers.socket_transport import SocketTransport
+from tests.support.waiting import GUARD_S
 
 _SMALL = 4096
 _MORE_THAN_THE_NETWORK_TAKES = 4 * 1024 * 1024
@@ -49,7 +50,7 @@ class Wire:
         loop = asyncio.get_running_loop()
         data = b""
         while len(data) < size:
-            data += await asyncio.wait_for(loop.sock_recv(self.peer, size - len(data)), 10)
+            data += await asyncio.wait_for(loop.sock_recv(self.peer, size - len(data)), GUARD_S)
         return data
 
     def close(self) -> None:
@@ -85,7 +86,7 @@ async def test_order_is_kept_when_the_network_takes_a_part(io_loop: object, kind
     assert wire.transport.buffered > 0
     waiting = asyncio.ensure_future(wire.transport.drained())
     assert await wire.read(sum(map(len, frames))) == b"".join(frames)
-    await asyncio.wait_for(waiting, 10)
+    await asyncio.wait_for(waiting, GUARD_S)
     await asyncio.sleep(0)
     assert wire.transport.buffered == 0
     assert wire.transport.send(b"again", BOUND)
@@ -138,7 +139,7 @@ async def test_a_connection_that_is_gone_swallows_everything(io_loop: object, ki
         wire.stream.close()
     else:
         wire.peer.close()
-    await asyncio.wait_for(waiting, 10)
+    await asyncio.wait_for(waiting, GUARD_S)
     for _ in range(3):
         assert wire.transport.send(b"x", BOUND)
     await asyncio.sleep(0)

@@ -10,8 +10,7 @@ from unittest import mock
 from store.sqlite import SqliteStore
 from store.sqlite_reads import Reads
 from tests.support.store_values import new_event
-
-_GUARD_S = 5.0
+from tests.support.waiting import GUARD_S
 
 
 async def test_closing_waits_for_a_slow_read_without_holding_up_the_loop(tmp_path: Path) -> None:
@@ -23,7 +22,7 @@ async def test_closing_waits_for_a_slow_read_without_holding_up_the_loop(tmp_pat
 
     def slow(reads: Reads) -> bool:
         loop.call_soon_threadsafe(begun.set)
-        return may_end.wait(_GUARD_S)
+        return may_end.wait(GUARD_S)
 
     def noted(wait: bool = True) -> None:
         loop.call_soon_threadsafe(ending.set)

@@ -12,6 +12,7 @@ from server import Gateway
 from store.errors import StoreUnavailable
 from store.sqlite import SqliteStore
 from tests.support.gateway import settings_for, stop_whole
+from tests.support.waiting import GUARD_S
 
 _NOBODY = "http://127.0.0.1:9"
 _GUARD = aiohttp.ClientTimeout(total=20)
@@ -67,7 +68,7 @@ async def test_who_asks_during_a_start_that_fails_is_cut_off_and_the_port_is_fre
     store.gate.set()
     with pytest.raises(StoreUnavailable):
         await starting
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(GUARD_S):
         with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
             await reader.readexactly(1)
     writer.close()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.gateway import NUMBER, Client, serving, serving_on_its_sandbox
-from tests.support.store_values import eventually
+from tests.support.waiting import eventually
 from tests.support.webhooks import body, entry, message_value, text_message
 
 PHONE = "5215550001111"
@@ -21,7 +21,7 @@ async def until_ready(gateway: Client, status: int = 200) -> None:
     async def ask() -> bool | None:
         return (await gateway.get("/api/ready")).status == status or None
 
-    await eventually(ask, 20.0)
+    await eventually(ask)
 
 
 async def test_a_gateway_that_is_well_says_so(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ async def test_an_event_that_was_stepped_over_is_counted(
             told = await gateway.status()
             return told if any(one["skipped"] for one in told["consumers"]) else None
 
-        told = await eventually(skipped, 20.0)
+        told = await eventually(skipped)
         (consumer,) = [one for one in told["consumers"] if one["name"] == "tracker"]
         assert (consumer["skipped"], consumer["last_skipped"]) == (1, told["store"]["head"])
         assert (consumer["fault"], consumer["lag"]) == (None, 0)

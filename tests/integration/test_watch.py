@@ -15,6 +15,7 @@ from handlers.socket import SocketSettings
 from hub.watch import WatchRefused, watch
 from settings import Secret
 from tests.support.gateway import Harness, serving
+from tests.support.waiting import GUARD_S
 
 
 def _socket_of(gateway: Harness) -> str:
@@ -24,7 +25,7 @@ def _socket_of(gateway: Harness) -> str:
 async def _refusal(url: str, token: str, since: str) -> str:
     shown: list[str] = []
     with pytest.raises(WatchRefused) as refused:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(GUARD_S):
             await watch(url, token, since, show=shown.append, tell=shown.append)
     assert shown == []
     return refused.value.message
@@ -80,7 +81,7 @@ async def test_a_watcher_says_what_the_server_said_or_the_status(answer: bytes, 
 async def test_a_watcher_is_shown_frames_and_told_of_a_gateway_that_is_away(tmp_path: Path) -> None:
     shown: asyncio.Queue[str] = asyncio.Queue()
     told: asyncio.Queue[str] = asyncio.Queue()
-    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(GUARD_S), asyncio.TaskGroup() as tasks:
         async with serving(tmp_path) as gateway:
             url = _socket_of(gateway)
             watching = tasks.create_task(watch(url, "", "0", show=shown.put_nowait, tell=told.put_nowait))

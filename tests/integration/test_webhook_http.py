@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.gateway import Answer, Harness, serving, signed
+from tests.support.waiting import GUARD_S
 from tests.support.webhooks import SAMPLES, body, entry, message_value, text_message
 from whatsapp.sandbox import SandboxSettings
 
@@ -56,7 +57,7 @@ class RawClient:
 
     async def answer(self) -> tuple[int, Any]:
         """Status and body of the next answer."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(GUARD_S):
             head = (await self._reader.readuntil(b"\r\n\r\n")).decode().lower()
             length = int(head.partition("content-length:")[2].split("\r\n")[0])
             content = await self._reader.readexactly(length)

@@ -18,9 +18,10 @@ import aiohttp
 from tests.support.follower import Follower, following
 from tests.support.killing import installed
 from tests.support.load import Caller, Record
-from tests.support.process import GUARD_S, Process, SandboxProcess, running_sandbox
+from tests.support.process import Process, SandboxProcess, running_sandbox
 from tests.support.proof import check_chain, check_doubts, check_sends, check_statuses
 from tests.support.settling import settled
+from tests.support.waiting import GUARD_S
 
 __all__ = ["Steady", "stay_flat"]
 

@@ -20,9 +20,10 @@ import aiohttp
 from tests.support.follower import Follower, following
 from tests.support.killing import installed
 from tests.support.load import Caller, Record
-from tests.support.process import GUARD_S, SandboxProcess, eventually, running_sandbox
+from tests.support.process import SandboxProcess, running_sandbox
 from tests.support.proof import check_chain, check_doubts, check_sends, check_statuses
 from tests.support.settling import settled
+from tests.support.waiting import GUARD_S, eventually
 
 __all__ = ["LIMIT", "LOWERED", "SETTLED_S", "Broadcasts", "broadcast_within_limits"]
 

@@ -19,9 +19,10 @@ import aiohttp
 from tests.support.follower import Follower, following
 from tests.support.killing import installed
 from tests.support.load import Caller, Record
-from tests.support.process import GUARD_S, Installation, Process, SandboxProcess, eventually, running_sandbox
+from tests.support.process import Installation, Process, SandboxProcess, running_sandbox
 from tests.support.proof import check_chain, check_doubts, check_sends, check_statuses
 from tests.support.settling import settled
+from tests.support.waiting import GUARD_S, eventually
 
 __all__ = ["DROPPED", "Wanted", "lose_answers"]
 

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.async_api import ConsoleMessage, Page, ViewportSize, async_playwright
 
-from tests.support.process import GUARD_S
+from tests.support.waiting import GUARD_S
 
 __all__ = ["PHONE_WIDTH", "PUBLIC_NAME", "Visit", "visit"]
 

@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 import aiohttp
 
-from tests.support.process import GUARD_S, Process
+from tests.support.process import Process
+from tests.support.waiting import GUARD_S
 
 __all__ = ["HAS_CURL", "Ran", "run"]
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from store.base import Store
 from store.errors import StoreUnavailable
+from tests.support.waiting import GUARD_S
 
 __all__ = ["FaultyStore"]
 
@@ -57,7 +58,7 @@ class FaultyStore:
 
     async def arrived(self, name: str, count: int = 1) -> None:
         """Return once so many calls of this name have come in since it was named for a fault."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(GUARD_S):
             while self.calls[name] < count:
                 self._called.clear()
                 await self._called.wait()

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import websockets
 
-from tests.support.process import GUARD_S
+from tests.support.waiting import GUARD_S
 
 __all__ = ["Follower", "following", "read_log"]
 

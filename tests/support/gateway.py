@@ -25,7 +25,7 @@ from store import monitor
 from store.records import Event, Lease
 from store.sqlite import SqliteStore
 from tests.support.faulty_store import FaultyStore
-from tests.support.store_values import eventually
+from tests.support.waiting import GUARD_S, eventually
 from whatsapp.sandbox import Sandbox, SandboxSettings
 from whatsapp.signature import HEADER, sign
 
@@ -58,7 +58,6 @@ _QUICK: Mapping[str, Mapping[str, Any]] = {
     "drain": {"timeout_s": 5.0},
     "autoreply": {"enabled": False},
 }
-_WITHIN_S = 20.0
 
 
 class Answer(NamedTuple):
@@ -117,7 +116,7 @@ class _Growing:
 
     async def _until(self, ready: Callable[[], T | None], what: Callable[[], str]) -> T:
         try:
-            async with asyncio.timeout(_WITHIN_S):
+            async with asyncio.timeout(GUARD_S):
                 while (found := ready()) is None:
                     self._grown.clear()
                     await self._grown.wait()
@@ -276,7 +275,7 @@ class Harness(Client):
     async def start_gateway(self) -> None:
         """Start the gateway, and tell Meta where it is."""
         settings = settings_for(self._directory, self.sandbox.base_url, self._changes)
-        self.store = FaultyStore(SqliteStore(self._directory / "gateway.db"))
+        self.store = FaultyStore(SqliteStore(self._directory / "gateway.db", answer_s=GUARD_S))
         self.store.on_events(self.events.take)
         self.gateway = Gateway(settings, store=self.store.as_store())
         await self.gateway.start()
@@ -350,7 +349,7 @@ class Harness(Client):
             task = await self.task(task_id)
             return task if ready(task) else None
 
-        return await eventually(ask, _WITHIN_S)
+        return await eventually(ask)
 
     async def lane_when(self, ready: Callable[[Json], bool]) -> Json:
         """What the status page says of the lane, once it is so."""
@@ -359,7 +358,7 @@ class Harness(Client):
             told = await self.lane()
             return told if ready(told) else None
 
-        return await eventually(ask, _WITHIN_S)
+        return await eventually(ask)
 
     async def consumed(self, consumer: str) -> None:
         """Return once this consumer of the log has passed all that is in it now."""
@@ -368,7 +367,7 @@ class Harness(Client):
         async def ask() -> bool | None:
             return await self.store.load_cursor(consumer) >= head or None
 
-        await eventually(ask, _WITHIN_S)
+        await eventually(ask)
 
 
 def settings_for(directory: Path, base_url: str, changes: Mapping[str, Mapping[str, Any]]) -> Settings:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from tests.support.follower import Follower, following, read_log
 from tests.support.load import KEYWORD, Load, Record
 from tests.support.mongod import database_url, shared_mongod
-from tests.support.process import GUARD_S, Installation, Process, running_sandbox
+from tests.support.process import Installation, Process, running_sandbox
 from tests.support.proof import (
     Count,
     check_chain,
@@ -29,6 +29,7 @@ from tests.support.proof import (
     check_webhooks,
 )
 from tests.support.settling import settled
+from tests.support.waiting import GUARD_S
 
 __all__ = ["STORES", "TRIALS", "Counted", "Trial", "installed", "kill_and_count"]
 

@@ -17,7 +17,8 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from tests.support.process import GUARD_S, SECRET
+from tests.support.process import SECRET
+from tests.support.waiting import GUARD_S
 from tests.support.webhooks import body, entry, message_value, text_message
 from whatsapp.signature import HEADER, sign
 

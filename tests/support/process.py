@@ -15,15 +15,16 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import aiohttp
 
+from tests.support.waiting import GUARD_S, eventually
+
 __all__ = [
-    "GUARD_S",
     "NOTHING_SET",
     "NUMBER",
     "ROOT",
@@ -38,11 +39,7 @@ __all__ = [
     "running_sandbox",
 ]
 
-T = TypeVar("T")
-
 ROOT = Path(__file__).resolve().parents[2]
-GUARD_S = 30.0
-"""What takes longer hangs."""
 NUMBER = "106540352242922"
 TOKEN = "a-token"
 SECRET = "an-app-secret"
@@ -52,7 +49,6 @@ NOTHING_SET: dict[str, object] = dict.fromkeys(
 """Of an :class:`Installation`: no credentials, so that it starts on its sandbox."""
 _DISPLAY = "15550783881"
 _KEPT = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "SYSTEMROOT")
-_LOOK_S = 0.02
 _QUIET_PORTS = (15_000, 32_000)
 """Below those that systems give to outgoing connections."""
 
@@ -75,15 +71,6 @@ def kept_port() -> int:
             except OSError:
                 continue
         return port
-
-
-async def eventually(look: Callable[[], Awaitable[T]], what: str, within_s: float = GUARD_S) -> T:
-    """Look again and again until there is something; fails, naming ``what``, when it takes too long."""
-    deadline = time.monotonic() + within_s
-    while not (found := await look()):
-        assert time.monotonic() < deadline, f"waited {within_s:.0f} s in vain for {what}"
-        await asyncio.sleep(_LOOK_S)
-    return found
 
 
 def _heed_interrupts() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 import aiohttp
 
+from tests.support.waiting import GUARD_S, until
 from tests.support.webhook_sink import WebhookSink
 from whatsapp.sandbox import Sandbox, SandboxSettings
 from whatsapp.sandbox_payloads import user_id_of
@@ -63,14 +64,7 @@ async def playing(*, sink_up: bool = True, told: bool = True, **settings: Any) -
         await sink.stop()
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for what nothing signals; fails after ten seconds."""
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110  # the sandbox has no signal for it
-            await asyncio.sleep(0.005)
-
-
 async def settled(meta: Meta) -> None:
     """Wait until nothing is left to be told."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(GUARD_S):
         await meta.sandbox.settled()

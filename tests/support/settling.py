@@ -8,7 +8,8 @@ from typing import Any
 import aiohttp
 
 from tests.support.follower import Follower
-from tests.support.process import GUARD_S, Installation, SandboxProcess, eventually
+from tests.support.process import Installation, SandboxProcess
+from tests.support.waiting import GUARD_S, eventually
 
 __all__ = ["settled"]
 

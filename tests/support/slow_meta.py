@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from tests.support.waiting import GUARD_S
 from whatsapp.graph import Graph
 
 __all__ = ["SlowMeta", "calling"]
@@ -60,7 +61,7 @@ async def calling(connections: int) -> AsyncIterator[tuple[SlowMeta, Graph]]:
     graph = Graph(meta.url, "v26.0", "T", connections=connections)
     await graph.open()
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(GUARD_S):
             yield meta, graph
     finally:
         await graph.close()

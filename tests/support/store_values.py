@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 from store.base import Store
 from store.records import Change, Event, Lease, NewEvent, NewRow, NewTask, Place, Row, RowView
 from store.states import State
+from tests.support.waiting import GUARD_S, eventually
 
 __all__ = [
     "LANE",
@@ -27,8 +28,6 @@ __all__ = [
 
 LANE = "100"
 START = Place(0, 0)
-
-_ANSWER = TypeVar("_ANSWER")
 
 _WAYS: dict[State, tuple[State, ...]] = {
     State.QUEUED: (),
@@ -102,16 +101,6 @@ async def read_all(store: Store, *, lane: str = LANE, priority: int = 1, now: in
     return await store.read_ahead(lane, priority, START, now, 1000)
 
 
-async def eventually(ask: Callable[[], Awaitable[_ANSWER | None]], within_s: float = 10.0) -> _ANSWER:
-    """The first answer that is not None. For what comes with time alone, where nothing signals."""
-    async with asyncio.timeout(within_s):
-        while True:
-            answer = await ask()
-            if answer is not None:
-                return answer
-            await asyncio.sleep(0.005)
-
-
 class Listener:
     """Collects what a store calls back with."""
 
@@ -126,7 +115,7 @@ class Listener:
 
     async def wait_for(self, count: int) -> None:
         """Return once there are so many events."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(GUARD_S):
             while len(self.events) < count:
                 self._grown.clear()
                 await self._grown.wait()

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
+from tests.support.waiting import GUARD_S
+
 __all__ = ["Received", "WebhookSink"]
 
 
@@ -64,8 +66,8 @@ class WebhookSink:
         return [item for post in self.posts for item in post.items(kind)]
 
     async def wait_for(self, kind: str, count: int) -> list[dict[str, Any]]:
-        """The ``messages`` or ``statuses``, once there are ``count``; fails after ten seconds."""
-        async with asyncio.timeout(10), self._grown:
+        """The ``messages`` or ``statuses``, once there are ``count``."""
+        async with asyncio.timeout(GUARD_S), self._grown:
             await self._grown.wait_for(lambda: len(self.items(kind)) >= count)
         return self.items(kind)
 

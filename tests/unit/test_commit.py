@@ -9,10 +9,10 @@ import pytest
 
 from store.commit import GroupCommit, Portion
 from store.errors import StoreError, StoreUnavailable
+from tests.support.waiting import GUARD_S
 
 NEVER_S = 60.0
 SOON_S = 0.02
-GUARD_S = 20.0
 
 
 class Disk:

@@ -19,11 +19,11 @@ from store.records import Cursor, Event, Lease
 from store.sqlite import SqliteStore
 from tests.support.faulty_store import FaultyStore
 from tests.support.store_values import new_event
+from tests.support.waiting import GUARD_S
 
 NAME = "tracker"
 LEASE = f"consumer:{NAME}"
 TTL_MS = 60_000
-GUARD_S = 20.0
 
 
 class WatchedLog(Log):

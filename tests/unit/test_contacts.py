@@ -18,6 +18,7 @@ from store.errors import StoreUnavailable
 from store.records import Alias, Event
 from store.sqlite import SqliteStore
 from tests.support.faulty_store import FaultyStore
+from tests.support.waiting import GUARD_S
 from whatsapp.contacts import Contacts, move, place
 from whatsapp.identity import Address
 
@@ -550,7 +551,7 @@ async def test_who_stops_to_wait_leaves_nothing_under_way(store: FaultyStore) ->
     await asyncio.sleep(0)  # it has begun
     assert not flushed.done()
     store.heal()
-    await asyncio.wait_for(flushed, 20)
+    await asyncio.wait_for(flushed, GUARD_S)
     assert contacts.cached(Address(P)) == P
 
 

@@ -18,6 +18,7 @@ from store.log import Log
 from store.records import Event
 from tests.support.fake_transport import FakeTransport, read_frames
 from tests.support.memory_log import MemoryLogStore, new_event, started_log
+from tests.support.waiting import GUARD_S
 
 
 class Room:
@@ -73,7 +74,7 @@ class Client:
     async def caught_up(self) -> None:
         """Return once its replay has ended, well or not."""
         if self.subscription.replay is not None:
-            await asyncio.wait_for(asyncio.wait({self.subscription.replay}), 10)
+            await asyncio.wait_for(asyncio.wait({self.subscription.replay}), GUARD_S)
 
 
 # -- filters ---------------------------------------------------------------------------------------------
@@ -412,7 +413,7 @@ async def test_places_are_told_while_it_runs() -> None:
 
     with mock.patch.object(client.transport, "send", send):
         task = asyncio.ensure_future(room.hub.run())
-        await asyncio.wait_for(told.wait(), 10)
+        await asyncio.wait_for(told.wait(), GUARD_S)
     task.cancel()
     await asyncio.wait({task})
     assert task.cancelled()

@@ -14,10 +14,10 @@ from store.records import Event, LogBounds
 from store.sqlite import SqliteStore
 from tests.support.faulty_store import FaultyStore
 from tests.support.store_values import new_event
+from tests.support.waiting import GUARD_S
 
 OpenStore = Callable[[], SqliteStore]
 ALL = 1000
-GUARD_S = 20.0
 BODY = b'{"data":{}}'
 
 

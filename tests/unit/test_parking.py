@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from tests.support.waiting import GUARD_S
 from whatsapp.parking import Parking, ProbeTimes
 
 
@@ -75,7 +76,7 @@ class Number:
 async def test_who_asks_has_it_probed_at_once(caplog: pytest.LogCaptureFixture) -> None:
     number = Number(first_s=3600.0)
     number.answers = iter([False, True])
-    async with number.running(), asyncio.timeout(10):
+    async with number.running(), asyncio.timeout(GUARD_S):
         assert number.parking.park("no token")
         number.parking.probe_now()
         await number.asked.wait()

@@ -14,7 +14,7 @@ import config
 import reloading
 from reloading import Reloader, tokens_after, tokens_of
 from settings import LaneSettings, NumberSettings, Secret, Settings, WhatsAppSettings
-from tests.support.store_values import eventually
+from tests.support.waiting import eventually
 
 
 def settings(token: str = "old", *numbers: tuple[str, str], number: str = "1", **more: Any) -> Settings:

@@ -18,6 +18,7 @@ from hub.subscription import Filter, Subscription
 from store.records import Event, LogBounds
 from tests.support.fake_transport import FakeTransport, read_frames
 from tests.support.memory_log import MemoryLogStore, new_event, started_log
+from tests.support.waiting import GUARD_S
 
 BOUNDS = LogBounds(floor=10, head=20)
 MAX = 2**53 - 1
@@ -193,7 +194,7 @@ class World:
         for transport, _, _ in self.clients:
             transport.reopen()
         replays = [task for subscription in self.subscriptions if (task := subscription.replay) is not None]
-        await asyncio.wait_for(asyncio.gather(*replays), 10)
+        await asyncio.wait_for(asyncio.gather(*replays), GUARD_S)
 
 
 STEPS = st.tuples(
