@@ -31,7 +31,7 @@ from whatsapp.error_policy import Scope
 from whatsapp.errors import Verdict
 from whatsapp.events import STATUS_KEY, EventType
 from whatsapp.number_level import LevelReader, is_shared_with_app, tells_level
-from whatsapp.outcome import holds_of, tells_fallback, tells_undone, verdict_of
+from whatsapp.outcome_events import holds_of, tells_fallback, tells_undone, verdict_of
 from whatsapp.pacing import LanePacer, PairPacer
 from whatsapp.pair_history import PairHistory
 from whatsapp.queue import LaneQueue

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from store.records import Change, Event, NewEvent, Row, RowView
+from store.records import Change, NewEvent, Row, RowView
 from store.states import State
-from whatsapp.attempt_history import Ending, noted, noted_by_event
+from whatsapp.attempt_history import Ending, noted
 from whatsapp.error_policy import Scope
 from whatsapp.errors import (
     GraphError,
@@ -24,25 +24,27 @@ from whatsapp.errors import (
     classify,
     error_object,
     parse_error,
-    parse_status_errors,
 )
 from whatsapp.events import EventType, build_event
 from whatsapp.retry import GiveUp, RetryPolicy
 
 __all__ = [
+    "AGAIN",
+    "FALLS_BACK",
+    "HELD",
     "NO_WORD",
+    "UNDONE",
     "WINDOW_CLOSED",
     "Answer",
     "Taken",
+    "afresh",
     "cancelled",
-    "carried_again",
-    "carried_held",
     "died",
     "doubled",
     "expired",
     "fell_back",
+    "given_up",
     "held_too_long",
-    "holds_of",
     "is_doubled",
     "kept_error",
     "lost",
@@ -57,12 +59,8 @@ __all__ = [
     "sent_key",
     "shut_out",
     "taken",
-    "tells_fallback",
-    "tells_held",
-    "tells_undone",
     "unanswered",
     "undone",
-    "verdict_of",
 ]
 
 
@@ -73,16 +71,16 @@ WINDOW_CLOSED = "window_closed"
 _CLOSED_CODE = 131047
 _SENT_AGAIN = "it is sent again by itself, and message.doubled tells if Meta gives word of both."
 _ASK_FIRST = "ask before it is sent anew."
-_FALLS_BACK = "fallback"
+FALLS_BACK = "fallback"
 """Ends the keys of events of rows that send their fallback from then on."""
-_HELD = "held:"
+HELD = "held:"
 """Marks the keys of events of rows that failed while they waited for their template."""
-_UNDONE = "undone"
+UNDONE = "undone"
 """Ends the keys of events of rows that Meta took, failed later, and that are sent again."""
 _PATIENCE = 20
 """How often Meta may take a message and then refuse it for a limit, before its attempts count; the times that
 a person has had it sent anew are among them. Not the rule of ``brakes.py``, which counts refused calls."""
-_AGAIN = "again:"
+AGAIN = "again:"
 """Marks the keys of events of rows that a person has had sent anew."""
 
 
@@ -195,7 +193,7 @@ def fell_back(row: Row, failure: Change, now: int) -> Change:
     taken: its fallback is sent, with its attempts counted anew."""
     data = outcome_data(row, wamid=failure.wamid, error=msgspec.Raw(failure.error))
     event = _fallback_event(row, now, data)
-    change = msgspec.structs.replace(_afresh(row.id, row.attempt, now), fall_back=True, event=event)
+    change = msgspec.structs.replace(afresh(row.id, row.attempt, now), fall_back=True, event=event)
     return noted(change, row, Ending.FALLBACK)
 
 
@@ -232,7 +230,7 @@ def undone(
         burn=burn,
         spared=not burn,
         undone=True,
-        event=_event(EventType.MESSAGE_RETRYING, _key(row, _UNDONE), row, now, data),
+        event=_event(EventType.MESSAGE_RETRYING, _key(row, UNDONE), row, now, data),
     )
     return noted(change, row, Ending.RETRYING)
 
@@ -247,17 +245,7 @@ def _counted(view: RowView, verdict: Verdict) -> Verdict:
 
 
 class _Named(msgspec.Struct):
-    code: int | None = None
     name: str = ""
-
-
-class _Undone(msgspec.Struct):
-    error: _Named
-    holds: Scope = Scope.ROW
-
-
-class _UndoneBody(msgspec.Struct):
-    data: _Undone
 
 
 def name_of(error: bytes) -> str:
@@ -265,64 +253,19 @@ def name_of(error: bytes) -> str:
     return msgspec.json.decode(error, type=_Named).name if error else ""
 
 
-def holds_of(event: Event) -> Verdict | None:
-    """What a row that Meta failed after it took it calls for beyond itself, read from its event of
-    :func:`undone`; None where for nothing."""
-    data = msgspec.json.decode(event.body, type=_UndoneBody).data
-    if data.holds is Scope.ROW:
-        return None
-    code = data.error.code
-    return classify(GraphError(code=code or 0, from_graph=code is not None, by_webhook=True))
-
-
-class _Failed(msgspec.Struct):
-    errors: object = None
-
-
-class _FailedStatus(msgspec.Struct):
-    status: _Failed
-
-
-class _FailedBody(msgspec.Struct):
-    data: _FailedStatus
-
-
-def verdict_of(event: Event) -> Verdict:
-    """What the error table says of a ``message.failed`` that is a status of Meta's."""
-    try:
-        errors = msgspec.json.decode(event.body, type=_FailedBody).data.status.errors
-    except msgspec.MsgspecError:
-        errors = None
-    return classify(parse_status_errors(errors))
-
-
 def held_too_long(row: Row, verdict: Verdict, now: int) -> Change:
     """Meta has stopped its template, and it has waited for it for as long as it may."""
     words = GraphError(code=verdict.code, from_graph=True, title="its template was stopped for too long")
     error = error_object(words, verdict)
     # It may have failed after the same attempt before, and been retried by a person.
-    key = _key(row, f"{_HELD}{row.retried}")
+    key = _key(row, f"{HELD}{row.retried}")
     event = _event(EventType.MESSAGE_FAILED, key, row, now, outcome_data(row, error=error))
-    change = msgspec.structs.replace(_given_up(row.id, row.attempt, now, error), event=event)
+    change = msgspec.structs.replace(given_up(row.id, row.attempt, now, error), event=event)
     return noted(change, row, Ending.GIVEN_UP)
 
 
-def tells_held(event: Event) -> bool:
-    """Whether it says that a row failed while it waited for its template: the event of
-    :func:`held_too_long`."""
-    return event.type == EventType.MESSAGE_FAILED and f":{_HELD}" in event.key
-
-
-def carried_held(event: Event, view: RowView, error: Mapping[str, Any]) -> Change | None:
-    """The move of :func:`held_too_long`, read from its event; None where the row was sent anew since."""
-    row = view.row
-    if not event.key.endswith(f":{_HELD}{row.retried}"):
-        return None
-    change = _given_up(row.id, row.attempt, event.at, error)
-    return noted_by_event(change, event, row.attempt, Ending.GIVEN_UP)
-
-
-def _given_up(row_id: str, attempt: int, at: int, error: Mapping[str, Any]) -> Change:
+def given_up(row_id: str, attempt: int, at: int, error: Mapping[str, Any]) -> Change:
+    """The end of a row that has waited too long, without its event."""
     guards: dict[str, Any] = {"attempt": attempt, "only_from": (State.QUEUED,)}
     return Change(row_id, State.FAILED, at, **guards, **kept_error(error))
 
@@ -391,43 +334,14 @@ def cancelled(row: Row, now: int) -> Change:
 
 def requeued(row: Row, now: int) -> Change:
     """A person has a row that failed sent anew, at once, as if nothing had been tried yet."""
-    key = _key(row, f"{_AGAIN}{row.retried + 1}")
+    key = _key(row, f"{AGAIN}{row.retried + 1}")
     event = _event(EventType.MESSAGE_RETRYING, key, row, now, outcome_data(row, retry_in_ms=0))
-    change = msgspec.structs.replace(_afresh(row.id, row.attempt, now), event=event)
+    change = msgspec.structs.replace(afresh(row.id, row.attempt, now), event=event)
     return noted(change, row, Ending.RETRIED)
 
 
-def carried_again(event: Event, attempt: int) -> Change | None:
-    """The move of :func:`requeued`, or of a row that :func:`refused` has fall back, read from its event; None
-    of another event's."""
-    if tells_fallback(event):
-        change = Change(
-            event.message_id,
-            State.QUEUED,
-            event.at,
-            attempt=attempt,
-            only_from=(State.SENDING,),
-            due=event.at,
-            fall_back=True,
-        )
-        return noted_by_event(change, event, attempt, Ending.FALLBACK)
-    if event.type != EventType.MESSAGE_RETRYING or f":{_AGAIN}" not in event.key:
-        return None
-    again = _afresh(event.message_id, attempt, event.at)
-    return noted_by_event(again, event, attempt, Ending.RETRIED)
-
-
-def tells_fallback(event: Event) -> bool:
-    """Whether it says that a row sends its fallback from then on."""
-    return event.type == EventType.MESSAGE_RETRYING and event.key.endswith(f":{_FALLS_BACK}")
-
-
-def tells_undone(event: Event) -> bool:
-    """Whether it says that a row that Meta failed after it took it is sent again."""
-    return event.type == EventType.MESSAGE_RETRYING and event.key.endswith(f":{_UNDONE}")
-
-
-def _afresh(row_id: str, attempt: int, now: int) -> Change:
+def afresh(row_id: str, attempt: int, now: int) -> Change:
+    """A row that failed is queued as if nothing had been tried yet, without its event."""
     return Change(row_id, State.QUEUED, now, attempt=attempt, only_from=(State.FAILED,), due=now, fresh=True)
 
 
@@ -465,7 +379,7 @@ def died(view: RowView) -> NewEvent:
 
 def _fallback_event(row: Row, now: int, data: dict[str, Any]) -> NewEvent:
     data = {**data, "retry_in_ms": 0, "fallback": True}
-    return _event(EventType.MESSAGE_RETRYING, _key(row, _FALLS_BACK), row, now, data)
+    return _event(EventType.MESSAGE_RETRYING, _key(row, FALLS_BACK), row, now, data)
 
 
 def sent_key(row: Row) -> str:

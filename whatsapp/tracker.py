@@ -21,8 +21,6 @@ from whatsapp.errors import Verdict, classify, error_object, parse_status_errors
 from whatsapp.events import STATUS_KEY, EventType, build_event, task_key, task_of
 from whatsapp.outcome import (
     WINDOW_CLOSED,
-    carried_again,
-    carried_held,
     died,
     doubled,
     fell_back,
@@ -30,9 +28,9 @@ from whatsapp.outcome import (
     kept_error,
     name_of,
     proved,
-    tells_held,
     undone,
 )
+from whatsapp.outcome_events import carried_again, carried_held, tells_held
 from whatsapp.retry import RetryPolicy
 
 __all__ = ["StatusEvent", "Tracker", "change_of_status"]

@@ -15,7 +15,8 @@ from store.states import State
 from tests.support.rows import TASK
 from tests.support.tracked import ANSWER, NOW, ROW, Tracked, status
 from whatsapp.errors import GraphError, classify
-from whatsapp.outcome import holds_of, refused, taken, tells_undone, undone
+from whatsapp.outcome import refused, taken, undone
+from whatsapp.outcome_events import holds_of, tells_undone
 from whatsapp.retry import RetryPolicy
 
 AGAIN, LIMIT, PARK, FINAL = 131016, 131048, 131042, 131026

@@ -34,9 +34,9 @@ from whatsapp.outcome import (
     sent_key,
     shut_out,
     taken,
-    tells_fallback,
     unanswered,
 )
+from whatsapp.outcome_events import tells_fallback
 from whatsapp.retry import RetryPolicy
 
 NOW = 1_700_000_000_000
