@@ -59,6 +59,7 @@ from whatsapp.media_keeper import MediaKeeper
 from whatsapp.number_level import Rates
 from whatsapp.outbox import Outbox
 from whatsapp.read_marks import ReadMarks
+from whatsapp.resuming import Resuming
 from whatsapp.retry import RetryPolicy
 from whatsapp.sandbox import Sandbox, SandboxSettings
 from whatsapp.template_list import Templates
@@ -403,6 +404,7 @@ class Gateway:
             uploads=self._uploads,
             templates=self._templates,
             read_marks=self._read_marks,
+            resuming=Resuming(self._log, self._lanes, now_ms=_now_ms),
             overview=self._overview(),
             sandbox=self._sandbox,
             idempotency=self._idempotency,

@@ -25,6 +25,7 @@ __all__ = [
     "OwnSent",
     "Queued",
     "Refusal",
+    "Resumed",
     "Retried",
     "Revived",
     "RevivedMany",
@@ -308,6 +309,14 @@ class TemplatePage(msgspec.Struct, frozen=True):
     success: Literal[True]
     templates: list[dict[str, Any]]
     fetched_at: str
+
+
+class Resumed(msgspec.Struct, frozen=True):
+    """What may go on."""
+
+    success: Literal[True]
+    message: str
+    phone_number_ids: list[str]
 
 
 class Alive(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ from handlers import answers
 from handlers.openapi import Operation, plain_fields
 from handlers.options import Phone
 from handlers.parameters import FORMATS, DeadQuery, ListQuery, MediaQuery, MessagesQuery, TemplatesQuery
-from handlers.requests import RetryRequest, ReviveRequest
+from handlers.requests import ResumeNumbers, ResumeTemplate, RetryRequest, ReviveRequest
 from handlers.sends import MANY, ONE
 from handlers.sheet_request import SheetRequest
 
@@ -136,6 +136,7 @@ def operations() -> Iterator[Operation]:
         },
         query=TemplatesQuery,
     )
+    yield from _resumptions()
     yield from _status()
 
 
@@ -313,6 +314,28 @@ def _media() -> Iterator[Operation]:
         {200: ("The bytes.", None), **refused},
         query=MediaQuery,
         raw={200: ["*/*"]},
+    )
+
+
+def _resumptions() -> Iterator[Operation]:
+    yield Operation(
+        "POST",
+        "/api/templates/resume",
+        "templates",
+        "Try a template anew whose messages wait because Meta had stopped it",
+        {200: ("The numbers here that hold it, which may be none.", answers.Resumed)},
+        request=ResumeTemplate,
+        examples={"a template": {"template_name": "hello_world", "language": "es"}},
+    )
+    yield Operation(
+        "POST",
+        "/api/numbers/resume",
+        "status",
+        "End the pauses of numbers and of their broadcasts",
+        {200: ("The numbers that go on.", answers.Resumed)},
+        request=ResumeNumbers,
+        bodiless=True,
+        examples={"all of them": {}},
     )
 
 

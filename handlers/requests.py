@@ -37,6 +37,8 @@ __all__ = [
     "MediaRequest",
     "PersonalizedBroadcast",
     "Recipient",
+    "ResumeNumbers",
+    "ResumeTemplate",
     "RetryRequest",
     "ReviveRequest",
     "TemplateRecipient",
@@ -277,3 +279,19 @@ class RetryRequest(Checked, frozen=True):
     """Body of ``POST /api/tasks/<id>/retry``."""
 
     message_ids: Annotated[list[str], Meta(min_length=1, max_length=10_000)] | None = None
+
+
+# -- what is held ------------------------------------------------------------------------------------------
+
+
+class ResumeTemplate(Checked, frozen=True):
+    """Body of ``POST /api/templates/resume``."""
+
+    template_name: Annotated[str, Meta(min_length=1, max_length=512)]
+    language: Annotated[str, Meta(min_length=1, max_length=100)] = "es"
+
+
+class ResumeNumbers(Checked, frozen=True):
+    """Body of ``POST /api/numbers/resume``."""
+
+    phone_number_id: str | int = ""

@@ -23,6 +23,7 @@ from handlers.media import MediaDownload, MediaResource, MediaUpload
 from handlers.openapi import describe
 from handlers.operations import operations
 from handlers.own_messages import OwnMessages
+from handlers.resuming import NumbersResumption, TemplateResumption
 from handlers.sandbox import SandboxFaults, SandboxInbound
 from handlers.sends import MANY, ONE
 from handlers.sends_many import SendMany
@@ -41,6 +42,7 @@ from whatsapp.dead_letters import DeadLetters
 from whatsapp.media import Media
 from whatsapp.outbox import Outbox
 from whatsapp.read_marks import ReadMarks
+from whatsapp.resuming import Resuming
 from whatsapp.sandbox import Sandbox
 from whatsapp.task_control import TaskControl
 from whatsapp.template_list import Templates
@@ -69,6 +71,7 @@ def make_server(
     uploads: UploadDesk,
     templates: Templates,
     read_marks: ReadMarks,
+    resuming: Resuming,
     overview: Overview,
     sandbox: Sandbox | None,
     idempotency: Idempotency,
@@ -110,6 +113,8 @@ def make_server(
         (r"/api/media/([^/]+)", MediaResource, {**shared, "media": media, "numbers": numbers}),
         (r"/api/media/([^/]+)/download", MediaDownload, {**shared, "media": media, "numbers": numbers}),
         (r"/api/templates", TemplateList, {**shared, "templates": templates}),
+        (r"/api/templates/resume", TemplateResumption, {**shared, "resuming": resuming}),
+        (r"/api/numbers/resume", NumbersResumption, {**shared, "resuming": resuming, "numbers": numbers}),
         (r"/api/openapi\.json", OpenApi, {**shared, "document": document}),
         (r"/docs", DocsPage, shared),
         (r"/docs/([^/]+)", DocsAsset, shared),

@@ -150,6 +150,11 @@ class Brakes:
         for template in self._templates.listed(usable, asked_at, self._monotonic()):
             self._tell_template(template, "goes on: Meta's list has it as approved")
 
+    def resume_template(self, template: Template) -> None:
+        """A person says that Meta takes it again."""
+        if self._templates.resume(template, self._monotonic()):
+            self._tell_template(template, "is tried anew: a person says so")
+
     def _tell_template(self, template: Template, what: str) -> None:
         name = f"{template.name} ({template.language})"
         _log.warning("lane %s: the template %s %s", self._phone_number_id, name, what)
@@ -193,6 +198,11 @@ class Brakes:
         self._app.resume()
         self._pacer.resume()
         self._parking.probe_now()
+
+    def resume(self) -> None:
+        """A person says that the number may go on, and its broadcasts."""
+        self._broadcast_until = 0.0
+        self.probe_now()
 
     def status(self) -> dict[str, Any]:
         """For status pages."""

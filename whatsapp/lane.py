@@ -37,7 +37,7 @@ from whatsapp.pair_history import PairHistory
 from whatsapp.queue import LaneQueue
 from whatsapp.read_ahead import ReadAhead
 from whatsapp.recovery import Recovery
-from whatsapp.template_holds import Pass, Template, TemplateHolds, news_of
+from whatsapp.template_holds import Pass, Template, TemplateHolds, news_of, resumed
 from whatsapp.unknown import UnknownRows
 from whatsapp.window import is_fresh
 from whatsapp.windows import Windows
@@ -340,6 +340,9 @@ class Lane:
                     self._brakes.heard(news)
                     self._woken.set()
                 continue
+            if event.type == EventType.TEMPLATE_RESUMED:
+                self._brakes.resume_template(resumed(event))
+                continue
             if tells_level(event):
                 self._level.look()
                 continue
@@ -357,6 +360,9 @@ class Lane:
                 self._woken.set()
             elif event.type == EventType.MESSAGE_RECEIVED:
                 inbound += is_fresh(event, self._clock.now_ms())
+            elif event.type == EventType.NUMBER_RESUMED:
+                self._brakes.resume()
+                self._woken.set()
             elif is_shared_with_app(event):
                 self._level.shared_with_app()
             elif event.message_id and event.type in _ENDINGS:

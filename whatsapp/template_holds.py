@@ -3,8 +3,8 @@
 Pure: times are arguments, ``now`` in monotonic seconds, ``wall`` in milliseconds since 1970. Owns which
 templates of a number are held, why, and until when. One is held by a refusal (scope TEMPLATE in the error
 table) or by Meta's word (``message_template_status_update``, CLOUD_API.md 4.7); it is let go by Meta's word
-or list, or by a message that is tried after a while and that Meta takes. Where that one is refused too, the
-next is tried after twice as long.
+or list, or by a message that is tried after a while, or once a person says so, and that Meta takes. Where
+that one is refused too, the next is tried after twice as long.
 
 What order means then: a message of a held template steps aside, and what its recipient has waiting behind it
 goes on. Once the template is let go, its messages leave in the order in which they were due, ahead of what
@@ -26,7 +26,17 @@ from store.records import Event, Row
 from whatsapp.errors import GraphError, Outcome, Verdict, classify
 from whatsapp.templates import Template as Listed
 
-__all__ = ["News", "Pass", "Template", "TemplateHolds", "news_of", "template_of", "usable_of"]
+__all__ = [
+    "News",
+    "Pass",
+    "Template",
+    "TemplateHolds",
+    "named",
+    "news_of",
+    "resumed",
+    "template_of",
+    "usable_of",
+]
 
 _HOUR = 3600.0
 _FIRST_S = {132001: 60.0, 132015: 3 * _HOUR}
@@ -178,6 +188,17 @@ class TemplateHolds:
             self._release(template, now)
         return free
 
+    def resume(self, template: Template, now: float) -> bool:
+        """A person says that it is well again: its next message is tried at once, and where none waits it is
+        let go. Whether it was held."""
+        hold = self._holds.get(template)
+        if hold is None:
+            return False
+        hold.trial_at = min(hold.trial_at, now)
+        if not hold.oldest_due:
+            self._release(template, now)
+        return True
+
     def released(self) -> int | None:
         """Since when rows wait (ms) whose template has been let go; told once, None where there are none."""
         since, self._released = self._released, None
@@ -321,11 +342,12 @@ def template_of(payload: bytes) -> Template | None:
         sent = msgspec.json.decode(payload, type=_Message).template
     except (msgspec.MsgspecError, UnicodeError):
         return None
-    return Template(sent.name, _same(sent.language.code)) if sent else None
+    return named(sent.name, sent.language.code) if sent else None
 
 
-def _same(language: str) -> str:
-    return language.replace("-", "_").lower()
+def named(name: str, language: str) -> Template:
+    """The template that is meant, however its language is spelt."""
+    return Template(name, language.replace("-", "_").lower())
 
 
 class _Info(msgspec.Struct):
@@ -351,7 +373,7 @@ class _Body(msgspec.Struct):
 
 def usable_of(listed: Iterable[Listed]) -> frozenset[Template]:
     """Those of Meta's list that may be sent."""
-    return frozenset(Template(one.name, _same(one.language)) for one in listed if one.usable)
+    return frozenset(named(one.name, one.language) for one in listed if one.usable)
 
 
 def news_of(event: Event) -> News | None:
@@ -363,7 +385,7 @@ def news_of(event: Event) -> News | None:
     value = update.value
     if update.field != "message_template_status_update" or not value.message_template_name:
         return None
-    template = Template(value.message_template_name, _same(value.message_template_language))
+    template = named(value.message_template_name, value.message_template_language)
     unpaused = value.other_info is not None and value.other_info.title == _UNPAUSED
     at = update.time or 0
     if unpaused or value.event in _LETS_GO:
@@ -372,3 +394,12 @@ def news_of(event: Event) -> News | None:
     if code is None:
         return None
     return News(template, classify(GraphError(code=code, from_graph=True, by_webhook=True)), at)
+
+
+class _Resumed(msgspec.Struct):
+    data: dict[str, str]
+
+
+def resumed(event: Event) -> Template:
+    """The template of a ``template.resumed`` event."""
+    return Template(**msgspec.json.decode(event.body, type=_Resumed).data)

@@ -11,7 +11,7 @@ from unittest import mock
 
 import pytest
 
-from tests.support.gateway import Harness, serving
+from tests.support.gateway import NUMBER, Harness, serving
 from whatsapp import template_holds
 from whatsapp.sandbox import SandboxSettings
 
@@ -183,3 +183,107 @@ async def test_throttled_by_meta_it_waits_for_its_hour_and_holds_nobody_back(tmp
         await gateway.queue(PHONE, "text")
         await gateway.events.wait("message.sent")
         assert (await gateway.task(task_id))["counts"]["queued"] == 1
+
+
+# -- what a person says ------------------------------------------------------------------------------------
+
+
+async def resume(gateway: Harness, **fields: str) -> list[str]:
+    answer = (await gateway.post("/api/templates/resume", {"template_name": "promo", **fields})).ok
+    found: list[str] = answer["phone_number_ids"]
+    return found
+
+
+@pytest.mark.parametrize("event", ["PAUSED", "DISABLED"])
+async def test_a_person_lets_them_go_once_one_was_taken(tmp_path: Path, event: str) -> None:
+    async with serving(tmp_path) as gateway:
+        await hold(gateway, event)
+        tasks = [await template(gateway, str(5215560000000 + n)) for n in range(5)]
+        await gateway.queue(PHONE, "text")
+        await gateway.events.wait("message.sent")
+        assert await resume(gateway) == [NUMBER]
+        for task_id in tasks:
+            await gateway.events.wait("message.delivered", task_id=task_id)
+        assert (await gateway.lane())["templates"] == []
+        assert gateway.events.of("template.resumed") == [{"name": "promo", "language": "es"}]
+
+
+async def test_where_a_person_was_wrong_one_message_fails_and_the_others_wait_on(tmp_path: Path) -> None:
+    async with serving(tmp_path) as gateway:
+        await hold(gateway)
+        tasks = [await template(gateway, str(5215560000000 + n)) for n in range(3)]
+        await gateway.queue(PHONE, "text")
+        await gateway.events.wait("message.sent")
+        gateway.sandbox.set_faults({"error": {"code": 132015, "count": 5}})
+        await resume(gateway, language="es")
+        await gateway.events.wait("message.failed")
+        await gateway.lane_when(lambda lane: lane["templates"][0]["trial_in_s"] > 3600)
+        assert [(await gateway.task(task_id))["counts"]["failed"] for task_id in tasks] == [1, 0, 0]
+
+
+async def test_a_template_that_none_waits_for_is_let_go_and_one_that_nobody_holds_is_told_as_such(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path) as gateway:
+        await hold(gateway)
+        assert await resume(gateway, template_name="other") == await resume(gateway, language="en") == []
+        assert await resume(gateway) == [NUMBER]
+        assert (await gateway.lane())["templates"] == []
+        assert await resume(gateway) == []
+
+
+async def test_a_repeated_word_is_told_once(tmp_path: Path) -> None:
+    async with serving(tmp_path) as gateway:
+        body = {"template_name": "promo"}
+        for _ in range(2):
+            assert (await gateway.post("/api/templates/resume", body, Idempotency_Key="k")).status == 200
+        assert gateway.events.counts["template.resumed"] == 1
+
+
+async def test_a_person_ends_the_pause_of_broadcasts(tmp_path: Path) -> None:
+    async with serving(tmp_path) as gateway:
+        gateway.sandbox.set_faults({"error": {"code": 131048}})
+        refused = await gateway.queue(PHONE)
+        await gateway.events.wait("message.retrying", task_id=refused)
+        assert (await gateway.lane())["broadcasts_paused_s"] > 3600
+        waits = await gateway.queue(OTHER, priority="low")
+        await gateway.queue(str(5215560000000), "text")
+        await gateway.events.wait("message.sent")
+        assert (await gateway.task(waits))["counts"]["queued"] == 1
+        assert (await gateway.post("/api/numbers/resume", {"phone_number_id": NUMBER})).ok[
+            "phone_number_ids"
+        ] == [NUMBER]
+        await gateway.events.wait("message.sent", task_id=waits)
+        assert (await gateway.lane())["broadcasts_paused_s"] == 0
+
+
+async def test_a_person_has_a_parked_number_probed_at_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(tmp_path, lane={"probe_s": 600.0}) as gateway:
+        gateway.sandbox.set_faults({"bad_token": True})
+        task_id = await gateway.queue(PHONE)
+        await gateway.lane_when(lambda lane: lane["state"] == "parked")
+        gateway.sandbox.set_faults({"bad_token": None})
+        assert (await gateway.post("/api/numbers/resume", b"")).ok["phone_number_ids"] == [NUMBER]
+        await gateway.events.wait("message.sent", task_id=task_id)
+        caplog.clear()
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("templates", {}, "template_name"),
+        ("templates", {"template_name": ""}, "template_name"),
+        ("templates", {"template_name": "promo", "languages": "es"}, "languages"),
+        ("numbers", {"phone_number_id": "7"}, "phone_number_id"),
+        ("numbers", {"number": NUMBER}, "number"),
+    ],
+)
+async def test_what_names_nothing_that_there_is_is_refused(
+    tmp_path: Path, path: str, body: dict[str, Any], field: str
+) -> None:
+    async with serving(tmp_path) as gateway:
+        answer = await gateway.post(f"/api/{path}/resume", body)
+        assert (answer.status, answer.body["code"]) == (400, "invalid_request")
+        assert answer.body["details"][0]["path"] == field

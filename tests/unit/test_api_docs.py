@@ -97,7 +97,7 @@ OPTIONS = {*OneOptions.__struct_fields__, *ManyRequest.__struct_fields__}
 
 
 def expected(operation: Operation) -> Fields:
-    """The fields of its body, but for the options of every send."""
+    """The fields of its body, but of a send for the options of every send."""
     if operation.path == "/api/broadcasts":
         return {"file": ("file", "required"), **fields_of(SheetRequest, without=OPTIONS)}
     if operation.request is None:
@@ -110,7 +110,8 @@ def expected(operation: Operation) -> Fields:
             )
             for name, schema in properties.items()
         }
-    found = dict(fields_of(operation.request, without=OPTIONS))
+    sends = operation.tag == "messages"
+    found = dict(fields_of(operation.request, without=OPTIONS if sends else ()))
     if operation.items is not None and isinstance(operation.items[1], type):
         found |= fields_of(operation.items[1], prefix=f"{operation.items[0]}[].")
     return found

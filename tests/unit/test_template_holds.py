@@ -96,6 +96,33 @@ def test_when_meta_refuses_it_the_next_is_tried_after_twice_as_long() -> None:
     assert waits == [60, 120, 240, 480, 960, 1920, 3840, 7680, 15360, 21600, 21600, 21600]
 
 
+@pytest.mark.parametrize("code", [132015, 132016])
+def test_where_a_person_says_that_it_is_well_one_is_tried_at_once_and_the_others_wait_for_it(
+    code: int,
+) -> None:
+    bench = Bench(code)
+    assert bench.judge(row(1)) is Pass.ASIDE
+    assert bench.holds.resume(PROMO, bench.now)
+    assert bench.holds.trials(bench.now)[0] == [row(1).id]
+    assert bench.judge(row(1)) is Pass.GO
+    assert bench.judge(row(2)) is Pass.ASIDE
+    assert bench.holds.accepted(row(1), bench.now) == PROMO
+
+
+def test_where_a_person_says_so_and_none_waits_it_is_let_go() -> None:
+    bench = Bench(132016)
+    assert bench.holds.resume(PROMO, bench.now) and not bench.holds
+    assert not bench.holds.resume(PROMO, bench.now)
+
+
+def test_what_a_person_says_does_not_hasten_a_trial_that_is_under_way() -> None:
+    bench = Bench()
+    bench.now = 3 * HOUR
+    assert (bench.judge(row(1)), bench.judge(row(2))) == (Pass.GO, Pass.ASIDE)
+    bench.holds.resume(PROMO, bench.now)
+    assert bench.judge(row(2)) is Pass.ASIDE
+
+
 def test_the_next_need_not_wait_for_the_end_of_a_trial_that_was_refused() -> None:
     bench = Bench()
     bench.holds = TemplateHolds(86_400.0)
