@@ -330,3 +330,5 @@ class Status(msgspec.Struct, frozen=True):
 
     status: Literal["healthy", "degraded"]
     services: dict[str, bool]
+    trouble: list[dict[str, Any]]
+    """What is wrong now, and what to do."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from handlers.base import BaseHandler
+from handlers.trouble import trouble_of
 from hub.hub import Hub
 from store.base import Store
 from store.consumer import Consumer
@@ -69,15 +70,18 @@ class Overview:
     async def describe(self) -> dict[str, Any]:
         """Everything, as ``GET /api/status`` answers it."""
         lanes_up, store_up = self._lanes_up(), self._monitor.up
+        lanes = self._lanes.status()
+        trouble = list(trouble_of(store_up, lanes))
         hub = self._hub.stats
         return {
-            "status": "healthy" if store_up and lanes_up else "degraded",
+            "status": "degraded" if trouble else "healthy",
             "services": {
                 "webhook": store_up,
                 "whatsapp_service": lanes_up,
                 "queue_service": store_up,
                 "websocket_service": not self._hub.closing,
             },
+            "trouble": trouble,
             **self._about,
             "uptime_s": round(self._monotonic() - self._started, 1),
             "store": {
@@ -86,7 +90,7 @@ class Overview:
                 "epoch": self._log.epoch,
                 "head": self._log.head,
             },
-            "lanes": self._lanes.status(),
+            "lanes": lanes,
             "depth": await self._depth(),
             "dead_letters": await self._dead_letters(),
             "consumers": [self._describe_consumer(consumer) for consumer in self._consumers],

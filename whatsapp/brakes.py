@@ -66,6 +66,7 @@ class Brakes:
         self._trouble = ""
         self._paused_why = ""
         self._broadcast_until = 0.0
+        self._broadcast_why = ""
 
     @property
     def lowest(self) -> Priority:
@@ -170,6 +171,7 @@ class Brakes:
             self._paused_why = verdict.operator
         elif verdict.scope is Scope.BROADCAST:
             self._broadcast_until = max(self._broadcast_until, now + verdict.delay_s)
+            self._broadcast_why = verdict.operator
 
     def _bounded(self, row: Row, verdict: Verdict) -> Verdict:
         """A message that Meta's limits refuse again and again, while they let others pass, is given up in the
@@ -213,6 +215,7 @@ class Brakes:
             "why": self._parking.why or self._trouble or self._why_paused(now) or None,
             "app_used_percent": round(self._app.used(self._phone_number_id, now), 1),
             "broadcasts_paused_s": round(max(0.0, self._broadcast_until - now), 1),
+            "broadcasts_why": self._broadcast_why if self._broadcast_until > now else None,
             "templates": self._templates.status(now),
         }
 

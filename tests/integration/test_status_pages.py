@@ -31,7 +31,7 @@ async def test_a_gateway_that_is_well_says_so(tmp_path: Path) -> None:
         assert (await gateway.get("/api/ready")).ok == {"status": "ready"}
         await gateway.lane_when(lambda lane: lane["state"] == "running")
         status = await gateway.status()
-        assert status["status"] == "healthy"
+        assert (status["status"], status["trouble"]) == ("healthy", [])
         assert status["services"] == {
             "webhook": True,
             "whatsapp_service": True,
@@ -88,6 +88,7 @@ async def test_a_store_that_is_away_degrades_it_until_it_is_back(
         status = await gateway.status()
         assert status["status"] == "degraded"
         assert status["store"]["up"] is False
+        assert [one["what"] for one in status["trouble"]] == ["store"]
         assert status["services"]["webhook"] is status["services"]["queue_service"] is False
         assert (await gateway.get("/api/health")).ok == {"status": "ok"}
         gateway.store.heal()
@@ -135,6 +136,7 @@ async def test_a_parked_lane_degrades_it_and_says_why(
         status = await gateway.status()
         assert status["status"] == "degraded"
         assert status["services"]["whatsapp_service"] is False
+        assert status["trouble"] == [{"what": "number", "why": lane["why"], "phone_number_id": NUMBER}]
         assert status["services"]["webhook"] is True
         assert (await gateway.get("/api/ready")).status == 503
         assert (await gateway.get("/api/health")).status == 200

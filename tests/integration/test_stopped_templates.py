@@ -240,12 +240,35 @@ async def test_a_repeated_word_is_told_once(tmp_path: Path) -> None:
         assert gateway.events.counts["template.resumed"] == 1
 
 
+@pytest.mark.parametrize(
+    ("event", "what"), [("PAUSED", "wait until the pause ends"), ("DISABLED", "make a new one")]
+)
+async def test_a_template_that_is_held_is_trouble_with_what_to_do_until_it_is_let_go(
+    tmp_path: Path, event: str, what: str
+) -> None:
+    async with serving(tmp_path) as gateway:
+        await hold(gateway, event)
+        status = await gateway.status()
+        (trouble,) = status["trouble"]
+        why = trouble.pop("why")
+        assert trouble == {"what": "template", "phone_number_id": NUMBER, "name": "promo", "language": "es"}
+        assert what in why and "/api/templates/resume" in why
+        # Numbers that send all else are well.
+        assert (status["status"], status["services"]["whatsapp_service"]) == ("degraded", True)
+        assert (await gateway.get("/api/ready")).status == 200
+        await gateway.webhook(told("APPROVED", at=1_700_000_001))
+        status = await gateway.status()
+        assert (status["status"], status["trouble"]) == ("healthy", [])
+
+
 async def test_a_person_ends_the_pause_of_broadcasts(tmp_path: Path) -> None:
     async with serving(tmp_path) as gateway:
         gateway.sandbox.set_faults({"error": {"code": 131048}})
         refused = await gateway.queue(PHONE)
         await gateway.events.wait("message.retrying", task_id=refused)
         assert (await gateway.lane())["broadcasts_paused_s"] > 3600
+        (trouble,) = (await gateway.status())["trouble"]
+        assert trouble["what"] == "broadcasts" and "blocked or reported" in trouble["why"]
         waits = await gateway.queue(OTHER, priority="low")
         await gateway.queue(str(5215560000000), "text")
         await gateway.events.wait("message.sent")
@@ -255,6 +278,7 @@ async def test_a_person_ends_the_pause_of_broadcasts(tmp_path: Path) -> None:
         ] == [NUMBER]
         await gateway.events.wait("message.sent", task_id=waits)
         assert (await gateway.lane())["broadcasts_paused_s"] == 0
+        assert (await gateway.status())["trouble"] == []
 
 
 async def test_a_person_has_a_parked_number_probed_at_once(

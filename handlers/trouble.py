@@ -1,0 +1,33 @@
+"""What is wrong now, each with what to do about it (contract.md, Status).
+
+Pure: from what the status page tells of the store and the lanes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+__all__ = ["trouble_of"]
+
+_STORE = (
+    "The store does not answer: what comes is refused with 503, nothing is sent, and all goes on by itself."
+)
+_TEMPLATE = "Where it is right again before Meta says so, POST /api/templates/resume tries it at once."
+_BROADCASTS = "POST /api/numbers/resume ends the pause sooner."
+
+
+def trouble_of(store_up: bool, lanes: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """``{what, why, ...}`` for each: ``what`` is store, number, broadcasts or template; all but the first
+    with ``phone_number_id``, the last with ``name`` and ``language`` too."""
+    if not store_up:
+        yield {"what": "store", "why": _STORE}
+    for lane in lanes:
+        number = {"phone_number_id": lane["phone_number_id"]}
+        if why := lane.get("why"):
+            yield {"what": "number", "why": why, **number}
+        if why := lane.get("broadcasts_why"):
+            yield {"what": "broadcasts", "why": f"{why} {_BROADCASTS}", **number}
+        for held in lane.get("templates", ()):
+            named = {"name": held["name"], "language": held["language"]}
+            yield {"what": "template", "why": f"{held['why']} {_TEMPLATE}", **number, **named}
