@@ -47,8 +47,10 @@ from store.records import (
     NewTask,
     Place,
     Priority,
+    Progress,
     Row,
     RowView,
+    Subscriber,
     Suppression,
     TaskPlace,
     TaskView,
@@ -101,7 +103,8 @@ class Store(Protocol):
         ...
 
     async def events_after(self, offset: int, limit: int) -> list[Event]:
-        """The oldest events past ``offset``, in order, at most ``limit``."""
+        """The oldest events past ``offset``, in order, at most ``limit``; fewer if they are large, none only
+        where there is none."""
         ...
 
     async def log_bounds(self) -> LogBounds:
@@ -124,6 +127,11 @@ class Store(Protocol):
         """Save a consumer's place. With ``lease``: raises LeaseLost unless it is still the newest term."""
         ...
 
+    async def count_past(self, offsets: Collection[int]) -> dict[int, int]:
+        """How many events of the log are past each of these; more than there are where a version that did not
+        count them stored some."""
+        ...
+
     # -- memos -----------------------------------------------------------------------------------------
 
     async def find_memo(self, name: str) -> Memo | None:
@@ -133,6 +141,43 @@ class Store(Protocol):
     async def put_memo(self, memo: Memo) -> bool:
         """Store it in the place of the version before it, or of none with version 1; False, and no effect,
         where the one that stands is neither that nor this very memo."""
+        ...
+
+    # -- named subscribers ---------------------------------------------------------------------------------
+
+    async def take_subscriber(
+        self,
+        name: str,
+        session: str,
+        holder: str,
+        now: int,
+        *,
+        start: int,
+        wanted: bytes | None,
+        most: int,
+    ) -> tuple[Subscriber, bool] | None:
+        """Give a name to a new connection, whoever has it: how it stands then, and whether it is new.
+
+        A new one has its place at ``start``, and none is made (None) where there are ``most`` already; of two
+        processes at once each may make the last. ``wanted``: its filter from now on; None: as it was.
+        """
+        ...
+
+    async def save_progress(self, progress: Sequence[Progress], now: int) -> set[str]:
+        """Move these on, never back; sessions among them whose name was taken by another or removed, for whom
+        it had no effect."""
+        ...
+
+    async def find_subscribers(self, names: Collection[str]) -> dict[str, Subscriber]:
+        """Those of these names that there are."""
+        ...
+
+    async def list_subscribers(self, limit: int, after: str = "") -> list[Subscriber]:
+        """In the order of their names, past ``after``."""
+        ...
+
+    async def remove_subscriber(self, name: str) -> bool:
+        """Forget a name and its place; whether there was such a one."""
         ...
 
     # -- contacts --------------------------------------------------------------------------------------

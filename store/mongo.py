@@ -11,6 +11,7 @@
 ``mongo_answers.py``      ``answers``: what a request was answered that its caller may repeat
 ``mongo_suppressions.py`` ``suppressions``: who is not to be written to unasked
 ``mongo_windows.py``      ``windows``, ``intake``: when contacts were heard from, and gaps in that
+``mongo_subscribers.py``  ``subscribers``: the places of those with a name
 ========================= =============================================================================
 
 Owns the schema: indexes, version, epoch. Only these files know motor and pymongo. Needs neither transactions
@@ -37,6 +38,7 @@ from store.mongo_log import EVENTS, MongoLog
 from store.mongo_media import MEDIA, MediaIds
 from store.mongo_moves import Moves
 from store.mongo_rows import ROWS, Rows
+from store.mongo_subscribers import Subscribers
 from store.mongo_suppressions import Suppressions
 from store.mongo_tasks import TASKS, Tasks
 from store.mongo_windows import WINDOWS, Windows
@@ -59,8 +61,10 @@ from store.records import (
     NewTask,
     Place,
     Priority,
+    Progress,
     Row,
     RowView,
+    Subscriber,
     Suppression,
     TaskPlace,
     TaskView,
@@ -170,6 +174,7 @@ class MongoStore:
         self._answers = Answers(self._db)
         self._windows = Windows(self._db, self._in_order)
         self._suppressions = Suppressions(self._db, self._in_order)
+        self._subscribers = Subscribers(self._db, self._in_order)
 
     @property
     def epoch(self) -> str:
@@ -260,6 +265,9 @@ class MongoStore:
     async def save_cursor(self, cursor: Cursor, lease: Lease | None = None) -> None:
         await self._coordination.save_cursor(cursor, lease)
 
+    async def count_past(self, offsets: Collection[int]) -> dict[int, int]:
+        return await self._log.count_past(offsets)
+
     # -- memos -----------------------------------------------------------------------------------------
 
     async def find_memo(self, name: str) -> Memo | None:
@@ -267,6 +275,33 @@ class MongoStore:
 
     async def put_memo(self, memo: Memo) -> bool:
         return await self._coordination.put_memo(memo)
+
+    # -- named subscribers -----------------------------------------------------------------------------
+
+    async def take_subscriber(
+        self,
+        name: str,
+        session: str,
+        holder: str,
+        now: int,
+        *,
+        start: int,
+        wanted: bytes | None,
+        most: int,
+    ) -> tuple[Subscriber, bool] | None:
+        return await self._subscribers.take(name, session, holder, now, start, wanted, most)
+
+    async def save_progress(self, progress: Sequence[Progress], now: int) -> set[str]:
+        return await self._subscribers.save_progress(progress, now)
+
+    async def find_subscribers(self, names: Collection[str]) -> dict[str, Subscriber]:
+        return await self._subscribers.find(names)
+
+    async def list_subscribers(self, limit: int, after: str = "") -> list[Subscriber]:
+        return await self._subscribers.page(limit, after)
+
+    async def remove_subscriber(self, name: str) -> bool:
+        return await self._subscribers.remove(name)
 
     # -- contacts --------------------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 """The event log on MongoDB: documents of batches, numbered without gaps. No other file reads or writes them.
 
-A document is ``{_id: n, prev, at, size, events: [{k, t, at, b, p?, c?, m?}]}``, n = 1, 2, 3 ...; the offset
-of an event is ``n * 4096 + its place``. What this rests on:
+A document is ``{_id: n, prev, at, size, total, events: [{k, t, at, b, p?, c?, m?}]}``, n = 1, 2, 3 ...; the
+offset of an event is ``n * 4096 + its place``, and ``total`` counts the events up to the document's last one
+(where an earlier version left none, the offset stands for it, which is more). What this rests on:
 
 - A unique index on ``events.k`` drops duplicates across all processes; it is blind inside one document, so
   those are dropped before.
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from pymongo.errors import DuplicateKeyError
@@ -43,12 +44,15 @@ _POLL_S = 0.2
 _TRUST_S = 60.0
 """How long a remembered tail may be built upon: far less than any age at which documents are removed."""
 _CONTEND_S = 1.4
+_TAIL_FIELDS = {"size": 1, "total": 1}
 
 
 class _Tail(NamedTuple):
     number: int
     offset: int
     """Of its last event."""
+    total: int
+    """How many events there were up to that one."""
     read_at: float
 
 
@@ -114,17 +118,20 @@ class MongoLog:
     async def events_after(self, offset: int, limit: int) -> list[Event]:
         """The oldest events past ``offset``."""
         found: list[Event] = []
+        size = 0
         # The document of the offset itself may hold more events behind it.
         number = max(offset // _PLACES, 1)
         more = True
-        while more and len(found) < limit:
+        while more and len(found) < limit and size < _MAX_BYTES:
             documents, more = await self._next(number)
             if not documents and not found:
                 oldest = await self._edge(1)
                 more = oldest is not None and oldest.number > number
                 number = oldest.number if oldest is not None else number
             for document in documents:
-                found.extend(event for event in _events(document) if event.offset > offset)
+                fresh = [event for event in _events(document) if event.offset > offset]
+                size += sum(len(event.body) for event in fresh)
+                found += fresh
             number += len(documents)
         return found[:limit]
 
@@ -133,6 +140,26 @@ class MongoLog:
         floor = await self._floor()
         tail = await self._forward(await self._newest())
         return LogBounds(tail.offset if floor is None else floor, tail.offset)
+
+    async def count_past(self, offsets: Collection[int]) -> dict[int, int]:
+        """By what documents say of how many came before."""
+        tail = await self._forward(await self._newest())
+        oldest = await self._edge(1)
+        if oldest is None:
+            return dict.fromkeys(offsets, 0)
+        removed = oldest.total - (oldest.offset % _PLACES + 1)
+        numbers = list({offset // _PLACES for offset in offsets})
+        found = await self._db.find(EVENTS, {"_id": {"$in": numbers}}, _TAIL_FIELDS)
+        documents = {int(document["_id"]): document for document in found}
+
+        def past(offset: int) -> int:
+            document = documents.get(offset // _PLACES)
+            if document is None:
+                return 0 if offset > tail.offset else tail.total - removed
+            last = _last_of(document)
+            return max(0, tail.total - int(document.get("total", last)) + max(0, last - offset))
+
+        return {offset: past(offset) for offset in offsets}
 
     async def _next(self, number: int) -> tuple[list[Document], bool]:
         """Documents from ``number`` on without a gap, not too many at once; and whether there may be more."""
@@ -159,7 +186,7 @@ class MongoLog:
 
     async def _edge(self, direction: int) -> _Tail | None:
         """The oldest document (1), or the newest (-1)."""
-        found = await self._db.find(EVENTS, {}, {"size": 1}, sort=[("_id", direction)], limit=1)
+        found = await self._db.find(EVENTS, {}, _TAIL_FIELDS, sort=[("_id", direction)], limit=1)
         return self._tail_of(found[0]) if found else None
 
     async def _floor(self) -> int | None:
@@ -198,9 +225,9 @@ class MongoLog:
         while events and tail is not None:
             number = tail.number + 1
             batch = _numbered(number, tail.offset, events)
-            clash = await self._insert(number, batch)
+            clash = await self._insert(number, batch, tail.total + len(batch))
             if clash is None:
-                self._remember(_Tail(number, batch[-1].offset, loop.time()))
+                self._remember(_Tail(number, batch[-1].offset, tail.total + len(batch), loop.time()))
                 await self._hand_over(number, batch)
                 return batch
             before = (len(events), tail.number)
@@ -216,13 +243,14 @@ class MongoLog:
                 raise StoreUnavailable("the log is written by too many at once, try again later")
         return []
 
-    async def _insert(self, number: int, batch: Sequence[Event]) -> str | None:
+    async def _insert(self, number: int, batch: Sequence[Event], total: int) -> str | None:
         """Insert a document; what it clashed with: ``_id``, ``key``, or ``both`` if the server is silent."""
         document = {
             "_id": number,
             "prev": batch[0].prev,
             "at": self._clock(),
             "size": len(batch),
+            "total": total,
             "events": [_pack(event) for event in batch],
         }
 
@@ -253,7 +281,7 @@ class MongoLog:
         return tail
 
     async def _find_tail(self) -> _Tail:
-        tail = await self._edge(-1) or _Tail(0, 0, asyncio.get_running_loop().time())
+        tail = await self._edge(-1) or _Tail(0, 0, 0, asyncio.get_running_loop().time())
         self._remember(tail)
         return tail
 
@@ -261,7 +289,7 @@ class MongoLog:
         """The tail as it is by now, from one that was."""
         while True:
             numbers = list(range(tail.number + 1, tail.number + 1 + _WINDOW))
-            found = await self._db.find(EVENTS, {"_id": {"$in": numbers}}, {"size": 1}, sort=[("_id", 1)])
+            found = await self._db.find(EVENTS, {"_id": {"$in": numbers}}, _TAIL_FIELDS, sort=[("_id", 1)])
             before = tail.number
             for document in found:
                 if document["_id"] == tail.number + 1:
@@ -276,9 +304,9 @@ class MongoLog:
 
     @staticmethod
     def _tail_of(document: Document) -> _Tail:
-        number = int(document["_id"])
-        last = number * _PLACES + int(document["size"]) - 1
-        return _Tail(number, last, asyncio.get_running_loop().time())
+        last = _last_of(document)
+        total = int(document.get("total", last))
+        return _Tail(int(document["_id"]), last, total, asyncio.get_running_loop().time())
 
     # -- following -------------------------------------------------------------------------------------
 
@@ -367,6 +395,11 @@ def _batches(calls: Sequence[Sequence[NewEvent]]) -> tuple[list[_Batch], dict[st
             batches[-1].add(event)
         batches[-1].calls_done = place + 1
     return batches, owner
+
+
+def _last_of(document: Document) -> int:
+    """Offset of a document's last event."""
+    return int(document["_id"]) * _PLACES + int(document["size"]) - 1
 
 
 def _numbered(number: int, prev: int, events: Iterable[NewEvent]) -> list[Event]:

@@ -34,9 +34,11 @@ __all__ = [
     "NewTask",
     "Place",
     "Priority",
+    "Progress",
     "Row",
     "RowView",
     "Standing",
+    "Subscriber",
     "Suppression",
     "TaskPlace",
     "TaskView",
@@ -117,6 +119,33 @@ class Cursor(msgspec.Struct, frozen=True, gc=False):
 
     name: str
     offset: int
+
+
+class Subscriber(msgspec.Struct, frozen=True, gc=False):
+    """A subscriber with a name, whose place in the log is kept."""
+
+    name: str
+    offset: int
+    """It has acknowledged everything up to here."""
+    wanted: bytes
+    """Its filter, in the form of whoever gave it."""
+    created_at: int
+    seen_at: int
+    """When it last came, acknowledged something, or went."""
+    holder: str
+    """The process that it is connected to, or was when that was killed; empty once it went."""
+    session: str
+    """Names its newest connection, which alone may acknowledge."""
+
+
+class Progress(msgspec.Struct, frozen=True, gc=False):
+    """How far a connection of a named subscriber has come."""
+
+    name: str
+    session: str
+    offset: int
+    leaves: bool = False
+    """Whether the connection is over."""
 
 
 class Lease(msgspec.Struct, frozen=True, gc=False):

@@ -43,8 +43,10 @@ from store.records import (
     NewTask,
     Place,
     Priority,
+    Progress,
     Row,
     RowView,
+    Subscriber,
     Suppression,
     TaskPlace,
     TaskView,
@@ -146,6 +148,9 @@ class SqliteStore:
     async def save_cursor(self, cursor: Cursor, lease: Lease | None = None) -> None:
         await self._write(lambda writes: writes.save_cursor(cursor, lease))
 
+    async def count_past(self, offsets: Collection[int]) -> dict[int, int]:
+        return await self._read(Reads.count_past, offsets)
+
     # -- memos -----------------------------------------------------------------------------------------
 
     async def find_memo(self, name: str) -> Memo | None:
@@ -153,6 +158,37 @@ class SqliteStore:
 
     async def put_memo(self, memo: Memo) -> bool:
         return await self._write(lambda writes: writes.put_memo(memo))
+
+    # -- named subscribers -----------------------------------------------------------------------------
+
+    async def take_subscriber(
+        self,
+        name: str,
+        session: str,
+        holder: str,
+        now: int,
+        *,
+        start: int,
+        wanted: bytes | None,
+        most: int,
+    ) -> tuple[Subscriber, bool] | None:
+        return await self._write(
+            lambda writes: writes.subscribers.take(name, session, holder, now, start, wanted, most)
+        )
+
+    async def save_progress(self, progress: Sequence[Progress], now: int) -> set[str]:
+        return await self._write(
+            lambda writes: writes.subscribers.save_progress(progress, now), len(progress)
+        )
+
+    async def find_subscribers(self, names: Collection[str]) -> dict[str, Subscriber]:
+        return await self._read(lambda reads: reads.subscribers.find(names))
+
+    async def list_subscribers(self, limit: int, after: str = "") -> list[Subscriber]:
+        return await self._read(lambda reads: reads.subscribers.page(limit, after))
+
+    async def remove_subscriber(self, name: str) -> bool:
+        return await self._write(lambda writes: writes.subscribers.remove(name))
 
     # -- contacts --------------------------------------------------------------------------------------
 

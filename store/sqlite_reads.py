@@ -26,6 +26,7 @@ from store.records import (
     TaskPlace,
     TaskView,
 )
+from store.sqlite_subscribers import Subscribers
 from store.states import TAKEN, State
 
 __all__ = ["Reads", "as_suppression", "row_key"]
@@ -38,6 +39,8 @@ _ROW = (
 _ROW_WIDTH = 23
 _TASK = "id, kind, source, total, created_at, skipped"
 _TAKEN = ", ".join(f"'{state.value}'" for state in sorted(TAKEN))
+_MAX_BYTES = 4 * 1024 * 1024
+"""Of bodies read at once."""
 _READY = "task_id NOT IN (SELECT id FROM tasks WHERE ready = 0)"
 
 
@@ -52,6 +55,7 @@ class Reads:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
+        self.subscribers = Subscribers(connection)
 
     def events_after(self, offset: int, limit: int) -> list[Event]:
         """Oldest first. Offsets of this store are contiguous, so ``prev`` follows from the offset."""
@@ -60,7 +64,20 @@ class Reads:
             " FROM events WHERE offset > ? ORDER BY offset LIMIT ?",
             (offset, limit),
         )
-        return [Event(*values) for values in found]
+        events = []
+        size = 0
+        for values in found:
+            events.append(Event(*values))
+            size += len(events[-1].body)
+            if size >= _MAX_BYTES:
+                found.close()
+                break
+        return events
+
+    def count_past(self, offsets: Collection[int]) -> dict[int, int]:
+        """By the bounds, since offsets are contiguous."""
+        floor, head = self.log_bounds()
+        return {offset: max(0, head - max(offset, floor)) for offset in offsets}
 
     def log_bounds(self) -> tuple[int, int]:
         """Offset before the oldest event, and of the newest."""

@@ -157,6 +157,17 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) WITHOUT ROWID""",
         "ALTER TABLE rows ADD COLUMN heeds_opt_out INTEGER NOT NULL DEFAULT 0",
     ),
+    (
+        """CREATE TABLE subscribers (
+            name TEXT PRIMARY KEY,
+            offset INTEGER NOT NULL,
+            wanted BLOB NOT NULL,
+            created_at INTEGER NOT NULL,
+            seen_at INTEGER NOT NULL,
+            holder TEXT NOT NULL,
+            session TEXT NOT NULL
+        ) WITHOUT ROWID""",
+    ),
 )
 
 VERSION = len(_MIGRATIONS)

@@ -36,6 +36,7 @@ from store.records import (
     suppression_after,
 )
 from store.sqlite_reads import as_suppression, row_key
+from store.sqlite_subscribers import Subscribers
 from store.states import OPEN, TAKEN, State
 
 __all__ = ["Writes"]
@@ -56,6 +57,7 @@ class Writes:
         self._last_due = 0
         self._head: int | None = None
         self.fresh: list[Event] = []
+        self.subscribers = Subscribers(connection)
 
     def begin(self) -> None:
         """Open a transaction."""

@@ -16,7 +16,19 @@ from tornado.ioloop import IOLoop
 from store.base import Store
 from store.errors import StoreUnavailable
 from store.mongo import MongoStore
-from store.records import Alias, Change, Cursor, KnownMedia, Lease, Memo, Place, Row, Suppression, Window
+from store.records import (
+    Alias,
+    Change,
+    Cursor,
+    KnownMedia,
+    Lease,
+    Memo,
+    Place,
+    Progress,
+    Row,
+    Suppression,
+    Window,
+)
 from store.states import State
 from tests.support.mongod import Mongod, database_url
 from tests.support.store_values import (
@@ -46,6 +58,14 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "append_events": lambda store: store.append_events([new_event("a")]),
     "events_after": lambda store: store.events_after(0, 10),
     "log_bounds": lambda store: store.log_bounds(),
+    "count_past": lambda store: store.count_past([1]),
+    "take_subscriber": lambda store: store.take_subscriber(
+        "crm", "session", "me", 1, start=0, wanted=None, most=10
+    ),
+    "save_progress": lambda store: store.save_progress([Progress("crm", "session", 1)], 1),
+    "find_subscribers": lambda store: store.find_subscribers(["crm"]),
+    "list_subscribers": lambda store: store.list_subscribers(10),
+    "remove_subscriber": lambda store: store.remove_subscriber("nobody"),
     "load_cursor": lambda store: store.load_cursor("tracker"),
     "save_cursor": lambda store: store.save_cursor(Cursor("tracker", 1)),
     "find_memo": lambda store: store.find_memo("memo"),
@@ -237,6 +257,7 @@ WITHOUT_WRITES = frozenset(
     {"events_after", "log_bounds", "load_cursor", "sweep_unready", "sweep_answers", "read_ahead"}
     | {"read_contact", "blocking_rows", "undelivered", "rows_in_state", "task_rows", "list_tasks", "depth"}
     | {"count_dead", "dead_letters", "sweep_inbound", "list_suppressions"}
+    | {"count_past", "list_subscribers"}
     | {name for name in CALLS if name.startswith(("find", "held", "finished"))}
 )
 
