@@ -102,6 +102,10 @@ class Store(Protocol):
         """
         ...
 
+    async def known_keys(self, keys: Collection[str]) -> Collection[str]:
+        """Those of these keys whose event is in the log."""
+        ...
+
     async def events_after(self, offset: int, limit: int) -> list[Event]:
         """The oldest events past ``offset``, in order, at most ``limit``; fewer if they are large, none only
         where there is none."""

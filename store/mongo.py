@@ -250,6 +250,9 @@ class MongoStore:
     async def append_events(self, events: Sequence[NewEvent]) -> list[Event]:
         return await self._log.append(events)
 
+    async def known_keys(self, keys: Collection[str]) -> Collection[str]:
+        return await self._log.known_keys(keys)
+
     async def events_after(self, offset: int, limit: int) -> list[Event]:
         return await self._log.events_after(offset, limit)
 

@@ -113,6 +113,10 @@ class MongoLog:
         """Append those whose key is new; the callbacks have seen them when this returns."""
         return await self._group.submit(events, len(events)) if events else []
 
+    async def known_keys(self, keys: Collection[str]) -> set[str]:
+        """Those of these keys that are in the log."""
+        return await self._known(set(keys))
+
     # -- reading ---------------------------------------------------------------------------------------
 
     async def events_after(self, offset: int, limit: int) -> list[Event]:

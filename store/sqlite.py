@@ -133,6 +133,9 @@ class SqliteStore:
     async def append_events(self, events: Sequence[NewEvent]) -> list[Event]:
         return await self._write(lambda writes: writes.append_events(events), len(events))
 
+    async def known_keys(self, keys: Collection[str]) -> Collection[str]:
+        return await self._read(Reads.known_keys, keys)
+
     async def events_after(self, offset: int, limit: int) -> list[Event]:
         return await self._read(Reads.events_after, offset, limit)
 

@@ -79,6 +79,11 @@ class Reads:
         floor, head = self.log_bounds()
         return {offset: max(0, head - max(offset, floor)) for offset in offsets}
 
+    def known_keys(self, keys: Collection[str]) -> set[str]:
+        """By point look-ups: callers ask for a few at a time."""
+        find = "SELECT 1 FROM events WHERE key = ?"
+        return {key for key in keys if self._db.execute(find, (key,)).fetchone()}
+
     def log_bounds(self) -> tuple[int, int]:
         """Offset before the oldest event, and of the newest."""
         oldest, newest = self._db.execute("SELECT min(offset), max(offset) FROM events").fetchone()

@@ -23,7 +23,9 @@ import msgspec
 from store.records import NewEvent
 
 __all__ = [
+    "CALLS",
     "EVENT_TYPES",
+    "FROM_CUSTOMERS",
     "INBOUND_KEY",
     "STATUS_KEY",
     "UPDATE_KEY",
@@ -43,7 +45,13 @@ class EventType:
     """The names that subscribers see."""
 
     MESSAGE_RECEIVED = "message.received"
+    MESSAGE_EDITED = "message.edited"
+    """A customer changed what they had written. In older logs it is ``message.received``."""
+    MESSAGE_REVOKED = "message.revoked"
+    """A customer took back what they had written. In older logs it is ``message.received``."""
     MESSAGE_ECHO = "message.echo"
+    MESSAGE_SYSTEM = "message.system"
+    """A note of the system's that is not about who the customer is."""
     MESSAGE_STATUS = "message.status"
     """A status of Meta's that has no name of its own here; ``sent`` among them, since ``message.sent`` is
     told once a row, at the first proof."""
@@ -65,6 +73,36 @@ class EventType:
     """Rows of it that had failed are queued again."""
     TASK_COMPLETED = "task.completed"
     CONTACT_CHANGED = "contact.changed"
+    CONTACT_PREFERENCES = "contact.preferences"
+    """A customer stopped or resumed marketing messages, or signed up."""
+    CONTACT_ACTION = "contact.action"
+    """A customer did something with a message, such as following its link."""
+    CONTACT_SYNCED = "contact.synced"
+    """An entry of the Business app's address book came or went."""
+    CONTACT_PROFILE = "contact.profile"
+    CALL_CONNECTED = "call.connected"
+    CALL_TERMINATED = "call.terminated"
+    CALL_UPDATE = "call.update"
+    """Something about a call that has no name of its own here."""
+    CALL_STATUS = "call.status"
+    """It rings, was accepted or rejected."""
+    GROUP_LIFECYCLE = "group.lifecycle"
+    GROUP_PARTICIPANTS = "group.participants"
+    GROUP_SETTINGS = "group.settings"
+    GROUP_STATUS = "group.status"
+    HISTORY_MESSAGE = "history.message"
+    """One from before the number was connected: nothing to answer."""
+    HISTORY_PROGRESS = "history.progress"
+    """A part of the history has been told."""
+    STANDBY_MESSAGE = "standby.message"
+    """A customer wrote in a thread that Meta's own agent answers."""
+    STANDBY_ECHO = "standby.echo"
+    """The answer in such a thread."""
+    STANDBY_HANDOVER = "standby.handover"
+    """Who answers a thread from now on."""
+    PAYMENT_STATUS = "payment.status"
+    FLOW_UPDATE = "flow.update"
+    MARKETING_EVENT = "marketing.event"
     TEMPLATE_STATUS = "template.status"
     TEMPLATE_RESUMED = "template.resumed"
     """A person says that Meta takes it again."""
@@ -83,6 +121,14 @@ EVENT_TYPES: tuple[str, ...] = tuple(
     value for name, value in vars(EventType).items() if not name.startswith("_")
 )
 """All of them, in the order above."""
+
+CALLS = frozenset(
+    {EventType.CALL_CONNECTED, EventType.CALL_TERMINATED, EventType.CALL_UPDATE, EventType.CALL_STATUS}
+)
+"""What is about calls, which open the window like words do."""
+
+FROM_CUSTOMERS = frozenset({EventType.MESSAGE_RECEIVED, EventType.MESSAGE_EDITED, EventType.MESSAGE_REVOKED})
+"""What a customer has said to us: it opens the window, and counts against the number's throughput."""
 
 STATUS_KEY = "st:"
 """What the keys of Meta's statuses begin with."""

@@ -39,11 +39,18 @@ class Intake:
         self.last_at = self._now_ms()
 
     async def _append(self, updates: Sequence[Update]) -> None:
+        updates = await self._not_told(updates)
         keys = await self._keys(updates)
         await self._add_callback_data([update for update in updates if update.has_callback_data])
         now = self._now_ms()
         events = [_event(update, key, now) for update, key in zip(updates, keys, strict=True)]
         await self._log.append(events)
+
+    async def _not_told(self, updates: Sequence[Update]) -> Sequence[Update]:
+        """Without the parts of what an earlier version has told as one: Meta repeats for seven days."""
+        former = {update.former_key for update in updates if update.former_key}
+        told = await self._store.known_keys(former) if former else frozenset()
+        return [update for update in updates if update.former_key not in told] if told else updates
 
     async def _add_callback_data(self, updates: Sequence[Update]) -> None:
         """Of statuses about rows that have some."""

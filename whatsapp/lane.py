@@ -29,7 +29,7 @@ from whatsapp.brakes import Brakes
 from whatsapp.clock import Clock
 from whatsapp.error_policy import Scope
 from whatsapp.errors import Verdict
-from whatsapp.events import STATUS_KEY, EventType
+from whatsapp.events import FROM_CUSTOMERS, STATUS_KEY, EventType
 from whatsapp.number_level import LevelReader, is_shared_with_app, tells_level
 from whatsapp.outcome_events import holds_of, tells_fallback, tells_undone, verdict_of
 from whatsapp.pacing import LanePacer, PairPacer
@@ -358,7 +358,7 @@ class Lane:
                 if tells_undone(event):
                     self._brake(event)
                 self._woken.set()
-            elif event.type == EventType.MESSAGE_RECEIVED:
+            elif event.type in FROM_CUSTOMERS:
                 inbound += is_fresh(event, self._clock.now_ms())
             elif event.type == EventType.NUMBER_RESUMED:
                 self._brakes.resume()

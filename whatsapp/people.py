@@ -18,11 +18,15 @@ __all__ = [
     "Contacts",
     "IdentityChange",
     "identity_change",
+    "is_ours",
+    "listed",
+    "preferring",
     "recipient",
     "recipient_key",
     "sender",
     "tells_identity",
     "text_of",
+    "threaded",
 ]
 
 Json = dict[str, Any]
@@ -106,6 +110,35 @@ def recipient(status: Json, contacts: Contacts) -> tuple[Address, Json | None]:
     if not address and status.get("recipient_type") != "group":
         address = Address(_phone(status.get("recipient_id")), _user_id(status.get("recipient_user_id")))
     return _completed(address, contacts)
+
+
+def preferring(preference: Json, contacts: Contacts) -> tuple[Address, Json | None]:
+    """Whose preference it is, and the entry of ``contacts`` about them."""
+    return _completed(Address(_phone(preference.get("wa_id")), _user_id(preference.get("user_id"))), contacts)
+
+
+def listed(entry: Json, contacts: Contacts) -> tuple[Address, Json | None]:
+    """Who stands in an entry of the Business app's address book."""
+    person = entry.get("contact")
+    if not isinstance(person, dict):
+        return Address(), None
+    return _completed(Address(_phone(person.get("phone_number")), _user_id(person.get("user_id"))), contacts)
+
+
+def threaded(thread: Json, contacts: Contacts) -> tuple[Address, Json | None]:
+    """Who is on the other end of a thread of the history (CLOUD_API_2026.md 2.3)."""
+    context = thread.get("context")
+    known = context if isinstance(context, dict) else {}
+    phone = _phone(thread.get("id")) or _phone(known.get("wa_id"))
+    return _completed(Address(phone, _user_id(known.get("user_id"))), contacts)
+
+
+def is_ours(message: Json, metadata: Json | None) -> bool:
+    """Whether the business wrote a message of the history: it comes from our number, or names whom it went
+    to."""
+    ours = _phone((metadata or {}).get("display_phone_number"))
+    from_us = bool(ours) and _phone(message.get("from")) == ours
+    return from_us or bool(_phone(message.get("to")) or _user_id(message.get("to_user_id")))
 
 
 def recipient_key(status: Json) -> str:

@@ -13,25 +13,23 @@ wrong type inside a message or status is taken for missing, and the item for wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
+
 from whatsapp.envelope import BadPayload, decode_envelope
+from whatsapp.events import EventType
 from whatsapp.people import Contacts, IdentityChange, text_of
+from whatsapp.webhook_fields import HISTORY, MESSAGE_FIELDS, PARTS, WHOLE
+from whatsapp.webhook_history import read_history
 from whatsapp.webhook_items import (
-    ACCOUNT_FIELDS,
-    ECHOES,
-    MESSAGE_FIELDS,
-    MESSAGES,
-    TEMPLATE_FIELDS,
     Frame,
     Unreadable,
     Update,
     ids_beside,
-    read_error,
-    read_message,
+    items_of,
     read_other,
-    read_status,
     unparsed,
     whole_change,
 )
@@ -40,18 +38,8 @@ __all__ = ["BadPayload", "IdentityChange", "Update", "parse"]
 
 Json = dict[str, Any]
 
-_OBJECT_FIELDS = MESSAGE_FIELDS | TEMPLATE_FIELDS | ACCOUNT_FIELDS
 _AROUND = frozenset({"messaging_product", "metadata", "contacts", "field"})
-"""Parts of a message field's value that only say something about its other parts."""
-
-_Reader = Callable[[Frame, str, Any], Update]
-
-_READERS: dict[str, _Reader] = {
-    MESSAGES: read_message,
-    ECHOES: read_message,
-    "statuses": read_status,
-    "errors": read_error,
-}
+"""Parts of a value that only say something about its other parts."""
 
 
 def parse(body: bytes) -> list[Update]:
@@ -60,24 +48,29 @@ def parse(body: bytes) -> list[Update]:
     An update may be in it twice, with one key. Raises :class:`BadPayload`, and nothing else, for a body
     that is no envelope of WhatsApp's. A broken part inside one becomes an update of its own.
 
-    ===================  ==============================================================================
-    event                data
-    ===================  ==============================================================================
-    message.received     message, contact or null, metadata, text
-    message.echo         the same, and field
-    contact.changed      as message.received, and change: old_phone, new_phone, old_user_id, new_user_id,
-                         or null where only the security code is new
-    message.<status>     status, contact, metadata, task_id, message_id, wamid, attempt,
-                         callback_data (null if not ours)
-    webhook.error        error, field, metadata, entry_id, time
-    template.status,     field, value, entry_id, time
-    account.update
-    webhook.other        the same; for one item of a message field also part (the list it stood in),
-                         contact and metadata, and for a message its text
-    webhook.unparsed     raw, where (entry[0].changes[2].value.messages[1]), why
-    ===================  ==============================================================================
+    The data of an event has one of these shapes, Meta's objects in it unchanged:
 
-    A status out of ``standby`` also has ``field``.
+    =====================  ============================================================================
+    event                  data
+    =====================  ============================================================================
+    message.received,      message, contact or null, metadata, text; field, where it is not ``messages``
+    .edited, .revoked,
+    .echo, .system,
+    standby.message, .echo
+    contact.changed        the same, and change: old_phone, new_phone, old_user_id, new_user_id, or null
+                           where only the security code is new
+    history.message        the same as message.received, field, thread, ours
+    history.progress       field, value (without its threads), threads, messages, metadata, entry_id, time
+    message.<status>       status, contact, metadata, task_id, message_id, wamid, attempt, callback_data
+                           (null if not ours); of ``standby`` also field
+    webhook.error          error, field, metadata, entry_id, time
+    a change as one        field, value, entry_id, time
+    one item of a list     the same, and part (the list), contact and metadata
+    webhook.unparsed       raw, where (entry[0].changes[2].value.messages[1]), why
+    =====================  ============================================================================
+
+    Which field becomes which event is in ``webhook_fields.py``; ``webhook.other`` is a change as one, or one
+    item.
     """
     return list(_read_entries(decode_envelope(body)))
 
@@ -105,7 +98,7 @@ def _read_change(entry: Json, change: Any, where: str) -> Iterator[Update]:
     if not field:
         yield unparsed(_frame(entry), change, where, "a change must name its field")
     elif not isinstance(value, dict):
-        if field in _OBJECT_FIELDS:
+        if field in PARTS or field in WHOLE:
             why = "the value of this field must be an object"
             yield unparsed(_frame(entry, field), change, where, why)
         else:
@@ -113,7 +106,19 @@ def _read_change(entry: Json, change: Any, where: str) -> Iterator[Update]:
     elif field in MESSAGE_FIELDS:
         yield from _read_parts(entry, field, value, f"{where}.value")
     else:
-        yield whole_change(_frame(entry, field, value.get("metadata")), value)
+        yield from _read_whole(entry, field, value, f"{where}.value")
+
+
+def _read_whole(entry: Json, field: str, value: Json, where: str) -> Iterator[Update]:
+    """A field that is told as one, or was by earlier versions, before its lists had names."""
+    whole = whole_change(
+        _frame(entry, field, value.get("metadata")), value, WHOLE.get(field, EventType.WEBHOOK_OTHER)
+    )
+    if field == HISTORY or any(part in value for part in PARTS.get(field, ())):
+        for update in _read_parts(entry, field, value, where):
+            yield msgspec.structs.replace(update, former_key=whole.key)
+    else:
+        yield whole
 
 
 def _field_of(entry: Json, change: Json, value: Any) -> str:
@@ -127,10 +132,10 @@ def _field_of(entry: Json, change: Json, value: Any) -> str:
 
 
 def _read_parts(entry: Json, field: str, value: Json, where: str) -> Iterator[Update]:
-    """The items of a message field, whose value may hold several lists at once (CLOUD_API.md 4.3)."""
+    """The items of a field whose value may hold several lists at once (CLOUD_API.md 4.3)."""
     people: list[Json] = []
     broken: list[tuple[str, Any, str]] = []
-    for path, item, why in _items(value.get("contacts"), f"{where}.contacts"):
+    for path, item, why in items_of(value.get("contacts"), f"{where}.contacts"):
         if isinstance(item, dict) and not why:
             people.append(item)
         else:
@@ -144,15 +149,18 @@ def _read_parts(entry: Json, field: str, value: Json, where: str) -> Iterator[Up
     empty = True
     for part, items in value.items():
         if part not in _AROUND:
-            for path, item, why in _items(items, f"{where}.{part}"):
+            for path, item, why in items_of(items, f"{where}.{part}"):
                 empty = False
-                yield _read_item(frame, part, item, path, why)
+                if part == field == HISTORY and not why:
+                    yield from read_history(frame, item, path)
+                else:
+                    yield _read_item(frame, part, item, path, why)
     if empty:
         yield whole_change(frame, value)
 
 
 def _read_item(frame: Frame, part: str, item: Any, where: str, why: str) -> Update:
-    reader = _READERS.get(part)
+    reader = PARTS[frame.field].get(part)
     if reader is None:
         return read_other(frame, part, item)
     if why:
@@ -161,15 +169,6 @@ def _read_item(frame: Frame, part: str, item: Any, where: str, why: str) -> Upda
         return reader(frame, part, item)
     except Unreadable as error:
         return unparsed(frame, item, where, str(error))
-
-
-def _items(items: Any, where: str) -> Iterator[tuple[str, Any, str]]:
-    """Path and item of each in a list, which may be missing; of what is no list, itself and the reason."""
-    if isinstance(items, list):
-        for i, item in enumerate(items):
-            yield f"{where}[{i}]", item, ""
-    elif items is not None:
-        yield where, items, "this must be a list"
 
 
 def _frame(

@@ -1,46 +1,62 @@
 """One item of a webhook to one update: the event's name, its data, and its key.
 
 Pure. Owns those three (docs/design.md, "In: a webhook's way"; CLOUD_API.md 4.4 to 4.7, CLOUD_API_2026.md 8 to
-10). Which items a body holds is found in ``webhook.py``, whom they are about in ``people.py``. A key
-recognises a repeated delivery, so it holds nothing that may differ between two: no position in a batch, no
-time of ours.
+10). Which items a body holds is found in ``webhook.py``, who reads which in ``webhook_fields.py``, whom they
+are about in ``people.py``. A key recognises a repeated delivery, so it holds nothing that may differ between
+two: no position in a batch, no time of ours.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
 
 from whatsapp.errors import error_of_status
-from whatsapp.events import INBOUND_KEY, STATUS_KEY, UPDATE_KEY, EventType, RowRef, task_of
+from whatsapp.events import (
+    FROM_CUSTOMERS,
+    INBOUND_KEY,
+    STATUS_KEY,
+    UPDATE_KEY,
+    EventType,
+    RowRef,
+    task_of,
+)
 from whatsapp.identity import Address
 from whatsapp.people import (
     Contacts,
     IdentityChange,
     identity_change,
+    is_ours,
     recipient,
     recipient_key,
     sender,
     tells_identity,
     text_of,
+    threaded,
 )
 from whatsapp.plain_text import plain_text
 
 __all__ = [
-    "ACCOUNT_FIELDS",
     "ECHOES",
+    "ECHO_FIELDS",
     "MESSAGES",
-    "MESSAGE_FIELDS",
-    "TEMPLATE_FIELDS",
+    "STANDBY",
     "Frame",
     "Unreadable",
     "Update",
     "ids_beside",
+    "items_of",
+    "read_call",
     "read_error",
+    "read_item",
     "read_message",
     "read_other",
+    "read_past",
+    "read_progress",
     "read_status",
     "unparsed",
     "whole_change",
@@ -50,35 +66,16 @@ Json = dict[str, Any]
 
 MESSAGES = "messages"
 ECHOES = "message_echoes"
-_STANDBY = "standby"
-_ECHO_FIELDS = frozenset({ECHOES, "smb_message_echoes"})
-MESSAGE_FIELDS = frozenset({MESSAGES, _STANDBY}) | _ECHO_FIELDS
-"""Fields whose value holds lists of messages, statuses and errors. ``standby`` is what Meta's own agent
-answers: recorded, never taken for a message to answer (CLOUD_API_2026.md 6.4), but its statuses settle rows
-like any other."""
-_LISTS_WITH_IDS = (MESSAGES, ECHOES, "statuses")
-TEMPLATE_FIELDS = frozenset(
-    {
-        "message_template_status_update",
-        "message_template_quality_update",
-        "message_template_components_update",
-        "template_category_update",
-    }
-)
-ACCOUNT_FIELDS = frozenset(
-    {
-        "account_update",
-        "account_review_update",
-        "account_alerts",
-        "account_settings_update",
-        "phone_number_quality_update",
-        "phone_number_name_update",
-        "business_capability_update",
-        "security",
-    }
-)
+STANDBY = "standby"
+ECHO_FIELDS = frozenset({ECHOES, "smb_message_echoes"})
+_LISTS_WITH_IDS = (MESSAGES, ECHOES, "statuses", "calls")
 _MESSAGE_STATUS_TYPES = frozenset({"", "message"})
+_OTHER_STATUSES = {"call": EventType.CALL_STATUS, "payment": EventType.PAYMENT_STATUS}
 """Calls and payments have statuses too, and name them (CLOUD_API.md 4.6)."""
+_CALLS = "calls"
+_CALL_EVENTS = {"connect": EventType.CALL_CONNECTED, "terminate": EventType.CALL_TERMINATED}
+_CALL_OF_OURS = "BUSINESS_INITIATED"
+_MESSAGE_EVENTS = {"edit": EventType.MESSAGE_EDITED, "revoke": EventType.MESSAGE_REVOKED}
 _STATUS_EVENTS = {
     "delivered": EventType.MESSAGE_DELIVERED,
     "read": EventType.MESSAGE_READ,
@@ -86,6 +83,9 @@ _STATUS_EVENTS = {
     "failed": EventType.MESSAGE_FAILED,
 }
 _NOBODY = Address()
+
+Person = Callable[[Json, Contacts], tuple[Address, Json | None]]
+"""Whom an item is about, and the entry of ``contacts`` about them."""
 _MAX_KEY = 512
 """Characters. Ids are of unknown length (CLOUD_API.md 0.1), a store's unique index is not."""
 
@@ -112,9 +112,12 @@ class Update(msgspec.Struct, frozen=True, gc=False):
     change: IdentityChange | None = None
     """What an identity change moves."""
     inbound: bool = False
-    """A customer wrote to us: it counts against the number's throughput and opens the window. True for
-    nothing but messages of the field ``messages``; never for those of the system, of ``standby`` and of
+    """A customer said something to us: it counts against the number's throughput and opens the window. True
+    for nothing but messages of the field ``messages``; never for those of the system, of ``standby`` and of
     ``history``."""
+    former_key: str = ""
+    """The key under which earlier versions told the change that this is a part of, as one event: where the
+    log has that, this was told. Empty: nothing of the kind."""
 
 
 class Unreadable(Exception):
@@ -139,18 +142,10 @@ def read_message(frame: Frame, part: str, message: Any) -> Update:
     if not isinstance(message, dict):
         raise Unreadable("a message must be an object")
     kind = _name_of(message, "type")
-    is_echo = part == ECHOES or frame.field in _ECHO_FIELDS
+    is_echo = part == ECHOES or frame.field in ECHO_FIELDS
     address, contact = sender(message, frame.contacts, echo=is_echo)
-    wamid = text_of(message.get("id"))
     type = _message_event(frame, message, kind, is_echo)
-    text = plain_text(message)
-    data: Json
-    if type == EventType.WEBHOOK_OTHER:
-        data = _other_data(frame, part, message, contact) | {"text": text}
-    else:
-        data = {"message": message, "contact": contact, "metadata": frame.metadata, "text": text}
-        if frame.field != MESSAGES:
-            data["field"] = frame.field
+    data = _message_data(frame, message, contact)
     change = None
     if type == EventType.CONTACT_CHANGED:
         change = identity_change(message)
@@ -158,38 +153,63 @@ def read_message(frame: Frame, part: str, message: Any) -> Update:
         if change:
             address = change.old or change.new
     return Update(
-        key=_key(f"{INBOUND_KEY}{frame.field}:{wamid}" if wamid else "", frame, part, message),
+        key=_message_key(frame.field, frame, part, message),
         type=type,
         data=data,
         phone_number_id=frame.phone_number_id,
         address=address,
         change=change,
-        inbound=type == EventType.MESSAGE_RECEIVED,
+        inbound=type in FROM_CUSTOMERS,
     )
 
 
 def _message_event(frame: Frame, message: Json, kind: str, is_echo: bool) -> str:
     """A system message is written by nobody: it is never ``message.received``, whatever it says."""
     if kind == "system" and not is_echo:
-        return EventType.CONTACT_CHANGED if tells_identity(message) else EventType.WEBHOOK_OTHER
-    if frame.field == _STANDBY:
-        return EventType.WEBHOOK_OTHER
-    return EventType.MESSAGE_ECHO if is_echo else EventType.MESSAGE_RECEIVED
+        return EventType.CONTACT_CHANGED if tells_identity(message) else EventType.MESSAGE_SYSTEM
+    if frame.field == STANDBY:
+        return EventType.STANDBY_ECHO if is_echo else EventType.STANDBY_MESSAGE
+    return EventType.MESSAGE_ECHO if is_echo else _MESSAGE_EVENTS.get(kind, EventType.MESSAGE_RECEIVED)
+
+
+def read_past(frame: Frame, part: str, message: Any, thread: Json | None = None) -> Update:
+    """A message of the history, from before the number was connected (CLOUD_API.md 4.7). Raises
+    :class:`Unreadable`.
+
+    ``thread``: what stands around it but for its messages; None for one that brings the file of a message
+    that was told before, with that message's id.
+    """
+    if not isinstance(message, dict):
+        raise Unreadable("a message must be an object")
+    _name_of(message, "type")
+    ours = is_ours(message, frame.metadata)
+    if thread is None:
+        address, contact = sender(message, frame.contacts, echo=ours)
+    else:
+        address, contact = threaded(thread, frame.contacts)
+    name = frame.field if thread is not None else f"{frame.field}.file"
+    return Update(
+        key=_message_key(name, frame, part, message),
+        type=EventType.HISTORY_MESSAGE,
+        data=_message_data(frame, message, contact) | {"thread": thread, "ours": ours},
+        phone_number_id=frame.phone_number_id,
+        address=address,
+    )
 
 
 def read_status(frame: Frame, part: str, status: Any) -> Update:
     """What became of a message, or of something else that has statuses. Raises :class:`Unreadable`."""
     if not isinstance(status, dict):
         raise Unreadable("a status must be an object")
-    kind = _name_of(status, "type")
+    kind = _name_of(status, "type") or ("call" if frame.field == _CALLS else "")
     name = _name_of(status, "status")
     address, contact = recipient(status, frame.contacts)
     wamid = text_of(status.get("id"))
     if kind not in _MESSAGE_STATUS_TYPES:
         return Update(
             key=_key("", frame, part, status),
-            type=EventType.WEBHOOK_OTHER,
-            data=_other_data(frame, part, status, contact),
+            type=_OTHER_STATUSES.get(kind, EventType.WEBHOOK_OTHER),
+            data=_item_data(frame, part, status, contact),
             phone_number_id=frame.phone_number_id,
             address=address,
         )
@@ -243,29 +263,69 @@ def read_error(frame: Frame, part: str, error: Any) -> Update:
     )
 
 
-def read_other(frame: Frame, part: str, item: Any) -> Update:
-    """Something in a message field that has no reader of its own, such as ``user_actions``."""
+def read_call(frame: Frame, part: str, call: Any) -> Update:
+    """What happened to a call. Raises :class:`Unreadable`."""
+    if not isinstance(call, dict):
+        raise Unreadable("a call must be an object")
+    event = _name_of(call, "event")
+    person = partial(sender, echo=call.get("direction") == _CALL_OF_OURS)
+    return read_item(frame, part, call, type=_CALL_EVENTS.get(event, EventType.CALL_UPDATE), person=person)
+
+
+def read_item(frame: Frame, part: str, item: Any, *, type: str, person: Person | None = None) -> Update:
+    """One item of a list, as an event of this type; ``person`` says whom it is about. Raises
+    :class:`Unreadable`."""
+    if not isinstance(item, dict):
+        raise Unreadable("an item of this list must be an object")
+    address, contact = person(item, frame.contacts) if person else (_NOBODY, None)
     return Update(
         key=_key("", frame, part, item),
-        type=EventType.WEBHOOK_OTHER,
-        data=_other_data(frame, part, item, None),
+        type=type,
+        data=_item_data(frame, part, item, contact),
+        phone_number_id=frame.phone_number_id,
+        address=address,
+    )
+
+
+def read_progress(frame: Frame, part: Json, *, leave_out: str, threads: int, messages: int) -> Update:
+    """That a part of the history has been told: what it says of itself, and how much was in it."""
+    value = {name: item for name, item in part.items() if name != leave_out}
+    counts = {"threads": threads, "messages": messages}
+    return Update(
+        key=_key("", frame, frame.field, part),
+        type=EventType.HISTORY_PROGRESS,
+        data=_item_data(frame, frame.field, value, None) | counts,
         phone_number_id=frame.phone_number_id,
     )
 
 
-def whole_change(frame: Frame, value: Any) -> Update:
+def read_other(frame: Frame, part: str, item: Any) -> Update:
+    """Something in a field's value that has no reader of its own."""
+    return Update(
+        key=_key("", frame, part, item),
+        type=EventType.WEBHOOK_OTHER,
+        data=_item_data(frame, part, item, None),
+        phone_number_id=frame.phone_number_id,
+    )
+
+
+def whole_change(frame: Frame, value: Any, type: str = EventType.WEBHOOK_OTHER) -> Update:
     """A change passed on as one: what it holds is for the reader of its field."""
-    type = EventType.WEBHOOK_OTHER
-    if frame.field in TEMPLATE_FIELDS:
-        type = EventType.TEMPLATE_STATUS
-    elif frame.field in ACCOUNT_FIELDS:
-        type = EventType.ACCOUNT_UPDATE
     return Update(
         key=_key("", frame, "", value),
         type=type,
         data={"field": frame.field, "value": value, "entry_id": frame.entry_id, "time": frame.time},
         phone_number_id=frame.phone_number_id,
     )
+
+
+def items_of(items: Any, where: str) -> Iterator[tuple[str, Any, str]]:
+    """Path and item of each in a list, which may be missing; of what is no list, itself and the reason."""
+    if isinstance(items, list):
+        for i, item in enumerate(items):
+            yield f"{where}[{i}]", item, ""
+    elif items is not None:
+        yield where, items, "this must be a list"
 
 
 def ids_beside(value: Json) -> str:
@@ -285,7 +345,19 @@ def unparsed(frame: Frame, raw: Any, where: str, why: str) -> Update:
     )
 
 
-def _other_data(frame: Frame, part: str, item: Any, contact: Json | None) -> Json:
+def _message_data(frame: Frame, message: Json, contact: Json | None) -> Json:
+    data: Json = {
+        "message": message,
+        "contact": contact,
+        "metadata": frame.metadata,
+        "text": plain_text(message),
+    }
+    if frame.field != MESSAGES:
+        data["field"] = frame.field
+    return data
+
+
+def _item_data(frame: Frame, part: str, item: Any, contact: Json | None) -> Json:
     return {
         "field": frame.field,
         "part": part,
@@ -305,6 +377,11 @@ def _name_of(item: Json, field: str) -> str:
     if not isinstance(name, str):
         raise Unreadable(f'the field "{field}" must be text')
     return name
+
+
+def _message_key(name: str, frame: Frame, part: str, message: Json) -> str:
+    wamid = text_of(message.get("id"))
+    return _key(f"{INBOUND_KEY}{name}:{wamid}" if wamid else "", frame, part, message)
 
 
 def _key(own: str, frame: Frame, part: str, item: Any) -> str:

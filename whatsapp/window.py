@@ -17,7 +17,7 @@ import msgspec
 
 from store.records import Event
 from whatsapp.clock import metas_time
-from whatsapp.events import EventType
+from whatsapp.events import CALLS, FROM_CUSTOMERS, EventType
 from whatsapp.identity import Address
 from whatsapp.people import Contacts, recipient, sender
 
@@ -32,6 +32,8 @@ LATE_MS = 600 * 1000
 wrong."""
 
 _NOBODY = Address()
+_TAKEN = "ACCEPTED"
+"""The status of a call."""
 _OURS = "BUSINESS_INITIATED"
 """The direction of a call that we have made. Once it is taken it opens the window like any other."""
 
@@ -88,15 +90,17 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
 def read(event: Event) -> Reading:
     """What an event says of windows. Statuses of our messages say nothing; nor do notes of the system's
     (CLOUD_API_2026.md 2.4), nor what the business itself wrote."""
-    if event.type == EventType.MESSAGE_RECEIVED:
+    if event.type in FROM_CUSTOMERS or event.type == EventType.STANDBY_MESSAGE:
         return _read_received(event)
+    if event.type in CALLS:
+        return _read_call(event)
     if event.type == EventType.WEBHOOK_OTHER:
-        return _read_other(event)
+        return _read_former(event)
     return Reading(missed=event.type == EventType.WEBHOOK_UNPARSED)
 
 
 def is_fresh(event: Event, now: int) -> bool:
-    """Whether a ``message.received`` was written just now: it counts against its number's throughput
+    """Whether what a customer said was said just now: it counts against its number's throughput
     (CLOUD_API.md 3), which what Meta repeats after days does not."""
     return all(now - heard.at <= _FRESH_MS for heard in read(event).heard)
 
@@ -144,14 +148,47 @@ def _read_received(event: Event) -> Reading:
     return _reading([_heard(event, data.message.timestamp, event.contact, whole=whole)], event)
 
 
-def _read_other(event: Event) -> Reading:
+class _Call(msgspec.Struct, gc=False):
+    timestamp: object = None
+    status: object = None
+    direction: object = None
+    from_user_id: object = None
+    to_user_id: object = None
+    recipient_user_id: object = None
+
+
+class _Called(msgspec.Struct, gc=False):
+    value: _Call
+    contact: _Person | None = None
+
+
+class _CallBody(msgspec.Struct, gc=False):
+    data: _Called
+
+
+def _read_call(event: Event) -> Reading:
+    """A call is heard whoever made it; of its statuses only that it was taken (CLOUD_API.md 4.7)."""
+    try:
+        data = msgspec.json.decode(event.body, type=_CallBody).data
+    except msgspec.MsgspecError:
+        return Reading(missed=True)
+    call = data.value
+    if event.type == EventType.CALL_STATUS and call.status != _TAKEN:
+        return Reading()
+    user = call.recipient_user_id or (call.to_user_id if call.direction == _OURS else call.from_user_id)
+    whole = bool(user or (data.contact and data.contact.user_id))
+    return _reading([_heard(event, call.timestamp, event.contact, whole=whole)], event)
+
+
+def _read_former(event: Event) -> Reading:
+    """Calls and what customers wrote in ``standby``, as logs of earlier versions have them."""
     data = msgspec.json.decode(event.body, type=dict[str, Any]).get("data")
     if not isinstance(data, dict):
         return Reading()
     value = data.get("value")
     if not isinstance(value, dict):
         return Reading()
-    if data.get("field") == "calls":
+    if data.get("field") == "calls" and "part" not in data:
         return _reading(_calls(event, value), event)
     if data.get("field") == "standby" and data.get("part") == "messages" and value.get("type") != "system":
         whole = bool(value.get("from_user_id"))
@@ -167,7 +204,7 @@ def _calls(event: Event, value: dict[str, Any]) -> list[Heard]:
         address, _ = sender(call, contacts, echo=call.get("direction") == _OURS)
         heard.append(_heard(event, call.get("timestamp"), address=address))
     for status in _objects(value.get("statuses")):
-        if status.get("status") == "ACCEPTED":
+        if status.get("status") == _TAKEN:
             address, _ = recipient(status, contacts)
             heard.append(_heard(event, status.get("timestamp"), address=address))
     return heard

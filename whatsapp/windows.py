@@ -17,7 +17,7 @@ from store.errors import StoreError
 from store.records import Cursor, Event, Lease, Row, Window
 from whatsapp.contacts import Contacts
 from whatsapp.drafts import GROUP_KEY
-from whatsapp.events import EventType
+from whatsapp.events import CALLS, FROM_CUSTOMERS, EventType
 from whatsapp.intake_watch import IntakeWatch
 from whatsapp.window import OPEN_MS, Heard, Verdict, judge, needs_window, read
 
@@ -29,8 +29,17 @@ WINDOWS = "windows"
 """Name of the consumer."""
 _MOST = 50_000
 """Contacts that are remembered to have been heard from: some megabytes."""
-_MAYBE_HEARD = frozenset({EventType.MESSAGE_RECEIVED, EventType.WEBHOOK_OTHER, EventType.WEBHOOK_UNPARSED})
-"""Where they do not name who said it to which number: may be anybody's word or call. The ledger finds out."""
+_MAYBE_HEARD = (
+    FROM_CUSTOMERS
+    | CALLS
+    | {
+        EventType.STANDBY_MESSAGE,
+        EventType.WEBHOOK_OTHER,
+        EventType.WEBHOOK_UNPARSED,
+    }
+)
+"""Where memory does not keep who said it to which number: may be anybody's word or call. The ledger finds
+out."""
 _SWEEP_S = 3600.0
 _DAY_MS = 24 * 3600 * 1000
 
@@ -108,7 +117,7 @@ class Windows:
         """Customers who wrote, before the ledger knows."""
         self._seen = batch[-1].offset
         for event in batch:
-            if event.type == EventType.MESSAGE_RECEIVED and event.contact and event.phone_number_id:
+            if event.type in FROM_CUSTOMERS and event.contact and event.phone_number_id:
                 self._remember(event)
             elif event.type in _MAYBE_HEARD:
                 self._needed = event.offset

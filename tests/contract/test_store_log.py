@@ -78,6 +78,14 @@ async def test_a_webhook_of_a_thousand_updates_is_one_append(store: Store) -> No
     assert await store.events_after(0, 2000) == added
 
 
+async def test_keys_are_known_once_their_event_is_in_the_log(store: Store) -> None:
+    assert set(await store.known_keys({"a"})) == set()
+    await store.append_events([new_event(key) for key in "abc"])
+    await store.append_events([new_event("d")])
+    assert set(await store.known_keys({"a", "d", "e"})) == {"a", "d"}
+    assert set(await store.known_keys([])) == set()
+
+
 async def test_events_after_pages_through_the_log(store: Store) -> None:
     appended = []
     for n in range(70):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import msgspec
@@ -9,6 +10,7 @@ import pytest
 
 from tests.support.webhooks import (
     CONTACT,
+    GROUP,
     OUR_ID,
     PHONE,
     ROW,
@@ -26,6 +28,7 @@ from tests.support.webhooks import (
 from whatsapp.events import EventType
 from whatsapp.identity import Address
 from whatsapp.webhook import parse
+from whatsapp.webhook_fields import MESSAGE_FIELDS, PARTS, WHOLE
 
 Json = dict[str, Any]
 
@@ -61,7 +64,7 @@ def test_the_same_error_beside_another_message_is_another_error() -> None:
 def test_user_actions_and_lists_not_known_are_passed_on_one_by_one() -> None:
     actions = [{"action_type": "marketing_messages_link_click", "n": n} for n in range(2)]
     updates = read(message_value(user_actions=actions, novelties=[{"a": 1}], novelty={"b": 2}, count=3))
-    assert {update.type for update in updates} == {"webhook.other"}
+    assert [update.type for update in updates] == ["contact.action"] * 2 + ["webhook.other"] * 3
     parts = [(update.data["part"], update.data["value"]) for update in updates]
     assert parts == [
         ("user_actions", actions[0]),
@@ -118,27 +121,12 @@ def test_what_metas_agent_answers_is_recorded_and_not_received() -> None:
         messages=[message], message_echoes=[echo], statuses=[status(biz_opaque_callback_data=f"{ROW}.1")]
     )
     first, second, third = read(value, "standby")
-    assert (first.type, first.inbound, first.key) == ("webhook.other", False, "in:standby:wamid.A")
-    assert (first.data["field"], first.data["value"], first.data["text"]) == ("standby", message, "Hello")
+    assert (first.type, first.inbound, first.key) == ("standby.message", False, "in:standby:wamid.A")
+    assert (first.data["field"], first.data["message"], first.data["text"]) == ("standby", message, "Hello")
     assert first.address == Address(PHONE)
-    assert (second.type, second.data["value"]) == ("webhook.other", echo)
+    assert (second.type, second.data["message"], second.key) == ("standby.echo", echo, "in:standby:wamid.B")
     assert (third.type, third.message_id, third.data["field"]) == ("message.delivered", ROW, "standby")
     assert third.key == f"st:wamid.A:delivered:{PHONE}"
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        {"history": [{"threads": [{"id": PHONE, "messages": [text_message(str(n)) for n in range(3000)]}]}]},
-        {"messages": [text_message(type="image", text=None, image={"id": "1"})]},
-        {"history": [{"errors": [{"code": 2593109}]}]},
-    ],
-    ids=["threads", "media", "refused"],
-)
-def test_history_is_one_update_and_never_received(value: Json) -> None:
-    (update,) = read({**message_value(), **value}, "history")
-    assert (update.type, update.inbound) == ("webhook.other", False)
-    assert update.data["value"] == {**message_value(), **value}
 
 
 @pytest.mark.parametrize(
@@ -148,6 +136,7 @@ def test_history_is_one_update_and_never_received(value: Json) -> None:
         ("message_template_quality_update", "template.status"),
         ("message_template_components_update", "template.status"),
         ("template_category_update", "template.status"),
+        ("template_correct_category_detection", "template.status"),
         ("account_update", "account.update"),
         ("account_review_update", "account.update"),
         ("account_alerts", "account.update"),
@@ -155,11 +144,16 @@ def test_history_is_one_update_and_never_received(value: Json) -> None:
         ("phone_number_quality_update", "account.update"),
         ("phone_number_name_update", "account.update"),
         ("business_capability_update", "account.update"),
+        ("business_username_update", "account.update"),
+        ("business_username_updates", "account.update"),
+        ("partner_solutions", "account.update"),
+        ("payment_configuration_update", "account.update"),
         ("security", "account.update"),
-        ("user_preferences", "webhook.other"),
-        ("calls", "webhook.other"),
-        ("flows", "webhook.other"),
-        ("group_participants_update", "webhook.other"),
+        ("flows", "flow.update"),
+        ("messaging_handovers", "standby.handover"),
+        ("consumer_profile", "contact.profile"),
+        ("automatic_events", "marketing.event"),
+        ("tracking_events", "marketing.event"),
         ("field_of_next_year", "webhook.other"),
     ],
 )
@@ -175,6 +169,213 @@ def test_a_field_that_is_passed_on_whole(field: str, type: str) -> None:
     assert update.data == {"field": field, "value": value, "entry_id": WABA, "time": 1739321024}
     assert update.key.startswith(f"up:{WABA}:1739321024:{field}:")
     assert (update.phone_number_id, update.address, update.inbound) == ("", Address(), False)
+    assert update.former_key == ""
+
+
+ITEM_FIELDS = [
+    ("calls", "calls", {"event": "connect", "from": PHONE}, "call.connected", Address(PHONE, USER_ID)),
+    (
+        "calls",
+        "calls",
+        {"event": "terminate", "direction": "BUSINESS_INITIATED", "from": "15550783881", "to": PHONE},
+        "call.terminated",
+        Address(PHONE, USER_ID),
+    ),
+    ("calls", "calls", {"event": "hologram", "from_user_id": "US.2"}, "call.update", Address("", "US.2")),
+    ("calls", "statuses", {"type": "call", "status": "RINGING"}, "call.status", Address()),
+    (
+        "calls",
+        "statuses",
+        {"status": "ACCEPTED", "recipient_id": PHONE},
+        "call.status",
+        Address(PHONE, USER_ID),
+    ),
+    ("group_lifecycle_update", "groups", {"type": "group_delete"}, "group.lifecycle", Address()),
+    ("group_participants_update", "groups", {"wa_id": PHONE}, "group.participants", Address()),
+    ("group_participant_update", "groups", {"wa_id": PHONE}, "group.participants", Address()),
+    ("group_settings_update", "groups", {"group_subject": {"text": "a"}}, "group.settings", Address()),
+    ("group_status_update", "groups", {"type": "group_suspend"}, "group.status", Address()),
+    (
+        "user_preferences",
+        "user_preferences",
+        {"wa_id": PHONE, "category": "marketing_messages", "value": "stop"},
+        "contact.preferences",
+        Address(PHONE, USER_ID),
+    ),
+    ("user_preferences", "user_preferences", {"user_id": "US.2"}, "contact.preferences", Address("", "US.2")),
+    (
+        "smb_app_state_sync",
+        "state_sync",
+        {"type": "contact", "action": "add", "contact": {"phone_number": f"+{PHONE}", "full_name": "Ann"}},
+        "contact.synced",
+        Address(PHONE, USER_ID),
+    ),
+    ("smb_app_state_sync", "state_sync", {"contact": "odd"}, "contact.synced", Address()),
+    ("messages", "user_actions", {"from": PHONE}, "contact.action", Address(PHONE, USER_ID)),
+]
+
+
+@pytest.mark.parametrize(("field", "part", "item", "type", "address"), ITEM_FIELDS, ids=str)
+def test_a_field_whose_items_are_told_one_by_one(
+    field: str, part: str, item: Json, type: str, address: Address
+) -> None:
+    items = [{**item, "n": n} for n in range(2)]
+    value = message_value(**{part: items}, contacts=[CONTACT])
+    updates = read(value, field, time=5)
+    assert [update.type for update in updates] == [type] * 2
+    assert len({update.key for update in updates}) == 2
+    for update, each in zip(updates, items, strict=True):
+        assert update.data == {
+            "field": field,
+            "part": part,
+            "value": each,
+            "entry_id": WABA,
+            "time": 5,
+            "contact": CONTACT if address.phone else None,
+            "metadata": value["metadata"],
+        }
+        assert (update.phone_number_id, update.address, update.inbound) == (OUR_ID, address, False)
+        assert update.key.startswith(f"up:{WABA}:5:{field}:")
+
+
+def test_what_is_new_in_such_a_field_is_passed_on() -> None:
+    call, other = read(message_value(calls=[{"event": "connect"}], transcripts=[{"a": 1}]), "calls")
+    assert (call.type, other.type, other.data["part"]) == ("call.connected", "webhook.other", "transcripts")
+    # Without any list that is known it stays in one piece.
+    (whole,) = read({"group_id": "g", "type": "group_create"}, "group_lifecycle_update")
+    assert (whole.type, whole.data["value"]) == (
+        "webhook.other",
+        {"group_id": "g", "type": "group_create"},
+    )
+
+
+@pytest.mark.parametrize("field", [*PARTS, *WHOLE])
+def test_a_field_that_has_a_name_must_be_an_object(field: str) -> None:
+    (update,) = read("text", field)
+    assert (update.type, update.data["raw"]) == (UNPARSED, {"field": field, "value": "text"})
+
+
+@pytest.mark.parametrize("field", [field for field in PARTS if field not in MESSAGE_FIELDS])
+def test_what_an_earlier_version_told_as_one_is_known_by_that_key(field: str) -> None:
+    part = next(iter(PARTS[field]))
+    value = message_value(**{part: [{"n": 1}, 5]}, more=[1])
+    updates = read(value, field, time=7)
+    # As it was made of the whole value then.
+    content = msgspec.json.encode([OUR_ID, "", value], order="sorted")
+    former = f"up:{WABA}:7:{field}:{hashlib.sha256(content).hexdigest()}"
+    assert {update.former_key for update in updates} == {former}
+    assert former not in {update.key for update in updates}
+    assert len(updates) == 3
+
+
+# History
+
+
+def _thread(*messages: Any, **fields: Any) -> Json:
+    return {"id": PHONE, "context": {"wa_id": PHONE, "username": "ann"}, "messages": list(messages), **fields}
+
+
+def test_history_is_told_message_by_message_and_then_its_progress() -> None:
+    said = text_message("wamid.1", history_context={"status": "READ"})
+    answered = text_message("wamid.2", **{"from": "15550783881"}, to=PHONE)
+    part = {"metadata": {"phase": 1, "chunk_order": 2, "progress": 55}, "threads": [_thread(said, answered)]}
+    first, second, progress = read(message_value(history=[part]), "history")
+    about = {"id": PHONE, "context": {"wa_id": PHONE, "username": "ann"}}
+    metadata = message_value()["metadata"]
+    assert (first.type, first.key, first.inbound) == ("history.message", "in:history:wamid.1", False)
+    assert first.data == {
+        "message": said,
+        "contact": None,
+        "metadata": metadata,
+        "text": "Hello",
+        "field": "history",
+        "thread": about,
+        "ours": False,
+    }
+    assert (second.data["message"], second.data["ours"]) == (answered, True)
+    assert first.address == second.address == Address(PHONE)
+    assert progress.type == "history.progress"
+    assert progress.data == {
+        "field": "history",
+        "part": "history",
+        "value": {"metadata": part["metadata"]},
+        "threads": 1,
+        "messages": 2,
+        "contact": None,
+        "metadata": metadata,
+        "entry_id": WABA,
+        "time": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("thread", "address"),
+    [
+        ({"id": PHONE}, Address(PHONE)),
+        ({"id": None, "context": {"wa_id": PHONE, "user_id": USER_ID}}, Address(PHONE, USER_ID)),
+        ({"id": GROUP, "context": {"user_id": USER_ID}}, Address("", USER_ID)),
+        ({"id": GROUP, "context": "odd"}, Address()),
+        ({}, Address()),
+    ],
+)
+def test_whose_thread_it_is(thread: Json, address: Address) -> None:
+    part = {"threads": [{**thread, "messages": [text_message()]}]}
+    message, _ = read(message_value(history=[part]), "history")
+    assert message.address == address
+
+
+def test_a_note_of_the_systems_in_the_history_changes_nobody() -> None:
+    note = system_message("user_changed_number", wa_id="12195555358")
+    message, _ = read(message_value(history=[{"threads": [_thread(note)]}]), "history")
+    assert (message.type, message.change) == ("history.message", None)
+
+
+def test_the_file_of_a_message_comes_after_it_with_its_id() -> None:
+    before = text_message(text=None, type="media_placeholder")
+    after = text_message(text=None, type="image", image={"id": "1", "caption": "cat"})
+    told, _ = read(message_value(history=[{"threads": [_thread(before)]}]), "history")
+    (file,) = read(message_value(messages=[after], contacts=[CONTACT]), "history")
+    assert (told.type, file.type) == ("history.message", "history.message")
+    assert told.key != file.key == "in:history.file:wamid.A"
+    assert (file.data["thread"], file.data["text"], file.address) == (None, "cat", Address(PHONE, USER_ID))
+    assert not file.inbound
+
+
+def test_a_history_that_is_refused_tells_the_error() -> None:
+    error = {"code": 2593109, "title": "not shared"}
+    refusal, progress = read(message_value(history=[{"errors": [error]}]), "history")
+    assert (refusal.type, refusal.data["error"], refusal.data["field"]) == ("webhook.error", error, "history")
+    assert (progress.data["value"], progress.data["messages"]) == ({"errors": [error]}, 0)
+
+
+@pytest.mark.parametrize(
+    ("part", "where", "raw"),
+    [
+        (5, "", 5),
+        ({"threads": {"id": 1}}, ".threads", {"id": 1}),
+        ({"threads": [5]}, ".threads[0]", 5),
+        ({"threads": [{"messages": "x"}]}, ".threads[0].messages", "x"),
+        ({"threads": [{"messages": [5]}]}, ".threads[0].messages[0]", 5),
+        ({"threads": [{"messages": [{"type": 5}]}]}, ".threads[0].messages[0]", {"type": 5}),
+        ({"errors": 5}, ".errors", 5),
+        ({"errors": [5]}, ".errors[0]", 5),
+    ],
+)
+def test_a_broken_part_of_the_history_costs_the_rest_nothing(part: Any, where: str, raw: Any) -> None:
+    good = {"threads": [_thread(text_message())]}
+    updates = read(message_value(history=[good, part, good]), "history")
+    broken = [update for update in updates if update.type == UNPARSED]
+    assert [(update.data["where"], update.data["raw"]) for update in broken] == [
+        (f"entry[0].changes[0].value.history[1]{where}", raw)
+    ]
+    assert [update.key for update in updates].count("in:history:wamid.A") == 2
+
+
+def test_thousands_of_messages_are_thousands_of_small_events() -> None:
+    threads = [_thread(*(text_message(f"wamid.{n}.{m}") for m in range(300))) for n in range(10)]
+    updates = read(message_value(history=[{"metadata": {"progress": 100}, "threads": threads}]), "history")
+    assert len({update.key for update in updates}) == len(updates) == 3001
+    assert max(len(msgspec.json.encode(update.data)) for update in updates) < 1000
 
 
 @pytest.mark.parametrize("value", [None, "text", 5, [1, {"a": 2}]], ids=repr)

@@ -226,12 +226,41 @@ def test_a_new_security_code_changes_the_contact_but_no_address() -> None:
 def test_any_other_system_message_is_nothing_to_answer(kind: object) -> None:
     message = system_message(kind)
     update = read_one(messages=[message])
-    assert (update.type, update.inbound, update.change) == ("webhook.other", False, None)
-    assert (update.data["value"], update.data["part"], update.data["text"]) == (
-        message,
-        "messages",
-        "changed",
-    )
+    assert (update.type, update.inbound, update.change) == ("message.system", False, None)
+    assert (update.data["message"], update.data["text"]) == (message, "changed")
+
+
+@pytest.mark.parametrize(
+    ("content", "type", "text"),
+    [
+        (
+            {
+                "type": "edit",
+                "edit": {
+                    "original_message_id": "wamid.B",
+                    "message": {"type": "text", "text": {"body": "Better"}},
+                },
+            },
+            "message.edited",
+            "Better",
+        ),
+        ({"type": "revoke", "revoke": {"original_message_id": "wamid.B"}}, "message.revoked", ""),
+    ],
+)
+def test_what_a_customer_changes_or_takes_back_is_told_as_that(content: Json, type: str, text: str) -> None:
+    message = text_message(text=None, **content)
+    update = read_one(messages=[message], contacts=[CONTACT])
+    assert (update.type, update.key, update.inbound) == (type, "in:messages:wamid.A", True)
+    assert update.data == {
+        "message": message,
+        "contact": CONTACT,
+        "metadata": message_value()["metadata"],
+        "text": text,
+    }
+    standby = read_one("standby", messages=[message])
+    assert (standby.type, standby.inbound) == ("standby.message", False)
+    echo = read_one("smb_message_echoes", message_echoes=[message])
+    assert (echo.type, echo.inbound, echo.data["text"]) == ("message.echo", False, text)
 
 
 # Statuses
@@ -348,11 +377,14 @@ def test_one_message_to_a_group_has_a_status_for_each_participant() -> None:
     assert len({update.key for update in updates}) == 2
 
 
-@pytest.mark.parametrize("kind", ["call", "payment", "hologram"])
-def test_a_status_of_something_else_is_none_of_a_message(kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "type"),
+    [("call", "call.status"), ("payment", "payment.status"), ("hologram", "webhook.other")],
+)
+def test_a_status_of_something_else_is_none_of_a_message(kind: str, type: str) -> None:
     item = status("failed", type=kind, biz_opaque_callback_data=f"{ROW}.1")
     update = read_one(statuses=[item], contacts=[CONTACT])
-    assert (update.type, update.message_id, update.attempt) == ("webhook.other", "", 0)
+    assert (update.type, update.message_id, update.attempt) == (type, "", 0)
     assert update.data == {
         "field": "messages",
         "part": "statuses",
