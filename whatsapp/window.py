@@ -21,7 +21,17 @@ from whatsapp.events import CALLS, FROM_CUSTOMERS, EventType
 from whatsapp.identity import Address
 from whatsapp.people import Contacts, recipient, sender
 
-__all__ = ["LATE_MS", "OPEN_MS", "Heard", "Reading", "Verdict", "is_fresh", "judge", "needs_window", "read"]
+__all__ = [
+    "LATE_MS",
+    "OPEN_MS",
+    "Heard",
+    "Reading",
+    "WindowState",
+    "is_fresh",
+    "judge",
+    "needs_window",
+    "read",
+]
 
 OPEN_MS = (24 * 3600 + 60) * 1000
 """How long a window counts as open: 24 hours from the customer's last word, and a minute for the clocks."""
@@ -38,7 +48,7 @@ _OURS = "BUSINESS_INITIATED"
 """The direction of a call that we have made. Once it is taken it opens the window like any other."""
 
 
-class Verdict(Enum):
+class WindowState(Enum):
     """How a window is."""
 
     OPEN = "open"
@@ -47,20 +57,20 @@ class Verdict(Enum):
     """It may be either: Meta decides."""
 
 
-def judge(inbound_at: int | None, unbroken_since: int | None, now: int) -> Verdict:
+def judge(inbound_at: int | None, unbroken_since: int | None, now: int) -> WindowState:
     """How the window of a contact is who was last heard from at ``inbound_at`` (None: never).
 
     ``unbroken_since``: since when nothing that the contact said can have been missed; None where that may be
     so now. All in milliseconds.
     """
     if inbound_at is None:
-        return Verdict.UNKNOWN
+        return WindowState.UNKNOWN
     opened_after = now - OPEN_MS
     if inbound_at > opened_after:
-        return Verdict.OPEN
+        return WindowState.OPEN
     if unbroken_since is None or unbroken_since > opened_after:
-        return Verdict.UNKNOWN
-    return Verdict.CLOSED
+        return WindowState.UNKNOWN
+    return WindowState.CLOSED
 
 
 class Heard(msgspec.Struct, frozen=True, gc=False):

@@ -19,7 +19,7 @@ from whatsapp.contacts import Contacts
 from whatsapp.drafts import GROUP_KEY
 from whatsapp.events import CALLS, FROM_CUSTOMERS, EventType
 from whatsapp.intake_watch import IntakeWatch
-from whatsapp.window import OPEN_MS, Heard, Verdict, judge, needs_window, read
+from whatsapp.window import OPEN_MS, Heard, WindowState, judge, needs_window, read
 
 __all__ = ["WINDOWS", "Windows"]
 
@@ -137,7 +137,7 @@ class Windows:
         """Ids of those rows of one lane for which the window is closed now, by one read for all of them; by
         more only before it is said of any. None where the store does not answer: then Meta decides."""
         asked = [row for row in rows if not row.fell_back and not row.contact.startswith(GROUP_KEY)]
-        if not asked or self._judge(0, asked[0].lane) is not Verdict.CLOSED:
+        if not asked or self._judge(0, asked[0].lane) is not WindowState.CLOSED:
             # It could be said of nobody.
             return frozenset()
         asked = [row for row in asked if needs_window(row.payload) and not self._has_written(row)]
@@ -158,7 +158,7 @@ class Windows:
     def _has_written(self, row: Row) -> bool:
         """Whether its contact has, since this process started, and the window is open by that."""
         at = self._recent.get(row.lane, {}).get(row.contact)
-        return self._judge(at, row.lane) is Verdict.OPEN
+        return self._judge(at, row.lane) is WindowState.OPEN
 
     async def _shut(self, lane: str, contacts: Collection[str]) -> set[str]:
         """Those of these contacts whose window is closed."""
@@ -184,7 +184,7 @@ class Windows:
         return {
             contact
             for contact, at in inbound.items()
-            if self._judge(max(at, recent.get(contact, 0)), lane) is Verdict.CLOSED
+            if self._judge(max(at, recent.get(contact, 0)), lane) is WindowState.CLOSED
         }
 
     async def _has_seen_all(self) -> bool:
@@ -198,5 +198,5 @@ class Windows:
             self._passed = await self._store.load_cursor(WINDOWS)
         return self._passed >= needed
 
-    def _judge(self, inbound_at: int | None, lane: str) -> Verdict:
+    def _judge(self, inbound_at: int | None, lane: str) -> WindowState:
         return judge(inbound_at, self._watch.unbroken_since(lane), self._now_ms())

@@ -25,7 +25,7 @@ from tests.support.webhooks import (
 from whatsapp.events import build_event
 from whatsapp.identity import Address
 from whatsapp.webhook import parse
-from whatsapp.window import LATE_MS, OPEN_MS, Heard, Reading, Verdict, judge, needs_window, read
+from whatsapp.window import LATE_MS, OPEN_MS, Heard, Reading, WindowState, judge, needs_window, read
 
 Json = dict[str, Any]
 
@@ -40,28 +40,28 @@ KEY = "someone"
 @pytest.mark.parametrize(
     ("ago", "verdict"),
     [
-        (0, Verdict.OPEN),
-        (24 * 3600 * 1000, Verdict.OPEN),
-        (OPEN_MS - 1, Verdict.OPEN),
-        (OPEN_MS, Verdict.CLOSED),
-        (40 * OPEN_MS, Verdict.CLOSED),
+        (0, WindowState.OPEN),
+        (24 * 3600 * 1000, WindowState.OPEN),
+        (OPEN_MS - 1, WindowState.OPEN),
+        (OPEN_MS, WindowState.CLOSED),
+        (40 * OPEN_MS, WindowState.CLOSED),
         # A customer's clock, or ours, is wrong.
-        (-5000, Verdict.OPEN),
+        (-5000, WindowState.OPEN),
     ],
 )
-def test_a_window_closes_24_hours_and_a_minute_after_the_last_word(ago: int, verdict: Verdict) -> None:
+def test_a_window_closes_24_hours_and_a_minute_after_the_last_word(ago: int, verdict: WindowState) -> None:
     assert judge(NOW - ago, 0, NOW) is verdict
     assert OPEN_MS == (24 * 60 + 1) * 60 * 1000
 
 
 @pytest.mark.parametrize("since", [None, NOW, NOW - OPEN_MS + 1])
 def test_no_window_is_closed_while_a_word_may_have_been_missed(since: int | None) -> None:
-    assert judge(NOW - 2 * OPEN_MS, since, NOW) is Verdict.UNKNOWN
-    assert judge(NOW - OPEN_MS + 1, since, NOW) is Verdict.OPEN
+    assert judge(NOW - 2 * OPEN_MS, since, NOW) is WindowState.UNKNOWN
+    assert judge(NOW - OPEN_MS + 1, since, NOW) is WindowState.OPEN
 
 
 def test_who_was_never_heard_from_has_no_known_window() -> None:
-    assert judge(None, 0, NOW) is Verdict.UNKNOWN
+    assert judge(None, 0, NOW) is WindowState.UNKNOWN
 
 
 MINUTES = st.integers(0, 5 * 24 * 60)
@@ -81,11 +81,11 @@ def test_no_window_is_closed_that_meta_has_open(
         max(known) * 60_000 if known else None, None if since is None else since * 60_000, now * 60_000
     )
     is_open = bool(said) and now - max(said) < 24 * 60
-    if verdict is Verdict.CLOSED:
+    if verdict is WindowState.CLOSED:
         assert known and not is_open
-    if verdict is Verdict.OPEN:
+    if verdict is WindowState.OPEN:
         assert now - max(known) <= 24 * 60
-    if verdict is Verdict.UNKNOWN and known:
+    if verdict is WindowState.UNKNOWN and known:
         # There was a gap within the last day and a minute.
         assert now - max(known) > 24 * 60 and (since is None or now - since <= 24 * 60)
 
