@@ -22,7 +22,6 @@ from whatsapp.brakes import Brakes
 from whatsapp.clock import Clock
 from whatsapp.contacts import Contacts
 from whatsapp.drafts import GROUP_KEY
-from whatsapp.error_policy import Scope
 from whatsapp.errors import GraphError, Verdict, classify
 from whatsapp.events import RowRef
 from whatsapp.failures import NoAnswer, NotSent, Withheld
@@ -42,7 +41,6 @@ from whatsapp.outcome import (
     taken,
     unanswered,
 )
-from whatsapp.pacing import PairPacer
 from whatsapp.queue import LaneQueue
 from whatsapp.retry import RetryPolicy, store_pause
 from whatsapp.template_holds import TemplateHolds
@@ -82,7 +80,6 @@ class Attempts:
         graph: Graph,
         contacts: Contacts,
         queue: LaneQueue,
-        pairs: PairPacer,
         brakes: Brakes,
         templates: TemplateHolds,
         unknown: UnknownRows,
@@ -95,7 +92,6 @@ class Attempts:
         self._graph = graph
         self._contacts = contacts
         self._queue = queue
-        self._pairs = pairs
         self._brakes = brakes
         self._templates = templates
         self._unknown = unknown
@@ -177,7 +173,6 @@ class Attempts:
 
     async def _accepted(self, row: Row, result: Taken, body: bytes) -> None:
         self._brakes.accepted(row)
-        self._pairs.accepted(row.contact)
         stopped_at = await self._settle(row, *taken(row, result.wamid, body, self._clock.now_ms()))
         reached = result.contacts[0] if result.contacts and not row.contact.startswith(GROUP_KEY) else None
         if reached is not None and (address := Address(reached.wa_id, reached.user_id)):
@@ -188,11 +183,7 @@ class Attempts:
             await self._tell_double(row, stopped_at)
 
     def _refusal(self, row: Row, term: int, error: GraphError, verdict: Verdict) -> Change:
-        least_s = 0.0
-        if verdict.scope is Scope.PAIR:
-            now = self._clock.monotonic()
-            least_s = self._pairs.refused(row.contact, now) - now
-        return refused(row, term, error, verdict, self._policy, self._random, self._clock.now_ms(), least_s)
+        return refused(row, term, error, verdict, self._policy, self._random, self._clock.now_ms())
 
     def _back(self, row: Row, term: int, why: str, delay_s: float = 0.0) -> Change:
         return not_sent(row, term, why, self._clock.now_ms(), delay_s)

@@ -19,7 +19,7 @@ from whatsapp.error_policy import Scope
 from whatsapp.errors import Outcome, Verdict
 from whatsapp.failures import SendError
 from whatsapp.graph import Graph
-from whatsapp.pacing import LanePacer
+from whatsapp.pacing import LanePacer, PairPacer
 from whatsapp.parking import Parking
 from whatsapp.queue import PRIORITIES
 from whatsapp.template_holds import News, Template, TemplateHolds
@@ -43,6 +43,7 @@ class Brakes:
         self,
         phone_number_id: str,
         pacer: LanePacer,
+        pairs: PairPacer,
         *,
         graph: Graph,
         templates: TemplateHolds,
@@ -52,6 +53,7 @@ class Brakes:
     ) -> None:
         self._phone_number_id = phone_number_id
         self._pacer = pacer
+        self._pairs = pairs
         self._graph = graph
         self._templates = templates
         self._app = app
@@ -76,6 +78,7 @@ class Brakes:
     def accepted(self, row: Row) -> None:
         """Meta took a message: whatever was wrong with the number is over."""
         self._taken += 1
+        self._pairs.accepted(row.contact)
         self._throttled.pop(row.id, None)
         if self._unreachable:
             _log.warning("lane %s goes on: the Graph API answers", self._phone_number_id)
@@ -114,7 +117,7 @@ class Brakes:
 
     def react(self, row: Row, verdict: Verdict) -> Verdict:
         """Brake as the verdict says; the verdict as it counts for the row."""
-        self._hold(verdict)
+        verdict = self._hold(row.contact, verdict)
         self.stop_template(row, verdict)
         if verdict.outcome is Outcome.RETRY and not verdict.burn:
             return self._bounded(row, verdict)
@@ -127,9 +130,9 @@ class Brakes:
         self._park(verdict.operator)
         return verdict
 
-    def told(self, verdict: Verdict) -> None:
-        """Brake as the verdict says on a message that Meta took and failed later."""
-        self._hold(verdict)
+    def told(self, contact: str, verdict: Verdict) -> None:
+        """Brake as the verdict says on a message to this contact that Meta took and failed later."""
+        self._hold(contact, verdict)
         if verdict.outcome is Outcome.PARK:
             self._park(verdict.operator)
 
@@ -160,10 +163,14 @@ class Brakes:
         name = f"{template.name} ({template.language})"
         _log.warning("lane %s: the template %s %s", self._phone_number_id, name, what)
 
-    def _hold(self, verdict: Verdict) -> None:
+    def _hold(self, contact: str, verdict: Verdict) -> Verdict:
+        """Slow or pause what the verdict is about; the verdict, with the delay that the pair's pace adds."""
         now = self._monotonic()
         if verdict.scope is Scope.LANE:
             self._pacer.throttled(now)
+        elif verdict.scope is Scope.PAIR:
+            wait_s = self._pairs.refused(contact, now) - now
+            return msgspec.structs.replace(verdict, delay_s=max(verdict.delay_s, wait_s))
         elif verdict.scope is Scope.APP:
             self._app.pause(now + verdict.delay_s, verdict.operator)
         elif verdict.scope is Scope.NUMBER and verdict.outcome is not Outcome.PARK:
@@ -172,6 +179,7 @@ class Brakes:
         elif verdict.scope is Scope.BROADCAST:
             self._broadcast_until = max(self._broadcast_until, now + verdict.delay_s)
             self._broadcast_why = verdict.operator
+        return verdict
 
     def _bounded(self, row: Row, verdict: Verdict) -> Verdict:
         """A message that Meta's limits refuse again and again, while they let others pass, is given up in the

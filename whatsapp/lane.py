@@ -378,9 +378,7 @@ class Lane:
             return
         if verdict.scope is Scope.TEMPLATE:
             self._failed_later[event.message_id] = verdict
-        self._brakes.told(verdict)
-        if verdict.scope is Scope.PAIR:
-            self._pairs.refused(event.contact, self._clock.monotonic())
+        self._brakes.told(event.contact, verdict)
 
     def _end(self, event: Event) -> None:
         row_id = event.message_id

@@ -96,6 +96,7 @@ class LaneBuilder:
         brakes = Brakes(
             number,
             pacer,
+            pairs,
             graph=self._graph,
             templates=templates,
             app=self._app,
@@ -103,7 +104,7 @@ class LaneBuilder:
             probe_s=limits.probe_s,
         )
         unknown = self._unknown_rows()
-        attempts = self._attempts(queue, pairs, brakes, templates, unknown)
+        attempts = self._attempts(queue, brakes, templates, unknown)
         recovery = Recovery(
             number,
             store=self._store,
@@ -159,7 +160,6 @@ class LaneBuilder:
     def _attempts(
         self,
         queue: LaneQueue,
-        pairs: PairPacer,
         brakes: Brakes,
         templates: TemplateHolds,
         unknown: UnknownRows,
@@ -170,7 +170,6 @@ class LaneBuilder:
             graph=self._graph,
             contacts=self._contacts,
             queue=queue,
-            pairs=pairs,
             brakes=brakes,
             templates=templates,
             unknown=unknown,

@@ -143,7 +143,6 @@ def refused(
     policy: RetryPolicy,
     random: Callable[[], float],
     now: int,
-    least_delay_s: float = 0.0,
 ) -> Change:
     """Meta did not take it, or nobody knows: retry, give up, or wait for word."""
     data = outcome_data(row, error=error_object(error, verdict))
@@ -161,7 +160,7 @@ def refused(
         event = _event(EventType.MESSAGE_FAILED, _key(row, "failed"), row, now, data)
         change = Change(row.id, State.FAILED, burn=True, doubt=verdict.doubt, event=event, **guards)
         return noted(change, row, Ending.FAILED)
-    due = now + int(1000 * max(decision.delay_s, least_delay_s))
+    due = now + int(1000 * decision.delay_s)
     event = _event(
         EventType.MESSAGE_RETRYING, _key(row, "retrying"), row, now, {**data, "retry_in_ms": due - now}
     )

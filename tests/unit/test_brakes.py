@@ -12,7 +12,7 @@ from whatsapp.app_limit import AppLimit
 from whatsapp.brakes import Brakes
 from whatsapp.errors import GraphError, Verdict, classify
 from whatsapp.graph import Graph
-from whatsapp.pacing import LanePacer
+from whatsapp.pacing import LanePacer, PairPacer
 from whatsapp.template_holds import TemplateHolds
 
 PATIENCE = 20
@@ -26,6 +26,7 @@ class Bench:
         self.brakes = Brakes(
             "100",
             LanePacer(80.0),
+            PairPacer(),
             graph=cast(Graph, None),
             templates=TemplateHolds(60.0),
             app=AppLimit(),
@@ -72,3 +73,10 @@ def test_each_message_has_a_patience_of_its_own() -> None:
 
 def test_a_failure_that_counts_anyway_counts_from_the_first() -> None:
     assert Bench().refused(ROW, 131016).burn
+
+
+def test_a_refusal_of_the_pair_delays_the_message_as_long_as_the_pair() -> None:
+    bench = Bench()
+    assert [bench.refused(ROW, 131056).delay_s for _ in range(3)] == [1.0, 4.0, 16.0]
+    bench.brakes.told(ROW.contact, bench.refused(ROW, 131056))
+    assert bench.refused(ROW, 131056).delay_s == 4.0**5, "a status counts among the refusals in a row"

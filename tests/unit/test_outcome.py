@@ -64,10 +64,10 @@ def graph_error(code: int, http_status: int = 400, **fields: Any) -> GraphError:
 
 
 def refusal(
-    error: GraphError, *, policy: RetryPolicy = POLICY, random: Callable[[], float] = half, **more: Any
+    error: GraphError, *, policy: RetryPolicy = POLICY, random: Callable[[], float] = half
 ) -> tuple[Change, Verdict]:
     verdict = classify(error)
-    return refused(ROW, TERM, error, verdict, policy, random, NOW, **more), verdict
+    return refused(ROW, TERM, error, verdict, policy, random, NOW), verdict
 
 
 def told(change: Change) -> NewEvent:
@@ -231,13 +231,6 @@ def test_a_brake_burns_no_attempt() -> None:
     change, _ = refusal(graph_error(RATE_LIMIT, 429), policy=RetryPolicy(max_attempts=1))
     assert change.to is State.QUEUED
     assert not change.burn
-
-
-def test_a_wait_that_the_pair_limit_asks_for_is_kept() -> None:
-    change, _ = refusal(graph_error(131056), least_delay_s=64.0)
-    assert change.due == NOW + 64_000
-    shorter, _ = refusal(graph_error(INTERNAL, 500), least_delay_s=0.5)
-    assert shorter.due == NOW + 1000
 
 
 def test_a_wait_that_meta_asks_for_is_kept() -> None:
