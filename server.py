@@ -64,6 +64,7 @@ from whatsapp.retry import RetryPolicy
 from whatsapp.sandbox import Sandbox, SandboxSettings
 from whatsapp.template_list import Templates
 from whatsapp.tracker import Tracker
+from whatsapp.unheard_sweep import UnheardSweep
 from whatsapp.unknown import TRACKER
 from whatsapp.windows import WINDOWS, Windows
 
@@ -174,6 +175,7 @@ class Gateway:
         self._start_task("monitor", self._monitor.run())
         self._start_task("intake-watch", self._watch.run())
         self._start_task("windows-sweep", self._windows.sweep())
+        self._start_task("unheard-sweep", self._make_unheard_sweep().run())
         self._start_task("positions", self._hub.run())
         for consumer in self._consumers:
             self._start_task(consumer.name, consumer.run())
@@ -331,6 +333,16 @@ class Gateway:
             self._watch,
             head=self._log.head,
             keep_days=self._settings.retention.days,
+            now_ms=_now_ms,
+        )
+
+    def _make_unheard_sweep(self) -> UnheardSweep:
+        return UnheardSweep(
+            self._store,
+            self._templates.known,
+            self._watch,
+            numbers=list(self._rates),
+            owner=self._owner,
             now_ms=_now_ms,
         )
 

@@ -219,9 +219,12 @@ class DeadLetter(msgspec.Struct, frozen=True):
     sent_at: str | None
     delivered_at: str | None
     read_at: str | None
+    played_at: str | None
     failed_at: str | None
     callback_data: str | None
     fallback: bool
+    pricing: dict[str, Any] | None
+    """What it costs, as Meta told it last: billable, pricing_model, type, category."""
     retried: int
     """How often a person has had it sent anew."""
     doubt: bool

@@ -297,9 +297,12 @@ class Store(Protocol):
         ``queued`` with an attempt made, due or not; in the order of seq, past ``after_seq``."""
         ...
 
-    async def undelivered(self, lane: str, after: Place, limit: int) -> list[RowView]:
-        """Rows of a lane with ``ordered`` that stand in ``sent``, in the order of (last_sent_at, seq), past
-        ``after``, whose ``due`` is such a time."""
+    async def undelivered(
+        self, lane: str, after: Place, limit: int, *, before: int | None = None, ordered: bool = True
+    ) -> list[RowView]:
+        """Rows of a lane that stand in ``sent``, in the order of (last_sent_at, seq), past ``after``, whose
+        ``due`` is such a time; with ``before`` those that came there earlier; with ``ordered`` only those
+        that others wait for."""
         ...
 
     async def mark_sending(self, lease: Lease, rows: Sequence[Row], at: int = 0) -> set[str]:

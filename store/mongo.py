@@ -110,6 +110,11 @@ _INDEXES: Mapping[str, Sequence[IndexModel]] = {
             name="undelivered",
             partialFilterExpression={"ordered": True, "state": State.SENT.value},
         ),
+        IndexModel(
+            [("lane", 1), ("last_sent_at", 1), ("seq", 1)],
+            name="sent",
+            partialFilterExpression={"state": State.SENT.value},
+        ),
         IndexModel([("task", 1), ("n", 1)], name="task"),
         IndexModel([("task", 1), ("state", 1), ("attempt", 1), ("sent_at", 1)], name="counts"),
         IndexModel(
@@ -399,8 +404,10 @@ class MongoStore:
     async def find_by_wamid(self, wamids: Collection[str]) -> dict[str, str]:
         return await self._rows.find_by_wamid(wamids)
 
-    async def undelivered(self, lane: str, after: Place, limit: int) -> list[RowView]:
-        return await self._rows.undelivered(lane, after, limit)
+    async def undelivered(
+        self, lane: str, after: Place, limit: int, *, before: int | None = None, ordered: bool = True
+    ) -> list[RowView]:
+        return await self._rows.undelivered(lane, after, limit, before, ordered)
 
     async def rows_in_state(self, lane: str, state: State, after_seq: int, limit: int) -> list[Row]:
         return await self._rows.rows_in_state(lane, state, after_seq, limit)

@@ -25,7 +25,18 @@ from store.mongo_connection import Connection, Document, LongCommit
 from store.mongo_leases import Coordination, lost
 from store.mongo_log import MongoLog
 from store.mongo_rows import ROWS, Rows
-from store.records import NOTES_FIRST, NOTES_LAST, TIME_OF, Change, Cursor, Lease, NewEvent, Row, Standing
+from store.records import (
+    NOTES_FIRST,
+    NOTES_LAST,
+    TIME_OF,
+    TOLD,
+    Change,
+    Cursor,
+    Lease,
+    NewEvent,
+    Row,
+    Standing,
+)
 from store.states import TAKEN, State, sources_of
 
 __all__ = ["Moves"]
@@ -237,7 +248,9 @@ def _move(change: Change) -> _Move:
     if change.error:
         values |= {"error": change.error, "error_name": change.error_name, "error_code": change.error_code}
     if change.to in TIME_OF:
-        values[TIME_OF[change.to]] = change.at
+        values[TIME_OF[change.to]] = change.time
+    if change.pricing:
+        values["pricing"] = change.pricing
     if change.to in TAKEN:
         # Sets what is not there, and leaves the first time that is.
         update["$min"] = {"sent_at": change.at}
@@ -272,7 +285,7 @@ def _move(change: Change) -> _Move:
 def _kept(move: _Move) -> UpdateOne | None:
     """What a move that was stopped leaves on its row all the same."""
     change = move.change
-    if change is None or not (change.wamid or change.to in TAKEN):
+    if change is None or not (change.wamid or change.pricing or change.to in TAKEN):
         return None
     missing: list[Document] = []
     update: Document = {}
@@ -282,6 +295,13 @@ def _kept(move: _Move) -> UpdateOne | None:
     if change.to in TAKEN:
         missing.append({"sent_at": {"$exists": False}})
         update["$min"] = {"sent_at": change.at}
+    if change.to in TOLD:
+        column = TIME_OF[change.to]
+        missing += [{column: {"$exists": False}}, {column: {"$gt": change.time}}]
+        update["$min"][column] = change.time
+    if change.pricing:
+        missing.append({"pricing": {"$ne": change.pricing}})
+        update["$set"] = {"pricing": change.pricing}
     return UpdateOne({"_id": move.row_id, "$or": missing}, update)
 
 

@@ -73,13 +73,18 @@ class Rows:
         rows = {row.id: row for row in found}
         return sorted(rows.values(), key=lambda row: row.seq)[:limit]
 
-    async def undelivered(self, lane: str, after: Place, limit: int) -> list[RowView]:
-        """Those that others wait for, by (last_sent_at, seq)."""
-        waited_for = {"lane": lane, "ordered": True, "state": State.SENT.value}
-        at_once = {**waited_for, "last_sent_at": after.due, "seq": {"$gt": after.seq}}
-        found = await self._db.find(ROWS, at_once, sort=[("seq", 1)], limit=limit)
+    async def undelivered(
+        self, lane: str, after: Place, limit: int, before: int | None, ordered: bool
+    ) -> list[RowView]:
+        """Those in ``sent``, by (last_sent_at, seq)."""
+        where: Document = {"lane": lane, "state": State.SENT.value, **({"ordered": True} if ordered else {})}
+        found: list[Document] = []
+        if before is None or after.due < before:
+            at_once = {**where, "last_sent_at": after.due, "seq": {"$gt": after.seq}}
+            found = await self._db.find(ROWS, at_once, sort=[("seq", 1)], limit=limit)
         if len(found) < limit:
-            later = {**waited_for, "last_sent_at": {"$gt": after.due}}
+            past = {"$gt": after.due, **({} if before is None else {"$lt": before})}
+            later = {**where, "last_sent_at": past}
             sort = [("last_sent_at", 1), ("seq", 1)]
             found += await self._db.find(ROWS, later, sort=sort, limit=limit - len(found))
         return [_view(document) for document in found]
@@ -228,7 +233,7 @@ def new_row(task: NewTask, row: NewRow, seq: int, now: int) -> Document:
 
     Times of its fate, ``wamids``, ``error``, ``again``, ``retried``, ``marks``, ``ordered``,
     ``heeds_opt_out``, ``on_unknown``, ``fallback``, ``has_fallback``, ``fell_back``, ``over``,
-    ``claimed_at``, ``spared`` and ``notes`` are there only when they say something.
+    ``claimed_at``, ``spared``, ``pricing`` and ``notes`` are there only when they say something.
     """
     asked: Document = {"ordered": True} if row.ordered else {}
     if row.heeds_opt_out:
@@ -299,4 +304,6 @@ def _view(document: Document) -> RowView:
         ended_at=int(document.get("ended_at", 0)),
         last_sent_at=int(document.get("last_sent_at", 0)),
         over=int(document.get("over", 0)),
+        played_at=int(document.get("played_at", 0)),
+        pricing=document.get("pricing", b""),
     )

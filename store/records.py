@@ -10,13 +10,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from store.states import State, can_move
+from store.states import TAKEN, State, can_move
 
 __all__ = [
     "ALL_DEAD",
     "NOTES_FIRST",
     "NOTES_LAST",
     "TIME_OF",
+    "TOLD",
     "Alias",
     "AnswerRecord",
     "Change",
@@ -342,6 +343,9 @@ class RowView(msgspec.Struct, frozen=True, gc=False):
     """When it last came into ``sent``: of a row that was sent anew this is not ``sent_at``."""
     over: int = 0
     """Attempts up to this one are over, see :class:`Standing`."""
+    played_at: int = 0
+    pricing: bytes = b""
+    """What it costs as Meta told last, as JSON; empty where it did not."""
 
 
 class History(NamedTuple):
@@ -383,11 +387,15 @@ class DeadCounts(NamedTuple):
 TIME_OF: dict[State, str] = {
     State.DELIVERED: "delivered_at",
     State.READ: "read_at",
+    State.PLAYED: "played_at",
     State.FAILED: "ended_at",
     State.CANCELLED: "ended_at",
     State.EXPIRED: "ended_at",
 }
 """The field of :class:`RowView` for when a row came into a state; ``sent_at`` has a rule of its own."""
+
+TOLD: frozenset[State] = TAKEN & TIME_OF.keys()
+"""States whose time is told by Meta, and kept even where the row is past them."""
 
 
 class TaskView(msgspec.Struct, frozen=True, gc=False):
@@ -436,8 +444,13 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     """The attempt that this is word of; 0: not known. Guard, with ``to`` = sent: one that is not over. What
     Meta says late of an attempt that failed does not stop what was queued in its place."""
     wamid: str = ""
-    """An id of Meta's to keep. It is kept even where a guard stops the move, and so is, with ``to`` in
-    :data:`~store.states.TAKEN`, the first time at which Meta was known to have taken the row."""
+    """An id of Meta's to keep. It is kept even where a guard stops the move, and so are ``pricing`` and, with
+    ``to`` in :data:`~store.states.TAKEN`, the first time at which Meta was known to have taken the row; with
+    ``to`` in :data:`TOLD` also the earliest time of that."""
+    told_at: int = 0
+    """With ``to`` in :data:`TOLD`: when it happened, as Meta tells; 0: at ``at``."""
+    pricing: bytes = b""
+    """JSON to keep as what Meta told of the price; empty leaves what is there."""
     due: int = 0
     """With ``to`` = queued: when to try again."""
     burn: bool = False
@@ -465,6 +478,11 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     """JSON to keep in the row's history, if the row moves; empty: none."""
     event: NewEvent | None = None
     """What to tell the log if the row moves; an event that is true in any case is none of a change's."""
+
+    @property
+    def time(self) -> int:
+        """When the row came into its state, for the field of :data:`TIME_OF`."""
+        return (self.told_at if self.to in TOLD else 0) or self.at
 
     @property
     def ends_attempts(self) -> bool:

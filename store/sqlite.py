@@ -300,8 +300,10 @@ class SqliteStore:
     async def find_by_wamid(self, wamids: Collection[str]) -> dict[str, str]:
         return await self._read(Reads.find_by_wamid, wamids)
 
-    async def undelivered(self, lane: str, after: Place, limit: int) -> list[RowView]:
-        return await self._read(Reads.undelivered, lane, after, limit)
+    async def undelivered(
+        self, lane: str, after: Place, limit: int, *, before: int | None = None, ordered: bool = True
+    ) -> list[RowView]:
+        return await self._read(Reads.undelivered, lane, after, limit, before, ordered)
 
     async def rows_in_state(self, lane: str, state: State, after_seq: int, limit: int) -> list[Row]:
         return await self._read(Reads.rows_in_state, lane, state, after_seq, limit)

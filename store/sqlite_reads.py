@@ -180,12 +180,16 @@ class Reads:
             (lane, after_seq, lane, after_seq, limit),
         )
 
-    def undelivered(self, lane: str, after: Place, limit: int) -> list[RowView]:
-        """Down their own index."""
+    def undelivered(
+        self, lane: str, after: Place, limit: int, before: int | None, ordered: bool
+    ) -> list[RowView]:
+        """Down the index of sent rows, which has all that is asked for."""
         return self._views(
-            "lane = ? AND state = 'sent' AND ordered = 1 AND (last_sent_at, seq) > (?, ?)"
-            " ORDER BY last_sent_at, seq LIMIT ?",
-            (lane, after.due, after.seq, limit),
+            "lane = ? AND state = 'sent' AND (last_sent_at, seq) > (?, ?)"
+            + (" AND last_sent_at < ?" if before is not None else "")
+            + (" AND ordered = 1" if ordered else "")
+            + " ORDER BY last_sent_at, seq LIMIT ?",
+            (lane, after.due, after.seq, *([] if before is None else [before]), limit),
         )
 
     def rows_in_state(self, lane: str, state: State, after_seq: int, limit: int) -> list[Row]:
@@ -357,7 +361,8 @@ class Reads:
 
     def _views(self, condition: str, parameters: Sequence[object], rows: str = "rows") -> list[RowView]:
         found = self._db.execute(
-            f"SELECT {_ROW}, error, sent_at, delivered_at, read_at, ended_at, last_sent_at, over FROM {rows}"
+            f"SELECT {_ROW}, error, sent_at, delivered_at, read_at, ended_at, last_sent_at, over,"
+            f" played_at, pricing FROM {rows}"
             f" WHERE {condition}",
             tuple(parameters),
         )

@@ -168,6 +168,13 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
             session TEXT NOT NULL
         ) WITHOUT ROWID""",
     ),
+    (
+        "ALTER TABLE rows ADD COLUMN played_at INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE rows ADD COLUMN pricing BLOB NOT NULL DEFAULT x''",
+        # All that wait for word of Meta's, those that others wait for among them.
+        "CREATE INDEX rows_sent ON rows (lane, last_sent_at, seq, ordered) WHERE state = 'sent'",
+        "DROP INDEX rows_undelivered",
+    ),
 )
 
 VERSION = len(_MIGRATIONS)

@@ -16,6 +16,7 @@ from store.records import (
     NOTES_FIRST,
     NOTES_LAST,
     TIME_OF,
+    TOLD,
     Alias,
     AnswerRecord,
     Change,
@@ -417,8 +418,7 @@ class Writes:
             )
         row = Standing(State(stands[0]), *stands[1:])
         if not change.allowed(row):
-            if change.to in TAKEN and not sent_at:
-                self._db.execute("UPDATE rows SET sent_at = ? WHERE seq = ?", (change.at, seq))
+            self._keep_told(seq, change, not sent_at)
             return False
         self._update_row(seq, change)
         if change.note:
@@ -431,6 +431,24 @@ class Writes:
                 (opened, opened, task_id),
             )
         return True
+
+    def _keep_told(self, seq: int, change: Change, is_first: bool) -> None:
+        """What a change that was stopped leaves on its row all the same. ``is_first``: nothing has proved yet
+        that Meta took it."""
+        sets: list[str] = []
+        parameters: list[object] = []
+        if change.to in TAKEN and is_first:
+            sets.append("sent_at = ?")
+            parameters.append(change.at)
+        if change.to in TOLD:
+            column = TIME_OF[change.to]
+            sets.append(f"{column} = CASE {column} WHEN 0 THEN ? ELSE min({column}, ?) END")
+            parameters += [change.time, change.time]
+        if change.pricing:
+            sets.append("pricing = ?")
+            parameters.append(change.pricing)
+        if sets:
+            self._db.execute(f"UPDATE rows SET {', '.join(sets)} WHERE seq = ?", (*parameters, seq))
 
     def _keep_note(self, seq: int, note: bytes) -> None:
         """As the next of a row's notes; the oldest of its last ones makes room."""
@@ -469,7 +487,10 @@ class Writes:
             parameters += [change.error, change.error_name, change.error_code]
         if (column := TIME_OF.get(change.to)) is not None:
             sets.append(f"{column} = ?")
-            parameters.append(change.at)
+            parameters.append(change.time)
+        if change.pricing:
+            sets.append("pricing = ?")
+            parameters.append(change.pricing)
         if change.to in TAKEN:
             sets.append("sent_at = CASE sent_at WHEN 0 THEN ? ELSE sent_at END")
             parameters.append(change.at)

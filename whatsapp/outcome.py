@@ -321,7 +321,8 @@ def resolve_unknown(row: Row, resend: bool, policy: RetryPolicy, now: int) -> Ch
 
 def expired(row: Row, now: int) -> Change:
     """Its time passed before it left."""
-    event = _event(EventType.MESSAGE_EXPIRED, _key(row, "expired"), row, now, outcome_data(row))
+    data = outcome_data(row, reason="expires_at")
+    event = _event(EventType.MESSAGE_EXPIRED, _key(row, "expired"), row, now, data)
     return Change(row.id, State.EXPIRED, now, only_from=(State.QUEUED,), event=event)
 
 

@@ -34,6 +34,11 @@ CSV_HEAD = (
     "ended_at",
     "callback_data",
     "fallback",
+    "played_at",
+    "billable",
+    "pricing_category",
+    "pricing_type",
+    "pricing_model",
 )
 """The columns; several ``wamids`` stand between blanks."""
 
@@ -48,7 +53,7 @@ class _Recipient(msgspec.Struct):
 
 def message_of(view: RowView) -> dict[str, Any]:
     """A row as callers see it. ``address``: as it was asked for; ``contact``: our permanent key of them;
-    ``fallback``: whether its fallback is what is sent."""
+    ``fallback``: whether its fallback is what is sent; ``pricing``: as Meta told it last."""
     row = view.row
     return {
         "n": place_of(row.id),
@@ -65,6 +70,8 @@ def message_of(view: RowView) -> dict[str, Any]:
         "ended_at": _time(view.ended_at),
         "callback_data": row.callback_data or None,
         "fallback": row.fell_back,
+        "played_at": _time(view.played_at),
+        "pricing": msgspec.json.decode(view.pricing) if view.pricing else None,
     }
 
 
@@ -84,16 +91,24 @@ def csv_lines(views: Iterable[RowView]) -> bytes:
 
 
 def _cells(message: dict[str, Any]) -> Iterable[object]:
-    error = message["error"] or {}
+    error, pricing = message["error"] or {}, message["pricing"] or {}
     flat = {
         **message,
         **message["to"],
         "wamids": " ".join(message["wamids"]),
         "error_code": error.get("code"),
         "error": error.get("details") or error.get("title"),
-        "fallback": "true" if message["fallback"] else "false",
+        "fallback": _flag(message["fallback"]),
+        "billable": _flag(pricing.get("billable")),
+        "pricing_category": pricing.get("category"),
+        "pricing_type": pricing.get("type"),
+        "pricing_model": pricing.get("pricing_model"),
     }
     return [flat[column] for column in CSV_HEAD]
+
+
+def _flag(value: bool | None) -> str | None:
+    return None if value is None else "true" if value else "false"
 
 
 def _cell(value: object) -> str:

@@ -57,6 +57,9 @@ class Template(msgspec.Struct, frozen=True):
     named: bool
     """Whether its parameters go by ``parameter_name``."""
     needs: Needs
+    ttl_s: int = 0
+    """How long Meta tries to deliver it; -1: for 30 days; 0: as is usual for its category
+    (CLOUD_API_2026.md 5.2)."""
 
     @property
     def usable(self) -> bool:
@@ -88,6 +91,7 @@ def read_template(value: object) -> Template | None:
         category=category,
         named=told == "NAMED" or (not told and any(not place.isdigit() for place in places)),
         needs=needs,
+        ttl_s=ttl if isinstance(ttl := value.get("message_send_ttl_seconds"), int) else 0,
     )
 
 

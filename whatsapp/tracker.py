@@ -16,6 +16,7 @@ from store.base import Store
 from store.records import Change, Cursor, Event, Lease, NewEvent, RowView, TaskView
 from store.states import ENDED, OPEN, TAKEN, State
 from whatsapp.attempt_history import Ending, noted, noted_by_event
+from whatsapp.clock import metas_time
 from whatsapp.drafts import GROUP_KEY
 from whatsapp.errors import Verdict, classify, error_object, parse_status_errors
 from whatsapp.events import STATUS_KEY, EventType, build_event, task_key, task_of
@@ -31,7 +32,9 @@ from whatsapp.outcome import (
     undone,
 )
 from whatsapp.outcome_events import carried_again, carried_held, tells_held
+from whatsapp.pricing import kept_pricing
 from whatsapp.retry import RetryPolicy
+from whatsapp.unheard import carried_unheard, tells_unheard
 
 __all__ = ["StatusEvent", "Tracker", "change_of_status"]
 
@@ -63,6 +66,8 @@ _STATE_AFTER = {
 class _Status(msgspec.Struct):
     id: str = ""
     status: str = ""
+    timestamp: object = None
+    pricing: object = None
     errors: object = None
 
 
@@ -92,6 +97,10 @@ class StatusEvent(msgspec.Struct, frozen=True):
     """Of a failure: what the error table says of it."""
     offset: int = 0
     """Of its event."""
+    told_at: int = 0
+    """When it happened, by Meta's clock; by ours where that is earlier, or where Meta does not tell."""
+    pricing: bytes = b""
+    """What the message costs, as :func:`~whatsapp.pricing.kept_pricing` keeps it."""
 
 
 def change_of_status(status: StatusEvent) -> Change:
@@ -106,9 +115,18 @@ def change_of_status(status: StatusEvent) -> Change:
             attempt=status.attempt,
             only_from=(State.SENT, *doubtful),
             wamid=status.wamid,
+            pricing=status.pricing,
             **(kept_error(status.error) if status.error else {}),
         )
-    return Change(status.row_id, status.state, status.at, word_of=status.attempt, wamid=status.wamid)
+    return Change(
+        status.row_id,
+        status.state,
+        status.at,
+        word_of=status.attempt,
+        wamid=status.wamid,
+        told_at=status.told_at,
+        pricing=status.pricing,
+    )
 
 
 class Tracker:
@@ -273,6 +291,8 @@ def _read_status(event: Event) -> StatusEvent | None:
         error,
         verdict,
         event.offset,
+        min(metas_time(data.status.timestamp, event.at), event.at),
+        kept_pricing(data.status.pricing),
     )
 
 
@@ -292,6 +312,8 @@ def _change_of_outcome(event: Event, view: RowView | None) -> Change | None:
         return carried_held(event, view, data.error) if view is not None and data.error else None
     if state is State.SENT:
         return Change(event.message_id, state, event.at, word_of=data.attempt, wamid=data.wamid or "")
+    if tells_unheard(event):
+        return carried_unheard(event, data.attempt, data.error)
     if state in (State.CANCELLED, State.EXPIRED):
         return Change(event.message_id, state, event.at, only_from=(State.QUEUED,))
     change = Change(

@@ -12,7 +12,7 @@ import pytest
 
 from store.base import Store
 from store.errors import LeaseLost
-from store.records import Change, Cursor, Lease, RowView
+from store.records import TIME_OF, TOLD, Change, Cursor, Lease, RowView
 from store.states import MOVES, TAKEN, State, can_move
 from tests.support.store_values import (
     Listener,
@@ -60,7 +60,11 @@ async def test_rows_move_to_a_state_from_where_the_table_allows(store: Store, to
             assert after[row_id].row.attempt == before[row_id].row.attempt
         else:
             known_since = before[row_id].sent_at or (5000 if to in TAKEN else 0)
-            assert after[row_id] == msgspec.structs.replace(before[row_id], sent_at=known_since)
+            told = {}
+            if to in TOLD:
+                known_at = getattr(before[row_id], TIME_OF[to])
+                told = {TIME_OF[to]: min(known_at, 5000) if known_at else 5000}
+            assert after[row_id] == msgspec.structs.replace(before[row_id], sent_at=known_since, **told)
 
 
 async def test_changes_apply_in_their_order(store: Store) -> None:
@@ -318,8 +322,33 @@ async def test_a_status_sets_the_time_of_its_state(store: Store) -> None:
     for at, to in ((11, State.SENT), (12, State.DELIVERED), (13, State.READ), (14, State.PLAYED)):
         await store.apply([Change("task-0", to, at)])
         found = await view(store, "task-0")
-        times.append((found.sent_at, found.delivered_at, found.read_at, found.ended_at))
-    assert times == [(11, 0, 0, 0), (11, 12, 0, 0), (11, 12, 13, 0), (11, 12, 13, 0)]
+        times.append((found.sent_at, found.delivered_at, found.read_at, found.played_at, found.ended_at))
+    assert times == [(11, 0, 0, 0, 0), (11, 12, 0, 0, 0), (11, 12, 13, 0, 0), (11, 12, 13, 14, 0)]
+
+
+async def test_the_time_that_meta_tells_is_kept_also_of_what_comes_too_late_to_move_the_row(
+    store: Store,
+) -> None:
+    await sending(store)
+    late = Change("task-0", State.DELIVERED, 30, told_at=20, pricing=b'{"category":"utility"}')
+    read = Change("task-0", State.READ, 29, told_at=25)
+    assert await store.apply([read, late]) == [True, False]
+    found = await view(store, "task-0")
+    assert (found.row.state, found.sent_at, found.delivered_at, found.read_at) == (State.READ, 29, 20, 25)
+    assert found.pricing == b'{"category":"utility"}'
+    # A later word of the same changes nothing, an earlier one does: of a group, the first who has it counts.
+    await store.apply([Change("task-0", State.DELIVERED, 32, told_at=at) for at in (31, 19, 21)])
+    assert (await view(store, "task-0")).delivered_at == 19
+
+
+async def test_the_price_that_meta_told_last_is_kept(store: Store) -> None:
+    await sending(store)
+    assert (await view(store, "task-0")).pricing == b""
+    for price, moves in ((b'{"n":1}', True), (b'{"n":2}', False), (b"", False)):
+        assert await store.apply([Change("task-0", State.SENT, 11, pricing=price)]) == [moves]
+    assert (await view(store, "task-0")).pricing == b'{"n":2}'
+    await store.apply([Change("task-0", State.FAILED, 12, pricing=b'{"n":3}')])
+    assert (await view(store, "task-0")).pricing == b'{"n":3}'
 
 
 @pytest.mark.parametrize("to", [State.SENT, State.DELIVERED, State.READ])

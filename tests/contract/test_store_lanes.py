@@ -193,6 +193,24 @@ async def test_rows_that_others_wait_for_are_read_until_they_are_delivered(store
     assert ((await view(store, "task-0")).sent_at, (await view(store, "task-0")).last_sent_at) == (10, 40)
 
 
+async def test_rows_that_wait_for_word_are_read_in_the_order_in_which_they_were_sent(store: Store) -> None:
+    tasks = await add_task(store, "task", [new_row(n, ordered=n == 3) for n in range(5)])
+    await bring(store, await lane_lease(store), dict.fromkeys(tasks, State.SENDING))
+    times = (30, 10, 20, 20, 40)
+    await store.apply([Change(row_id, State.SENT, at) for row_id, at in zip(tasks, times, strict=True)])
+
+    async def waiting(after: Place, before: int | None, limit: int = 10) -> list[str]:
+        found = await store.undelivered(LANE, after, limit, before=before, ordered=False)
+        return [one.row.id for one in found]
+
+    assert await waiting(START, None) == ["task-1", "task-2", "task-3", "task-0", "task-4"]
+    assert await waiting(START, 30) == ["task-1", "task-2", "task-3"]
+    assert await waiting(START, 30, 2) == ["task-1", "task-2"]
+    seq = (await view(store, "task-2")).row.seq
+    assert await waiting(Place(20, seq), 30) == ["task-3"]
+    assert await waiting(Place(20, seq), 20) == await waiting(START, 10) == []
+
+
 @pytest.mark.parametrize("state", State)
 async def test_rows_in_a_state_are_read_in_the_order_of_acceptance(store: Store, state: State) -> None:
     other = State.QUEUED if state is not State.QUEUED else State.CANCELLED

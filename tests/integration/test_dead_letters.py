@@ -71,6 +71,8 @@ async def test_what_failed_is_listed_the_last_first(tmp_path: Path) -> None:
             "read_at": None,
             "callback_data": "order 7",
             "fallback": False,
+            "played_at": None,
+            "pricing": None,
             "retried": 0,
             "doubt": False,
         }

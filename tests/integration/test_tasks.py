@@ -151,6 +151,7 @@ async def test_each_message_is_told_with_what_became_of_it(tmp_path: Path) -> No
         (taken,) = gateway.sandbox.accepted()["items"]
         for name in ("created_at", "sent_at", "delivered_at", "read_at"):
             assert read.pop(name).endswith("Z")
+        assert read.pop("pricing")["category"] == "service"
         assert read == {
             "n": 0,
             "message_id": f"{task_id}-0",
@@ -162,6 +163,7 @@ async def test_each_message_is_told_with_what_became_of_it(tmp_path: Path) -> No
             "ended_at": None,
             "callback_data": None,
             "fallback": False,
+            "played_at": None,
         }
         assert (failed["n"], failed["state"], failed["error"]["code"]) == (1, "failed", 131047)
         assert failed["ended_at"] and failed["sent_at"] is None

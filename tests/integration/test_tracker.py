@@ -166,11 +166,31 @@ async def test_a_status_without_our_reference_finds_its_row_by_metas_id(
 async def test_statuses_move_a_row_forward_and_set_its_times(rig: Rig) -> None:
     await rig.add_rows()
     await rig.bring(S.SENDING)
-    for name in ("sent", "delivered", "read", "played"):
-        seen = await rig.hear(status(name))
+    for n, name in enumerate(("sent", "delivered", "read", "played")):
+        rig.now = NOW + 9000 + 1000 * n
+        seen = await rig.hear(status(name, timestamp=str(NOW // 1000 + n)))
         assert seen.row.state is PROOFS[name]
-        rig.now += 1000
-    assert (seen.sent_at, seen.delivered_at, seen.read_at) == (NOW, NOW + 1000, NOW + 2000)
+    # Meta's own times, at the end of its whole seconds; when it was first known to have it, by our clock.
+    times = (NOW + 1999, NOW + 2999, NOW + 3999)
+    assert (seen.sent_at, seen.delivered_at, seen.read_at, seen.played_at) == (NOW + 9000, *times)
+
+
+async def test_a_time_that_meta_does_not_tell_or_that_is_to_come_is_ours(rig: Rig) -> None:
+    await rig.add_rows()
+    await rig.bring(S.SENDING)
+    seen = await rig.hear(status("delivered", timestamp=None), status("read", timestamp="9999999999"))
+    assert (seen.delivered_at, seen.read_at) == (NOW, NOW)
+
+
+async def test_the_price_is_kept_also_where_the_status_moves_nothing(rig: Rig) -> None:
+    await rig.add_rows()
+    await rig.settle(*taken(await rig.bring(S.SENDING), "wamid.A", b"{}", NOW))
+    price = {"billable": True, "pricing_model": "PMP", "type": "regular", "category": "utility"}
+    seen = await rig.hear(status("sent", pricing=price))
+    assert seen.row.state is S.SENT
+    assert msgspec.json.decode(seen.pricing) == price
+    seen = await rig.hear(status("delivered", pricing={**price, "category": "service"}), status("read"))
+    assert msgspec.json.decode(seen.pricing)["category"] == "service"
 
 
 async def test_statuses_in_the_wrong_order_leave_the_row_where_it_came_furthest(rig: Rig) -> None:

@@ -164,6 +164,7 @@ class Outbox:
         return [row for row in rows if row.seq > after_seq][:limit]
 
     async def undelivered(self, lane: str, after: Place, limit: int) -> list[RowView]:
+        """Those that others wait for."""
         self._answer()
         sent = [entry for entry in self.entries if entry.ordered and entry.state is State.SENT]
         views = sorted((entry.as_view() for entry in sent), key=lambda v: (v.last_sent_at, v.row.seq))

@@ -80,6 +80,19 @@ def test_csv_says_true_and_false_as_json_does(fell_back: bool, told: str) -> Non
     assert found["fallback"] == told
 
 
+def test_the_price_is_told_as_meta_told_it() -> None:
+    price = {"billable": False, "pricing_model": "PMP", "type": "regular", "category": "utility"}
+    view = msgspec.structs.replace(
+        make_view(make_row()), pricing=msgspec.json.encode(price), played_at=61_000
+    )
+    assert (message_of(view)["pricing"], message_of(view)["played_at"][-13:]) == (price, "00:01:01.000Z")
+    (found,) = cells(view)
+    columns = ("billable", "pricing_category", "pricing_type", "pricing_model")
+    assert [found[name] for name in columns] == ["false", "utility", "regular", "PMP"]
+    (found,) = cells(make_view(make_row()))
+    assert [found[name] for name in columns] == [""] * 4
+
+
 @pytest.mark.parametrize("begin", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1"])
 def test_no_cell_is_a_formula(begin: str) -> None:
     error = msgspec.json.encode({"code": -1, "title": begin})
