@@ -1,8 +1,8 @@
 """Where the settings come from: the environment, then ``.env``, then a TOML file, then the defaults.
 
 Owns how a key is spelt in each of them, and the words that tell an operator what is wrong with a value. What
-may be set is ``settings.py``. Read by ``server.py`` only: the rest of the code takes values. Reads the two
-files that it is given and nothing else; never changes ``os.environ``.
+may be set is ``settings.py``. Read by ``server.py`` and ``cli.py``: the rest of the code takes values. Reads
+the two files that it is given and nothing else; never changes ``os.environ``.
 
 A key is named by its section and its name (``[lane] rate``). Its variable is the same in capitals with an
 underscore (``LANE_RATE``); the keys of ``[server]`` and ``[whatsapp]`` go without their section (``PORT``).

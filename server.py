@@ -1,53 +1,49 @@
-"""The gateway's composition root and its command line: ``python server.py``.
+"""The gateway's composition root: ``python server.py``.
 
 Read :meth:`Gateway.start` from top to bottom and you know the whole system; :meth:`Gateway.stop` is the same
-backwards. Nothing here decides anything about messages.
+backwards. Nothing here decides anything about messages. What may be asked of the program is in ``cli.py``.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import errno
-import gc
 import logging
 import os
 import random
-import signal
 import socket
 import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
 import config
 import reloading
 from handlers.access import Access
-from handlers.greeting import greet, greet_on_sandbox
 from handlers.idempotency import Idempotency
 from handlers.routes import make_server
 from handlers.status import Overview
 from handlers.upload_form import UploadDesk
 from handlers.webhook import WebhookReceiver
 from hub.hub import Hub
-from hub.watch import WatchRefused, watch
+from settings import Secret
 from store.base import Store
 from store.consumer import Consumer, OnSkip
-from store.errors import GatewayError, StoreBusy, StoreUnavailable
+from store.errors import GatewayError, StoreUnavailable
 from store.log import Log
 from store.monitor import StoreMonitor
 from store.states import State
 from whatsapp.autoreply import AutoReply, Rule
 from whatsapp.clock import Clock
 from whatsapp.contacts import Contacts
-from whatsapp.failures import SendError
 from whatsapp.graph import Graph
 from whatsapp.intake import Intake
 from whatsapp.intake_watch import IntakeWatch
@@ -68,14 +64,13 @@ from whatsapp.unheard_sweep import UnheardSweep
 from whatsapp.unknown import TRACKER
 from whatsapp.windows import WINDOWS, Windows
 
-__all__ = ["Gateway", "main"]
+__all__ = ["Gateway", "make_graph", "make_store"]
 
 __version__ = "0.1.0"
 
 _log = logging.getLogger("gateway")
 
 _STORE_RETRY_S = 1.0
-_DOTENV, _TOML = Path(".env"), Path("config.toml")
 _LINGER_S = 0.05
 """For what was answered to the last moment to leave before its connection is closed."""
 
@@ -141,10 +136,11 @@ class Gateway:
         self._outbox = Outbox(self._store, self._log, self._contacts, now_ms=_now_ms)
         if settings.sandbox_mode:
             self._sandbox = await self._start_sandbox()
-        graph = self._graph = self._make_graph()
+            settings = self._settings = _on(self._sandbox, settings)
+        graph = self._graph = make_graph(settings)
         self._parts.push_async_callback(graph.close)
         await graph.open()
-        folder = self._make_folder()
+        folder = MediaFolder(Path(settings.media.dir)) if settings.media.days else None
         self._uploads = UploadDesk(list(self._rates))
         self._media = Media(graph, self._store, folder=folder, now_ms=_now_ms)
         self._templates = self._make_templates(graph)
@@ -247,8 +243,6 @@ class Gateway:
         """The numbers that send, the default first, each with its messages a second."""
         lane = self._settings.lane
         rates = Rates(lane.rate, lane.raised_rate)
-        if self._sandbox:
-            return {self._sandbox.number: rates}
         return {n.phone_number_id: Rates(n.rate, n.rate) if n.rate else rates for n in self._settings.numbers}
 
     async def _start_sandbox(self) -> Sandbox:
@@ -263,28 +257,6 @@ class Gateway:
         await sandbox.start()
         self._start_task("sandbox", sandbox.wait())
         return sandbox
-
-    def _make_graph(self) -> Graph:
-        whatsapp, graph = self._settings.whatsapp, self._settings.graph
-        base_url, token = whatsapp.base_url, str(whatsapp.access_token)
-        if self._sandbox is not None:
-            base_url, token = self._sandbox.base_url, self._sandbox.settings.access_token
-        return Graph(
-            base_url,
-            whatsapp.version,
-            token,
-            tokens=_own_tokens(self._settings),
-            # One more for each lane, which asks for its number's level beside its calls.
-            connections=(self._settings.lane.concurrency + 1) * len(self._rates),
-            connect_timeout_s=graph.connect_timeout_s,
-            answer_timeout_s=graph.answer_timeout_s,
-        )
-
-    def _make_folder(self) -> MediaFolder | None:
-        """Where files that customers send are kept; the sandbox's ids are none of Meta's."""
-        media = self._settings.media
-        path = Path(media.dir)
-        return MediaFolder(path / "sandbox" if self._sandbox else path) if media.days else None
 
     def _make_templates(self, graph: Graph) -> Templates:
         """The sandbox has an account of its own to be shown, and takes any template unless one is named."""
@@ -395,15 +367,12 @@ class Gateway:
 
     def _accept(self, sockets: list[socket.socket]) -> None:
         settings = self._settings
-        secrets, verify_token = settings.app_secrets, str(settings.whatsapp.verify_token)
-        if self._sandbox is not None:
-            secrets, verify_token = (self._sandbox.settings.app_secret,), verify_token or "sandbox"
-        self._receiver = WebhookReceiver(self._intake, secrets, self._errors)
+        self._receiver = WebhookReceiver(self._intake, settings.app_secrets, self._errors)
         server = make_server(
             access=Access(str(settings.server.api_key), settings.security.networks),
             errors=self._errors,
             receiver=self._receiver,
-            verify_token=verify_token,
+            verify_token=str(settings.whatsapp.verify_token),
             outbox=self._outbox,
             numbers=list(self._rates),
             direct_timeout_s=settings.direct.timeout_s,
@@ -493,215 +462,40 @@ def make_store(settings: config.Settings, *, lock_timeout_s: float | None = None
     return MongoStore(str(settings.store_url))
 
 
-# -- command line --------------------------------------------------------------------------------------
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the gateway, or check its configuration; the exit status."""
-    options = _options(arguments)
-    try:
-        settings = _read_settings()
-    except config.ConfigError as error:
-        print(*error.notices, error.message, sep="\n", file=sys.stderr)
-        return 1
-    logging.basicConfig(
-        level=logging.DEBUG if settings.server.debug else logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    if options.check:
-        work = check(settings)
-    elif options.watch:
-        work = _watch(settings, options.since or "")
-    else:
-        work = _serve(settings)
-    try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(work)
-    except KeyboardInterrupt:
-        return 130
-
-
-def _read_settings() -> config.Settings:
-    return config.load(os.environ, dotenv=_DOTENV, toml=_TOML)
-
-
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="WhatsApp Business Cloud API gateway")
-    instead = parser.add_mutually_exclusive_group()
-    instead.add_argument(
-        "--check", action="store_true", help="check configuration, store and Graph API, then end"
-    )
-    instead.add_argument(
-        "--watch", action="store_true", help="print what a running gateway broadcasts on /ws"
-    )
-    parser.add_argument(
-        "--since",
-        metavar="POSITION",
-        help="with --watch: a position to begin after, 0 for the beginning (default: only what is new)",
-    )
-    options = parser.parse_args(arguments)
-    if options.since is not None and not options.watch:
-        parser.error("--since goes with --watch only")
-    return options
-
-
-async def _serve(settings: config.Settings) -> int:
-    for notice in settings.notices:
-        _log.warning("%s", notice)
-    if settings.whatsapp.websocket_url:
-        _log.warning("WEBSOCKET_URL is set, but this version does not relay events to it yet")
-    gateway = Gateway(settings)
-    reloader = reloading.Reloader(
-        settings,
-        read=_read_settings,
-        files=lambda: config.files_of(os.environ, dotenv=_DOTENV, toml=_TOML),
-        take=gateway.renew_tokens,
-    )
-    # Also while it starts: a signal that nobody heeds would end the process.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.ask)
-    try:
-        await gateway.start()
-    except (GatewayError, OSError) as error:
-        print(f"cannot start: {error}", file=sys.stderr)
-        return 1
-    gateway.follow(reloader)
-    # What there is by now lives to the end: a full collection holds the loop, and need not walk it each time.
-    gc.collect()
-    gc.freeze()
-    stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    # Only now: who has read it may send a signal at once, and is to see a drain.
-    print(_greeting(settings, gateway.port), flush=True)
-    failed = asyncio.Task(gateway.wait(), name="failure")
-    stopped = asyncio.Task(stopping.wait(), name="signal")
-    await asyncio.wait({failed, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    status = 0
-    if failed.done():
-        _log.critical("a part of the gateway failed, stopping", exc_info=failed.exception())
-        status = 1
-    failed.cancel()
-    stopped.cancel()
-    await gateway.stop()
-    return status
-
-
-async def _watch(settings: config.Settings, since: str) -> int:
-    url = f"ws://{_host_in_url(settings)}:{settings.server.port}/ws"
-    try:
-        await watch(
-            url,
-            str(settings.server.api_key),
-            since,
-            show=lambda frame: print(frame, flush=True),
-            tell=lambda text: print(text, file=sys.stderr, flush=True),
-        )
-    except WatchRefused as error:
-        print(error.message, file=sys.stderr)
-        return 1
-    except BrokenPipeError:
-        # Whoever read the frames has had enough; what is buffered must not be written at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
-
-
-async def check(settings: config.Settings) -> int:
-    """Print a line for configuration, store, and Graph API; 0 if all is well, else 1."""
-    for notice in settings.notices:
-        print(f"note: {notice}")
-    print(
-        "configuration: ok"
-        + (" (no credentials: the sandbox would be used)" if settings.sandbox_mode else "")
-    )
-    store_ok = await _check_store(settings)
-    graph_ok = await _check_graph(settings)
-    return 0 if store_ok and graph_ok else 1
-
-
-async def _check_store(settings: config.Settings) -> bool:
-    try:
-        store = make_store(settings, lock_timeout_s=0.0)
-        await store.open()
-        try:
-            await store.ping()
-        finally:
-            await store.close()
-    except StoreBusy:
-        print("store: in use by a running gateway, which is not disturbed")
-        return True
-    except (GatewayError, OSError) as error:
-        print(f"store: {error}")
-        return False
-    print("store: ok")
-    return True
-
-
-async def _check_graph(settings: config.Settings) -> bool:
-    if settings.sandbox_mode:
-        print("graph: not asked, the sandbox would be used")
-        return True
-    whatsapp = settings.whatsapp
-    graph = Graph(
-        whatsapp.base_url, whatsapp.version, str(whatsapp.access_token), tokens=_own_tokens(settings)
-    )
-    await graph.open()
-    try:
-        found = [await _check_number(graph, number.phone_number_id) for number in settings.numbers]
-    finally:
-        await graph.close()
-    return all(found)
-
-
-async def _check_number(graph: Graph, number: str) -> bool:
-    try:
-        answer = await graph.number(number)
-    except SendError as error:
-        print(f"graph: number {number}: {error.message}")
-        return False
-    text = answer.body[:500].decode("utf-8", "replace")
-    print(f"graph: {'ok' if answer.status == 200 else f'HTTP {answer.status}'}, number {number}: {text}")
-    return answer.status == 200
-
-
-def _own_tokens(settings: config.Settings) -> dict[str, str]:
-    """Of the further numbers those that have a token of their own."""
-    numbers = settings.whatsapp.numbers
-    return {n.phone_number_id: str(n.access_token) for n in numbers if n.access_token}
-
-
-def _host_in_url(settings: config.Settings) -> str:
-    host = settings.server.host
-    if host in ("0.0.0.0", "::"):
-        return "127.0.0.1"
-    return f"[{host}]" if ":" in host else host
-
-
-def _greeting(settings: config.Settings, port: int) -> str:
-    name, base_url = f"whatsapp-gateway {__version__}", f"http://{_host_in_url(settings)}:{port}"
-    needs_key = bool(settings.server.api_key)
-    if settings.sandbox_mode:
-        environment = "" if port == config.Settings().server.port else f"PORT={port}"
-        return greet_on_sandbox(name, base_url, needs_key=needs_key, environment=environment)
-    whatsapp = settings.whatsapp
-    return greet(
-        name,
-        base_url,
-        numbers=[number.phone_number_id for number in settings.numbers],
-        graph_url=f"{whatsapp.base_url}/{whatsapp.version}",
-        store=config.shown_store(settings.store_url),
-        checks_signatures=bool(settings.app_secrets),
-        needs_key=needs_key,
-        trusted=settings.security.trusted_networks,
+def make_graph(settings: config.Settings) -> Graph:
+    """The Graph API that the settings name."""
+    whatsapp, graph, tokens = settings.whatsapp, settings.graph, reloading.tokens_of(settings)
+    return Graph(
+        whatsapp.base_url,
+        whatsapp.version,
+        tokens.default,
+        tokens=tokens.of_number,
+        # One more for each lane, which asks for its number's level beside its calls.
+        connections=(settings.lane.concurrency + 1) * len(settings.numbers),
+        connect_timeout_s=graph.connect_timeout_s,
+        answer_timeout_s=graph.answer_timeout_s,
     )
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
+def _on(sandbox: Sandbox, settings: config.Settings) -> config.Settings:
+    """The settings with the sandbox's account, and a folder of its own for its files, whose ids are none of
+    Meta's."""
+    account = sandbox.settings
+    whatsapp = replace(
+        settings.whatsapp,
+        base_url=sandbox.base_url,
+        access_token=Secret(account.access_token),
+        phone_number_id=sandbox.number,
+        app_secret=Secret(account.app_secret),
+        app_secret_previous=Secret(""),
+        verify_token=settings.whatsapp.verify_token or Secret("sandbox"),
+    )
+    media = replace(settings.media, dir=str(Path(settings.media.dir) / "sandbox"))
+    return replace(settings, whatsapp=whatsapp, media=media)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # It imports this module by its name, once more: the script has another.
+    import cli
+
+    sys.exit(cli.main())

@@ -1,7 +1,8 @@
 """The settings: every key with its default and its limits, and the rules between keys.
 
 Owns what may be set and what it means. Knows nothing of where a value comes from: that is ``config.py``, the
-only reader of this module beside ``server.py``. A new key is a field here, and a line in the example file.
+only reader of this module beside ``server.py`` and ``cli.py``. A new key is a field here, and a line in the
+example file.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ _PHONE = "5215550001111"
 
 
 _TELLS_WHAT_IS_FROZEN = """
-import gc, sys, server
+import cli, gc, sys, server
 
 class Gateway(server.Gateway):
     async def wait(self):
@@ -40,7 +40,7 @@ class Gateway(server.Gateway):
         await super().wait()
 
 server.Gateway = Gateway
-sys.exit(server.main([]))
+sys.exit(cli.main([]))
 """
 
 

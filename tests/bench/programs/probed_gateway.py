@@ -18,6 +18,7 @@ import time
 
 import msgspec
 
+import cli
 import server
 from tests.bench.measure import Gap
 
@@ -75,4 +76,4 @@ class ProbedGateway(server.Gateway):
 
 if __name__ == "__main__":
     server.Gateway = ProbedGateway  # type: ignore[misc]
-    sys.exit(server.main([]))
+    sys.exit(cli.main([]))
