@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from store.base import Store
-from store.records import Row
+from store.records import NewEvent, Row
 from whatsapp.events import EventType, build_event, task_key
 from whatsapp.outcome import requeued
 
@@ -53,14 +53,15 @@ class Requeue:
         told = sorted(self._untold.items())
         self._untold.clear()
         await self._store.append_events(
-            [
-                build_event(
-                    EventType.TASK_RETRIED,
-                    task_key(task_id, f"retried:{uuid.uuid4().hex}"),
-                    self._at,
-                    {"task_id": task_id, "count": count},
-                    phone_number_id=lane,
-                )
-                for (task_id, lane), count in told
-            ]
+            [_task_retried(task_id, lane, count, self._at) for (task_id, lane), count in told]
         )
+
+
+def _task_retried(task_id: str, lane: str, count: int, at: int) -> NewEvent:
+    return build_event(
+        EventType.TASK_RETRIED,
+        task_key(task_id, f"retried:{uuid.uuid4().hex}"),
+        at,
+        {"task_id": task_id, "count": count},
+        phone_number_id=lane,
+    )

@@ -34,7 +34,7 @@ def test_every_event_has_its_line() -> None:
 
 
 def test_the_example_of_an_event_is_one() -> None:
-    (example,) = re.findall(r"```json\n(.*?)```", page("docs/events.md"), re.DOTALL)
+    example = re.findall(r"```json\n(.*?)```", page("docs/events.md"), re.DOTALL)[0]
     frame = json.loads(example)
     assert list(frame) == ["type", "offset", "prev", "event", "at", "phone_number_id", "contact", "data"]
     assert frame["type"] == "event" and frame["event"] in EVENT_TYPES
