@@ -2,8 +2,8 @@
 
 The loop and nothing else: ``queue.py`` says which row is next, ``pacing.py`` when, ``read_ahead.py`` fills
 the window, ``attempts.py`` makes the calls and settles them, ``brakes.py`` stops them, ``recovery.py`` begins
-with what a crash left. Works only while it holds the lane's lease, which is somebody else's business
-(``lanes.py``).
+with what a crash left, ``lane_news.py`` hears what the log tells. Works only while it holds the lane's lease,
+which is somebody else's business (``lanes.py``).
 
 The order of things for a row: claimed in the store (``sending``, durable), lease looked at once more, POST,
 outcome in the store, and only then the next row to the same contact. What a crash leaves at any of these
@@ -21,25 +21,19 @@ import msgspec
 
 from store.base import Store
 from store.errors import LeaseLost, StoreError
-from store.log import Log
-from store.records import Event, Row
+from store.records import Row
 from store.states import State
 from whatsapp.attempts import Attempts, HeldLease
 from whatsapp.brakes import Brakes
 from whatsapp.clock import Clock
-from whatsapp.error_policy import Scope
-from whatsapp.errors import Verdict
-from whatsapp.events import FROM_CUSTOMERS, STATUS_KEY, EventType
-from whatsapp.number_level import LevelReader, is_shared_with_app, tells_level
-from whatsapp.outcome_events import holds_of, tells_fallback, tells_undone, verdict_of
+from whatsapp.lane_news import LaneNews
+from whatsapp.number_level import LevelReader
 from whatsapp.pacing import LanePacer, PairPacer
-from whatsapp.pair_history import PairHistory
 from whatsapp.queue import LaneQueue
 from whatsapp.read_ahead import ReadAhead
 from whatsapp.recovery import Recovery
-from whatsapp.template_holds import Pass, Template, TemplateHolds, news_of, resumed
+from whatsapp.template_holds import Pass, Template, TemplateHolds
 from whatsapp.unknown import UnknownRows
-from whatsapp.window import is_fresh
 from whatsapp.windows import Windows
 
 __all__ = ["Lane"]
@@ -51,18 +45,6 @@ _POLL_S = 1.0
 """How long it takes at most until a row is seen that has come due for the first time."""
 _TIDY_S = 30.0
 
-_ENDINGS = frozenset(
-    {
-        EventType.MESSAGE_SENT,
-        EventType.MESSAGE_DELIVERED,
-        EventType.MESSAGE_READ,
-        EventType.MESSAGE_PLAYED,
-        EventType.MESSAGE_FAILED,
-        EventType.MESSAGE_CANCELLED,
-        EventType.MESSAGE_EXPIRED,
-    }
-)
-
 
 class Lane:
     """Sends the rows of one phone number id while :meth:`run` runs; ``concurrency``: attempts in flight."""
@@ -72,12 +54,11 @@ class Lane:
         phone_number_id: str,
         *,
         store: Store,
-        log: Log,
+        news: LaneNews,
         queue: LaneQueue,
         reader: ReadAhead,
         pacer: LanePacer,
         pairs: PairPacer,
-        history: PairHistory,
         brakes: Brakes,
         level: LevelReader,
         templates: TemplateHolds,
@@ -90,12 +71,11 @@ class Lane:
     ) -> None:
         self.phone_number_id = phone_number_id
         self._store = store
-        self._log = log
+        self._news = news
         self._queue = queue
         self._reader = reader
         self._pacer = pacer
         self._pairs = pairs
-        self._history = history
         self._brakes = brakes
         self._level = level
         self._templates = templates
@@ -109,13 +89,12 @@ class Lane:
         self._draining = False
         self._poll_at = 0.0
         self._tidy_at = 0.0
-        self._failed_later: dict[str, Verdict] = {}  # rows that Meta took and failed for their template
 
     # -- control ---------------------------------------------------------------------------------------
 
     async def run(self, held: HeldLease) -> None:
         """Work under this lease until drained, or until another owner has it; cancel to stop at once."""
-        unsubscribe = self._log.subscribe(self._notice)
+        unsubscribe = self._news.follow(self._woken.set)
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._attempts.open(tasks, self._woken.set)
@@ -180,7 +159,7 @@ class Lane:
         while not self._stops(held):
             try:
                 await self._recovery.take_over(held.lease.term, lambda: self._stops(held))
-                await self._history.read(lambda: self._stops(held))
+                await self._news.look_back(lambda: self._stops(held))
             except StoreError as error:
                 _log.warning("store away, lane waits: %s", error.message)
                 await asyncio.sleep(_STORE_AWAY_S)
@@ -206,7 +185,7 @@ class Lane:
     async def _go_on(self, held: HeldLease) -> list[Row]:
         """One turn: read, then start what may leave; what was started."""
         await self._poll(held)
-        await self._stop_templates()
+        await self._news.stop_templates()
         if (since := self._templates.released()) is not None:
             self._reader.news(since)
         await self._reader.refill()
@@ -243,15 +222,6 @@ class Lane:
             self._queue.recall(row_id, now)
         if since:
             self._reader.news(since)
-
-    async def _stop_templates(self) -> None:
-        """Hold those of rows that Meta failed by a status. Raises StoreUnavailable."""
-        if self._failed_later:
-            failed = dict(self._failed_later)
-            for row_id, view in (await self._store.find_rows(failed)).items():
-                self._brakes.stop_template(view.row, failed[row_id])
-            for row_id in failed:
-                del self._failed_later[row_id]
 
     def _look_up(self, ids: Sequence[str]) -> None:
         """Rows that blocked have moved: see where they are."""
@@ -326,75 +296,6 @@ class Lane:
                 await self._woken.wait()
         except TimeoutError:
             pass
-
-    # -- what the log says -----------------------------------------------------------------------------
-
-    def _notice(self, batch: Sequence[Event]) -> None:
-        """New and retried tasks, inbound messages that share the number's budget, rows that ended
-        elsewhere."""
-        inbound = 0
-        for event in batch:
-            if event.type == EventType.TEMPLATE_STATUS:
-                # Of the account: which of its numbers send the template it does not say.
-                if (news := news_of(event)) is not None:
-                    self._brakes.heard(news)
-                    self._woken.set()
-                continue
-            if event.type == EventType.TEMPLATE_RESUMED:
-                self._brakes.resume_template(resumed(event))
-                continue
-            if tells_level(event):
-                self._level.look()
-                continue
-            if event.phone_number_id != self.phone_number_id:
-                continue
-            if event.type in (EventType.TASK_CREATED, EventType.TASK_RETRIED):
-                self._reader.news(event.at)
-                self._woken.set()
-            elif tells_fallback(event) or tells_undone(event):
-                # By a status: nothing held its place in memory. The row may follow its event a moment later.
-                self._reader.news(event.at)
-                self._queue.recall(event.message_id, self._clock.monotonic() + _POLL_S)
-                if tells_undone(event):
-                    self._brake(event)
-                self._woken.set()
-            elif event.type in FROM_CUSTOMERS:
-                inbound += is_fresh(event, self._clock.now_ms())
-            elif event.type == EventType.NUMBER_RESUMED:
-                self._brakes.resume()
-                self._woken.set()
-            elif is_shared_with_app(event):
-                self._level.shared_with_app()
-            elif event.message_id and event.type in _ENDINGS:
-                self._end(event)
-                self._woken.set()
-        if inbound:
-            self._pacer.inbound(self._clock.monotonic(), inbound)
-
-    def _brake(self, event: Event) -> None:
-        """Meta failed what it had taken: what goes beyond the row is as if it had refused the call."""
-        verdict = holds_of(event)
-        if verdict is None:
-            return
-        if verdict.scope is Scope.TEMPLATE:
-            self._failed_later[event.message_id] = verdict
-        self._brakes.told(event.contact, verdict)
-
-    def _end(self, event: Event) -> None:
-        row_id = event.message_id
-        if event.type == EventType.MESSAGE_FAILED and event.key.startswith(STATUS_KEY):
-            if (verdict := verdict_of(event)).scope is Scope.TEMPLATE:
-                self._failed_later[row_id] = verdict
-            # One of an earlier attempt does not end its row: the tracker finds out, and is soon there.
-            self._queue.may_have_ended(row_id, self._clock.monotonic() + _POLL_S)
-            return
-        if event.type == EventType.MESSAGE_SENT:
-            self._queue.sent(row_id)
-            self._unknown.settled(row_id)
-            return
-        if event.type == EventType.MESSAGE_CANCELLED:
-            self._queue.withdraw(row_id)
-        self._queue.unblock(row_id)
 
 
 def _claimed(row: Row, at: int) -> Row:

@@ -19,6 +19,7 @@ from whatsapp.clock import Clock
 from whatsapp.contacts import Contacts
 from whatsapp.graph import Graph
 from whatsapp.lane import Lane
+from whatsapp.lane_news import LaneNews
 from whatsapp.number_level import LevelReader, Rates
 from whatsapp.pacing import LanePacer, PairPacer
 from whatsapp.pair_history import PairHistory
@@ -122,17 +123,30 @@ class LaneBuilder:
             clock=self._clock,
             ordered_s=limits.ordered_s,
         )
-        return Lane(
+        level = LevelReader(number, rates, graph=self._graph, take=pacer.set_limit)
+        news = LaneNews(
             number,
             store=self._store,
             log=self._log,
+            history=self._history(number, pairs),
+            queue=queue,
+            reader=reader,
+            pacer=pacer,
+            brakes=brakes,
+            level=level,
+            unknown=unknown,
+            clock=self._clock,
+        )
+        return Lane(
+            number,
+            store=self._store,
+            news=news,
             queue=queue,
             reader=reader,
             pacer=pacer,
             pairs=pairs,
-            history=self._history(number, pairs),
             brakes=brakes,
-            level=LevelReader(number, rates, graph=self._graph, take=pacer.set_limit),
+            level=level,
             templates=templates,
             attempts=attempts,
             recovery=recovery,
