@@ -127,14 +127,14 @@ class Brakes:
             # The number works, says the probe, and yet this row is refused again: then it is the row.
             return msgspec.structs.replace(verdict, outcome=Outcome.RETRY, burn=True)
         self._refused_rows.add(row.id)
-        self._park(verdict.operator)
+        self.park(verdict.operator)
         return verdict
 
     def told(self, contact: str, verdict: Verdict) -> None:
         """Brake as the verdict says on a message to this contact that Meta took and failed later."""
         self._hold(contact, verdict)
         if verdict.outcome is Outcome.PARK:
-            self._park(verdict.operator)
+            self.park(verdict.operator)
 
     def stop_template(self, row: Row, verdict: Verdict) -> None:
         """Hold the row's template, if that is what the verdict is about."""
@@ -230,7 +230,8 @@ class Brakes:
     def _why_paused(self, now: float) -> str:
         return self._app.why(now) or (self._paused_why if self._pacer.paused_until > now else "")
 
-    def _park(self, why: str) -> None:
+    def park(self, why: str) -> None:
+        """Nothing can be sent, until a probe says otherwise."""
         if self._parking.park(why):
             self._pacer.park()
 

@@ -123,7 +123,7 @@ class LaneBuilder:
             clock=self._clock,
             ordered_s=limits.ordered_s,
         )
-        level = LevelReader(number, rates, graph=self._graph, take=pacer.set_limit)
+        level = LevelReader(number, rates, graph=self._graph, take=pacer.set_limit, refused=brakes.park)
         news = LaneNews(
             number,
             store=self._store,

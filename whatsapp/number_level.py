@@ -1,25 +1,29 @@
 """What Meta grants a number: its level of throughput, and whether it is in the Business app too.
 
 Owns what is read of a number and the rate that follows (:class:`Rates`, pure), and when it is read: as its
-lane starts, every hour, and when a webhook tells of a change. What Meta really lets pass is learnt from its
-refusals, in ``learned_rate.py``.
+lane starts, every hour, and when a webhook tells of a change. A token that Meta refuses is found out by it,
+before a message is. What Meta really lets pass is learnt from its refusals, in ``learned_rate.py``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from store.records import Event
+from whatsapp.errors import classify, parse_error
 from whatsapp.events import EventType
 from whatsapp.failures import SendError
 from whatsapp.graph import Graph
 from whatsapp.outcome import Answer
 
 __all__ = ["Level", "LevelReader", "Rates", "is_shared_with_app", "read_level", "tells_level"]
+
+_log = logging.getLogger(__name__)
 
 _HIGH = "HIGH"
 _COEXISTENCE_RATE = 20.0
@@ -28,6 +32,8 @@ _HOUR_S = 3600.0
 _AGAIN_S = 60.0
 """Until the next try, and until a change that was told has come into force: an upgrade takes a minute
 (CLOUD_API.md 3)."""
+_OF_THE_TOKEN = frozenset({0, 102, 104, 190})
+"""Codes that no call with the token is spared (CLOUD_API.md 2). One that may not read may be able to send."""
 _LEVEL_FIELD = "phone_number_quality_update"
 _APP_ECHOES = "smb_message_echoes"
 
@@ -106,15 +112,24 @@ def _field_of(event: Event) -> str:
 
 
 class LevelReader:
-    """That of one lane. ``take`` is given the number's rate whenever it may have changed."""
+    """That of one lane. ``take`` is given the number's rate whenever it may have changed, ``refused`` why
+    nothing can be sent with the token that it has."""
 
     def __init__(
-        self, phone_number_id: str, rates: Rates, *, graph: Graph, take: Callable[[float], None]
+        self,
+        phone_number_id: str,
+        rates: Rates,
+        *,
+        graph: Graph,
+        take: Callable[[float], None],
+        refused: Callable[[str], None],
     ) -> None:
         self._phone_number_id = phone_number_id
         self._rates = rates
         self._graph = graph
         self._take = take
+        self._refused = refused
+        self._told = ""
         self._level = Level()
         self._asked = asyncio.Event()
 
@@ -150,9 +165,21 @@ class LevelReader:
             return False
         level = read_level(answer, self._level)
         if level is None:
+            self._judge(answer)
             return False
+        self._told = ""
         self._settle(level)
         return True
+
+    def _judge(self, answer: Answer) -> None:
+        """Tell why the number cannot be read, once, and whether it cannot send either."""
+        error = parse_error(answer.status, answer.body, answer.headers)
+        verdict = classify(error)
+        if error.from_graph and verdict.code in _OF_THE_TOKEN:
+            self._refused(verdict.operator)
+        elif self._told != verdict.operator:
+            _log.warning("number %s cannot be looked at: %s", self._phone_number_id, verdict.operator)
+            self._told = verdict.operator
 
     def _settle(self, level: Level) -> None:
         self._level = level

@@ -264,6 +264,8 @@ async def test_a_mark_of_reading_goes_at_once(tmp_path: Path, typing: dict[str, 
 
 async def test_metas_refusal_of_a_mark_is_told(tmp_path: Path) -> None:
     async with serving(tmp_path) as gateway:
+        # Read already: else the lane would ask too, and park.
+        await gateway.lane_when(lambda lane: bool(lane.get("level")))
         gateway.sandbox.set_faults({"bad_token": True})
         answer = await gateway.post(PATH, READ)
         assert (answer.status, answer.body["code"]) == (502, "meta_failed")

@@ -398,6 +398,8 @@ async def test_a_bad_token_parks_the_lane_until_it_works_and_burns_no_attempt(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving(tmp_path, retry={"max_attempts": 1}) as gateway:
+        # Read already: else it would park before a message is refused.
+        await gateway.lane_when(lambda lane: bool(lane.get("level")))
         gateway.sandbox.set_faults({"bad_token": True})
         tasks = [await gateway.queue(PHONE, str(n)) for n in range(3)]
         await gateway.events.wait("message.retrying")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from settings import Secret
 from tests.support.gateway import NUMBER, Client, serving, serving_on_its_sandbox
 from tests.support.waiting import eventually
 from tests.support.webhooks import body, entry, message_value, text_message
@@ -140,6 +141,21 @@ async def test_a_parked_lane_degrades_it_and_says_why(
         assert status["services"]["webhook"] is True
         assert (await gateway.get("/api/ready")).status == 503
         assert (await gateway.get("/api/health")).status == 200
+
+
+async def test_a_token_that_meta_refuses_is_told_from_the_start_though_nothing_is_sent(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(
+        tmp_path, whatsapp={"access_token": Secret("withdrawn")}, lane={"probe_s": 600.0}
+    ) as gateway:
+        lane = await gateway.lane_when(lambda lane: lane["state"] == "parked")
+        assert "access token" in lane["why"] and lane["why"] in caplog.text
+        assert (await gateway.get("/api/ready")).status == 503
+        status = await gateway.status()
+        assert [(one["what"], one["why"]) for one in status["trouble"]] == [("number", lane["why"])]
+        assert gateway.calls.all == []
+        caplog.clear()
 
 
 async def test_a_meta_that_cannot_be_reached_is_a_pause(tmp_path: Path) -> None:

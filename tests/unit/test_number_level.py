@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import cast
+from unittest import mock
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from store.records import Event
-from whatsapp.number_level import Level, Rates, is_shared_with_app, read_level, tells_level
+from tests.support.waiting import GUARD_S
+from whatsapp.error_table import policy_of
+from whatsapp.graph import Graph
+from whatsapp.number_level import Level, LevelReader, Rates, is_shared_with_app, read_level, tells_level
 from whatsapp.outcome import Answer
 
 USUAL = Rates(80.0, 1000.0)
@@ -82,3 +89,45 @@ def event(type: str, field: object) -> Event:
 def test_what_an_event_tells(type: str, field: object, tells: bool, shared: bool) -> None:
     told = event(type, field)
     assert (tells_level(told), is_shared_with_app(told)) == (tells, shared)
+
+
+class Refusing:
+    """A Graph that lets nobody look at a number; ``asked`` is set when it was asked twice more."""
+
+    def __init__(self, code: int, http_status: int) -> None:
+        self._answer = Answer(http_status, msgspec.json.encode({"error": {"code": code}}), {})
+        self._left = 3
+        self.asked = asyncio.Event()
+
+    async def number_level(self, phone_number_id: str) -> Answer:
+        self._left -= 1
+        if not self._left:
+            self.asked.set()
+        return self._answer
+
+
+async def refused_with(code: int, http_status: int) -> list[str]:
+    """What is told of a number that was asked for some times."""
+    told: list[str] = []
+    graph = Refusing(code, http_status)
+    reader = LevelReader("100", USUAL, graph=cast(Graph, graph), take=lambda rate: None, refused=told.append)
+    with mock.patch("whatsapp.number_level._AGAIN_S", 0.001):
+        task = asyncio.create_task(reader.run())
+        async with asyncio.timeout(GUARD_S):
+            await graph.asked.wait()
+        task.cancel()
+    return told
+
+
+@pytest.mark.parametrize(("code", "http_status"), [(190, 401), (0, 401), (102, 401), (104, 400)])
+async def test_a_token_that_is_refused_is_told_each_time(code: int, http_status: int) -> None:
+    policy = policy_of(code)
+    assert policy is not None and set(await refused_with(code, http_status)) == {policy.operator}
+
+
+@pytest.mark.parametrize(("code", "http_status"), [(200, 403), (10, 403), (100, 400), (2, 500)])
+async def test_a_number_that_cannot_be_looked_at_may_send_and_is_told_of_once(
+    caplog: pytest.LogCaptureFixture, code: int, http_status: int
+) -> None:
+    assert await refused_with(code, http_status) == []
+    assert caplog.text.count("number 100 cannot be looked at: ") == 1
