@@ -57,6 +57,7 @@ from store.records import (
     Window,
 )
 from store.states import State
+from store.threads import Said, Thread, ThreadNews
 
 __all__ = ["Store"]
 
@@ -100,6 +101,11 @@ class Store(Protocol):
         All or none, together with the dropping of duplicates: also of the same key twice in one call, and of
         two calls under way at once (one of them gets the event, the other does not).
         """
+        ...
+
+    async def find_events(self, beginnings: Collection[str], limit: int) -> list[Event]:
+        """Events whose key begins with one of these, in the order of the log, at most ``limit``. Of each
+        beginning there must be few: where there are more than ``limit``, any of them are left out."""
         ...
 
     async def known_keys(self, keys: Collection[str]) -> Collection[str]:
@@ -192,6 +198,52 @@ class Store(Protocol):
 
     async def put_aliases(self, aliases: Sequence[Alias]) -> None:
         """Store each, in place of what the same address was before."""
+        ...
+
+    async def aliases_of(self, contact: str) -> list[Alias]:
+        """All addresses that lead to this contact, in the order of their text."""
+        ...
+
+    # -- conversations ---------------------------------------------------------------------------------
+
+    async def note_threads(self, news: ThreadNews, cursor: Cursor, lease: Lease) -> None:
+        """Keep what a part of the log brings, then save the cursor as in :meth:`save_cursor`.
+
+        A message whose offset is there already stays as it is; of a thread every field only grows, as
+        :func:`~store.threads.summed` does it, and an amendment counts only for a message that is there.
+        """
+        ...
+
+    async def said_of(
+        self,
+        contact: str,
+        limit: int,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+        phone_number_id: str = "",
+    ) -> list[Said]:
+        """What was said in a contact's threads, in the order of offsets: the first past ``after``, else the
+        last, those before ``before``; with one number only, or with all."""
+        ...
+
+    async def find_said(self, offsets: Collection[int]) -> dict[int, Said]:
+        """Those of these messages that are there."""
+        ...
+
+    async def threads_of(self, contact: str) -> list[Thread]:
+        """The threads of a contact, with each of our numbers that there is one with, in no order."""
+        ...
+
+    async def list_threads(
+        self, numbers: Sequence[str], limit: int, before: int | None = None, *, unread: bool = False
+    ) -> list[Thread]:
+        """Threads with these numbers in which something was said, from the last offset down, below
+        ``before``; only those that are unread, or all."""
+        ...
+
+    async def count_unread(self, threads: Sequence[Thread], most: int) -> list[int]:
+        """Of each how many messages of the customer's came since it was marked as read, at most so many."""
         ...
 
     # -- windows ---------------------------------------------------------------------------------------

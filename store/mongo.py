@@ -10,6 +10,7 @@
 ``mongo_tasks.py``        ``tasks``, ``counters``: how a task is stored in steps, and ends
 ``mongo_answers.py``      ``answers``: what a request was answered that its caller may repeat
 ``mongo_suppressions.py`` ``suppressions``: who is not to be written to unasked
+``mongo_threads.py``      ``said``, ``threads``: conversations
 ``mongo_windows.py``      ``windows``, ``intake``: when contacts were heard from, and gaps in that
 ``mongo_subscribers.py``  ``subscribers``: the places of those with a name
 ========================= =============================================================================
@@ -41,6 +42,7 @@ from store.mongo_rows import ROWS, Rows
 from store.mongo_subscribers import Subscribers
 from store.mongo_suppressions import Suppressions
 from store.mongo_tasks import TASKS, Tasks
+from store.mongo_threads import SAID, THREADS, Threads
 from store.mongo_windows import WINDOWS, Windows
 from store.records import (
     ALL_DEAD,
@@ -71,6 +73,7 @@ from store.records import (
     Window,
 )
 from store.states import State
+from store.threads import Said, Thread, ThreadNews
 
 __all__ = ["MongoStore"]
 
@@ -91,6 +94,12 @@ _INDEXES: Mapping[str, Sequence[IndexModel]] = {
     ],
     ANSWERS: [IndexModel([("at", 1)], name="at")],
     WINDOWS: [IndexModel([("inbound_at", 1)], name="inbound")],
+    SAID: [IndexModel([("contact", 1), ("_id", 1)], name="contact")],
+    THREADS: [
+        IndexModel([("contact", 1)], name="contact"),
+        IndexModel([("phone_number_id", 1), ("last_offset", -1)], name="last"),
+    ],
+    "aliases": [IndexModel([("contact", 1)], name="contact")],
     ROWS: [
         # With the task at the end, so that rows of a task that is not ready are passed over unread.
         IndexModel(
@@ -178,6 +187,7 @@ class MongoStore:
         self._tasks = Tasks(self._db, self._log, self._rows, self._in_order, clock)
         self._answers = Answers(self._db)
         self._windows = Windows(self._db, self._in_order)
+        self._threads = Threads(self._db)
         self._suppressions = Suppressions(self._db, self._in_order)
         self._subscribers = Subscribers(self._db, self._in_order)
 
@@ -261,6 +271,9 @@ class MongoStore:
     async def events_after(self, offset: int, limit: int) -> list[Event]:
         return await self._log.events_after(offset, limit)
 
+    async def find_events(self, beginnings: Collection[str], limit: int) -> list[Event]:
+        return await self._log.find_events(beginnings, limit)
+
     async def log_bounds(self) -> LogBounds:
         return await self._log.bounds()
 
@@ -318,6 +331,40 @@ class MongoStore:
 
     async def put_aliases(self, aliases: Sequence[Alias]) -> None:
         await self._coordination.put_aliases(aliases)
+
+    async def aliases_of(self, contact: str) -> list[Alias]:
+        return await self._coordination.aliases_of(contact)
+
+    # -- conversations ---------------------------------------------------------------------------------
+
+    async def note_threads(self, news: ThreadNews, cursor: Cursor, lease: Lease) -> None:
+        await self._threads.note(news)
+        await self._coordination.save_cursor(cursor, lease)
+
+    async def said_of(
+        self,
+        contact: str,
+        limit: int,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+        phone_number_id: str = "",
+    ) -> list[Said]:
+        return await self._threads.page(contact, limit, before, after, phone_number_id)
+
+    async def find_said(self, offsets: Collection[int]) -> dict[int, Said]:
+        return await self._threads.find_said(offsets)
+
+    async def threads_of(self, contact: str) -> list[Thread]:
+        return await self._threads.find_threads(contact)
+
+    async def list_threads(
+        self, numbers: Sequence[str], limit: int, before: int | None = None, *, unread: bool = False
+    ) -> list[Thread]:
+        return await self._threads.page_of_threads(numbers, limit, before, unread)
+
+    async def count_unread(self, threads: Sequence[Thread], most: int) -> list[int]:
+        return await self._threads.count_unread(threads, most)
 
     # -- windows ---------------------------------------------------------------------------------------
 

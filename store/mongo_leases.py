@@ -178,6 +178,11 @@ class Coordination:
         found = await self._db.find("aliases", {"_id": {"$in": list(aliases)}})
         return {d["_id"]: Alias(d["_id"], d["contact"], d["peer"]) for d in found}
 
+    async def aliases_of(self, contact: str) -> list[Alias]:
+        """By the index of contacts."""
+        found = await self._db.find("aliases", {"contact": contact}, sort=[("_id", 1)])
+        return [Alias(d["_id"], d["contact"], d["peer"]) for d in found]
+
     async def put_aliases(self, aliases: Sequence[Alias]) -> None:
         """Store each, the later of two for one address last."""
         if aliases:

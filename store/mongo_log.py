@@ -34,6 +34,8 @@ _log = logging.getLogger(__name__)
 
 EVENTS = "events"
 
+_LAST = "\U0010ffff"
+"""After all that a key goes on with."""
 _PLACES = 4096
 _MAX_EVENTS = 2000
 _MAX_BYTES = 6 * 1024 * 1024
@@ -112,6 +114,24 @@ class MongoLog:
     async def append(self, events: Sequence[NewEvent]) -> list[Event]:
         """Append those whose key is new; the callbacks have seen them when this returns."""
         return await self._group.submit(events, len(events)) if events else []
+
+    async def find_events(self, beginnings: Collection[str], limit: int) -> list[Event]:
+        """Down the index of keys; of each document only the events asked for leave the server."""
+        found: dict[int, Event] = {}
+        for beginning in beginnings:
+            key = {"$gte": beginning, "$lt": beginning + _LAST}
+            for document in await self._db.aggregate(
+                EVENTS,
+                {"$match": {"events": {"$elemMatch": {"k": key}}}},
+                {"$limit": limit},
+                {"$unwind": {"path": "$events", "includeArrayIndex": "place"}},
+                {"$match": {"events.k": key}},
+                {"$limit": limit},
+            ):
+                place, first = int(document["place"]), int(document["_id"]) * _PLACES
+                prev = first + place - 1 if place else int(document["prev"])
+                found[first + place] = _event(document["events"], first + place, prev)
+        return [found[offset] for offset in sorted(found)[:limit]]
 
     async def known_keys(self, keys: Collection[str]) -> set[str]:
         """Those of these keys that are in the log."""
@@ -427,23 +447,25 @@ def _pack(event: Event) -> Document:
 
 
 def _events(document: Document) -> list[Event]:
-    # The driver reads large integers as a subclass that encoders do not know, hence every int().
     prev = int(document["prev"])
     first = int(document["_id"]) * _PLACES
     events = []
     for place, packed in enumerate(document["events"]):
-        events.append(
-            Event(
-                first + place,
-                prev,
-                packed["k"],
-                packed["t"],
-                int(packed["at"]),
-                packed["b"],
-                packed.get("p", ""),
-                packed.get("c", ""),
-                packed.get("m", ""),
-            )
-        )
+        events.append(_event(packed, first + place, prev))
         prev = first + place
     return events
+
+
+def _event(packed: Document, offset: int, prev: int) -> Event:
+    # The driver reads large integers as a subclass that encoders do not know, hence int().
+    return Event(
+        offset,
+        prev,
+        packed["k"],
+        packed["t"],
+        int(packed["at"]),
+        packed["b"],
+        packed.get("p", ""),
+        packed.get("c", ""),
+        packed.get("m", ""),
+    )

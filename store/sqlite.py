@@ -56,6 +56,7 @@ from store.sqlite_reads import Reads
 from store.sqlite_schema import migrate
 from store.sqlite_writes import Writes
 from store.states import State
+from store.threads import Said, Thread, ThreadNews
 
 __all__ = ["SqliteStore"]
 
@@ -139,6 +140,9 @@ class SqliteStore:
     async def events_after(self, offset: int, limit: int) -> list[Event]:
         return await self._read(Reads.events_after, offset, limit)
 
+    async def find_events(self, beginnings: Collection[str], limit: int) -> list[Event]:
+        return await self._read(Reads.find_events, beginnings, limit)
+
     async def log_bounds(self) -> LogBounds:
         return LogBounds(*await self._read(Reads.log_bounds))
 
@@ -200,6 +204,43 @@ class SqliteStore:
 
     async def put_aliases(self, aliases: Sequence[Alias]) -> None:
         await self._write(lambda writes: writes.put_aliases(aliases), len(aliases))
+
+    async def aliases_of(self, contact: str) -> list[Alias]:
+        return await self._read(Reads.aliases_of, contact)
+
+    # -- conversations ---------------------------------------------------------------------------------
+
+    async def note_threads(self, news: ThreadNews, cursor: Cursor, lease: Lease) -> None:
+        def work(writes: Writes) -> None:
+            writes.threads.note(news)
+            writes.save_cursor(cursor, lease)
+
+        await self._write(work, 1 + 2 * len(news.said))
+
+    async def said_of(
+        self,
+        contact: str,
+        limit: int,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+        phone_number_id: str = "",
+    ) -> list[Said]:
+        return await self._read(lambda r: r.threads.page(contact, limit, before, after, phone_number_id))
+
+    async def find_said(self, offsets: Collection[int]) -> dict[int, Said]:
+        return await self._read(lambda reads: reads.threads.find_said(offsets))
+
+    async def threads_of(self, contact: str) -> list[Thread]:
+        return await self._read(lambda reads: reads.threads.find_threads(contact))
+
+    async def list_threads(
+        self, numbers: Sequence[str], limit: int, before: int | None = None, *, unread: bool = False
+    ) -> list[Thread]:
+        return await self._read(lambda reads: reads.threads.page_of_threads(numbers, limit, before, unread))
+
+    async def count_unread(self, threads: Sequence[Thread], most: int) -> list[int]:
+        return await self._read(lambda reads: reads.threads.count_unread(threads, most))
 
     # -- windows ---------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from store.records import (
     TaskView,
 )
 from store.sqlite_subscribers import Subscribers
+from store.sqlite_threads import Threads
 from store.states import TAKEN, State
 
 __all__ = ["Reads", "as_suppression", "row_key"]
@@ -41,6 +42,8 @@ _TASK = "id, kind, source, total, created_at, skipped"
 _TAKEN = ", ".join(f"'{state.value}'" for state in sorted(TAKEN))
 _MAX_BYTES = 4 * 1024 * 1024
 """Of bodies read at once."""
+_LAST = "\U0010ffff"
+"""After all that a key goes on with."""
 _READY = "task_id NOT IN (SELECT id FROM tasks WHERE ready = 0)"
 
 
@@ -56,6 +59,7 @@ class Reads:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
         self.subscribers = Subscribers(connection)
+        self.threads = Threads(connection)
 
     def events_after(self, offset: int, limit: int) -> list[Event]:
         """Oldest first. Offsets of this store are contiguous, so ``prev`` follows from the offset."""
@@ -83,6 +87,18 @@ class Reads:
         """By point look-ups: callers ask for a few at a time."""
         find = "SELECT 1 FROM events WHERE key = ?"
         return {key for key in keys if self._db.execute(find, (key,)).fetchone()}
+
+    def find_events(self, beginnings: Collection[str], limit: int) -> list[Event]:
+        """Down the index of keys."""
+        found: dict[int, Event] = {}
+        for beginning in beginnings:
+            for values in self._db.execute(
+                "SELECT offset, offset - 1, key, type, at, body, phone_number_id, contact, message_id"
+                " FROM events WHERE key >= ? AND key < ? ORDER BY key LIMIT ?",
+                (beginning, beginning + _LAST, limit),
+            ):
+                found[values[0]] = Event(*values)
+        return [found[offset] for offset in sorted(found)[:limit]]
 
     def log_bounds(self) -> tuple[int, int]:
         """Offset before the oldest event, and of the newest."""
@@ -152,6 +168,15 @@ class Reads:
             if found is not None:
                 known[alias] = Alias(*found)
         return known
+
+    def aliases_of(self, contact: str) -> list[Alias]:
+        """The key itself, and those in the index of others."""
+        found = self._db.execute(
+            "SELECT * FROM aliases WHERE contact = ? AND alias != contact"
+            " UNION ALL SELECT * FROM aliases WHERE alias = ? AND contact = alias ORDER BY alias",
+            (contact, contact),
+        )
+        return [Alias(*values) for values in found]
 
     def read_ahead(self, lane: str, priority: int, after: Place, now: int, limit: int) -> list[Row]:
         """Due rows past a place."""

@@ -175,6 +175,39 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX rows_sent ON rows (lane, last_sent_at, seq, ordered) WHERE state = 'sent'",
         "DROP INDEX rows_undelivered",
     ),
+    (
+        """CREATE TABLE said (
+            offset INTEGER PRIMARY KEY,
+            contact TEXT NOT NULL,
+            phone_number_id TEXT NOT NULL,
+            at INTEGER NOT NULL,
+            kind TEXT NOT NULL,
+            message_id TEXT NOT NULL,
+            wamid TEXT NOT NULL,
+            body BLOB NOT NULL,
+            amended BLOB NOT NULL DEFAULT x''
+        )""",
+        # In the order of the offset, which every index has at its end.
+        "CREATE INDEX said_contact ON said (contact)",
+        """CREATE TABLE threads (
+            contact TEXT NOT NULL,
+            phone_number_id TEXT NOT NULL,
+            last_offset INTEGER NOT NULL,
+            last_at INTEGER NOT NULL,
+            heard_offset INTEGER NOT NULL,
+            heard_at INTEGER NOT NULL,
+            first_heard_at INTEGER NOT NULL,
+            spoke_offset INTEGER NOT NULL,
+            read_offset INTEGER NOT NULL,
+            name TEXT NOT NULL,
+            preferences BLOB NOT NULL,
+            PRIMARY KEY (contact, phone_number_id)
+        ) WITHOUT ROWID""",
+        # With all that threads are filtered by, so that those that do not fit are passed over unread.
+        "CREATE INDEX threads_last ON threads (phone_number_id, last_offset, heard_offset, read_offset)",
+        # Most contacts have one address, which is their key.
+        "CREATE INDEX aliases_contact ON aliases (contact) WHERE alias != contact",
+    ),
 )
 
 VERSION = len(_MIGRATIONS)

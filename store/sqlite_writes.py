@@ -38,6 +38,7 @@ from store.records import (
 )
 from store.sqlite_reads import as_suppression, row_key
 from store.sqlite_subscribers import Subscribers
+from store.sqlite_threads import Threads
 from store.states import OPEN, TAKEN, State
 
 __all__ = ["Writes"]
@@ -59,6 +60,7 @@ class Writes:
         self._head: int | None = None
         self.fresh: list[Event] = []
         self.subscribers = Subscribers(connection)
+        self.threads = Threads(connection)
 
     def begin(self) -> None:
         """Open a transaction."""

@@ -30,6 +30,7 @@ from store.records import (
     Window,
 )
 from store.states import State
+from store.threads import Amended, Said, Thread, ThreadNews
 from tests.support.mongod import Mongod, database_url
 from tests.support.store_values import (
     LANE,
@@ -50,13 +51,17 @@ ANSWER_S = 3.0
 """For a busy machine too: that a store keeps to its time is tested, not how long that is."""
 
 LEASE = Lease("lane:100", "me", 1)
+SAID = Said(5, "c", "100", 1, "in")
+UNREAD = Thread("c", "100", heard_offset=5)
 MEDIA = KnownMedia("100", "ab", "image/png", "1", 2)
 ROW = Row("task-0", 1, "task", LANE, "c", 1, 1, b"{}", State.QUEUED, 0, 0, False, 0, "", 1)
 
 CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "ping": lambda store: store.ping(),
     "append_events": lambda store: store.append_events([new_event("a")]),
+    "known_keys": lambda store: store.known_keys(["a"]),
     "events_after": lambda store: store.events_after(0, 10),
+    "find_events": lambda store: store.find_events(["a"], 10),
     "log_bounds": lambda store: store.log_bounds(),
     "count_past": lambda store: store.count_past([1]),
     "take_subscriber": lambda store: store.take_subscriber(
@@ -72,6 +77,15 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "put_memo": lambda store: store.put_memo(Memo("memo", 1, b"{}")),
     "find_aliases": lambda store: store.find_aliases(["1555"]),
     "put_aliases": lambda store: store.put_aliases([Alias("1555", "c")]),
+    "aliases_of": lambda store: store.aliases_of("c"),
+    "note_threads": lambda store: store.note_threads(
+        ThreadNews((SAID,), (Amended(5, b"{}"),)), Cursor("threads", 1), LEASE
+    ),
+    "said_of": lambda store: store.said_of("c", 10),
+    "find_said": lambda store: store.find_said([5]),
+    "threads_of": lambda store: store.threads_of("c"),
+    "list_threads": lambda store: store.list_threads(["100"], 10, unread=True),
+    "count_unread": lambda store: store.count_unread([UNREAD], 10),
     "note_inbound": lambda store: store.note_inbound([Window("100", "c", 1)]),
     "find_inbound": lambda store: store.find_inbound("100", ["c"]),
     "sweep_inbound": lambda store: store.sweep_inbound(1),

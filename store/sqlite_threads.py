@@ -1,0 +1,145 @@
+"""The tables of conversations in the SQLite store: plain functions of a connection.
+
+The rules of ``sqlite_reads.py`` and ``sqlite_writes.py`` hold here too.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Sequence
+
+from store.threads import Said, Thread, ThreadNews, summed
+
+__all__ = ["Threads"]
+
+_SAID = "offset, contact, phone_number_id, at, kind, message_id, wamid, body, '', amended"
+_THREAD = (
+    "contact, phone_number_id, last_offset, last_at, heard_offset, heard_at, first_heard_at, spoke_offset,"
+    " read_offset, name, preferences"
+)
+_MOST = ("last_offset", "last_at", "heard_offset", "heard_at", "spoke_offset", "read_offset")
+_UPSERT = (
+    f"INSERT INTO threads ({_THREAD}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (contact, phone_number_id) DO UPDATE SET "
+    + ", ".join(f"{column} = max({column}, excluded.{column})" for column in _MOST)
+    + ", first_heard_at = CASE WHEN first_heard_at = 0 THEN excluded.first_heard_at"
+    " WHEN excluded.first_heard_at = 0 THEN first_heard_at"
+    " ELSE min(first_heard_at, excluded.first_heard_at) END"
+    ", name = CASE excluded.name WHEN '' THEN name ELSE excluded.name END"
+    ", preferences = CASE excluded.preferences WHEN x'' THEN preferences ELSE excluded.preferences END"
+)
+
+
+class Threads:
+    """Of one connection: the writer's, or a reader's, which calls nothing that writes."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+
+    def note(self, news: ThreadNews) -> None:
+        """Keep it; what is there already stays."""
+        self._db.executemany(
+            "INSERT INTO said (offset, contact, phone_number_id, at, kind, message_id, wamid, body)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (offset) DO NOTHING",
+            [
+                (
+                    said.offset,
+                    said.contact,
+                    said.phone_number_id,
+                    said.at,
+                    said.kind,
+                    said.message_id,
+                    said.wamid,
+                    said.body,
+                )
+                for said in news.said
+            ],
+        )
+        self._db.executemany(
+            "UPDATE said SET amended = ? WHERE offset = ?",
+            [(amended.body, amended.offset) for amended in news.amended],
+        )
+        self._db.executemany(
+            _UPSERT,
+            [
+                (
+                    thread.contact,
+                    thread.phone_number_id,
+                    thread.last_offset,
+                    thread.last_at,
+                    thread.heard_offset,
+                    thread.heard_at,
+                    thread.first_heard_at,
+                    thread.spoke_offset,
+                    thread.read_offset,
+                    thread.name,
+                    thread.preferences,
+                )
+                for thread in summed(news)
+            ],
+        )
+
+    def page(
+        self, contact: str, limit: int, before: int | None, after: int | None, phone_number_id: str
+    ) -> list[Said]:
+        """Down the index of a contact."""
+        where, parameters = ["contact = ?"], [contact]
+        order = "DESC"
+        bounds: list[object] = []
+        if before is not None:
+            where.append("offset < ?")
+            bounds.append(before)
+        if after is not None:
+            where.append("offset > ?")
+            bounds.append(after)
+            order = "ASC" if before is None else order
+        if phone_number_id:
+            where.append("phone_number_id = ?")
+            bounds.append(phone_number_id)
+        found = self._db.execute(
+            f"SELECT {_SAID} FROM said WHERE {' AND '.join(where)} ORDER BY offset {order} LIMIT ?",
+            (*parameters, *bounds, limit),
+        )
+        return sorted((Said(*values) for values in found), key=lambda said: said.offset)
+
+    def find_said(self, offsets: Collection[int]) -> dict[int, Said]:
+        """By point look-ups."""
+        found = {}
+        for offset in offsets:
+            values = self._db.execute(f"SELECT {_SAID} FROM said WHERE offset = ?", (offset,)).fetchone()
+            if values is not None:
+                found[offset] = Said(*values)
+        return found
+
+    def find_threads(self, contact: str) -> list[Thread]:
+        """Of all numbers."""
+        found = self._db.execute(f"SELECT {_THREAD} FROM threads WHERE contact = ?", (contact,))
+        return [Thread(*values) for values in found]
+
+    def page_of_threads(
+        self, numbers: Sequence[str], limit: int, before: int | None, unread: bool
+    ) -> list[Thread]:
+        """Of each number down its index, which has all that is asked for; then the last of these."""
+        found: list[Thread] = []
+        for number in numbers:
+            page = self._db.execute(
+                f"SELECT {_THREAD} FROM threads WHERE phone_number_id = ? AND last_offset > 0"
+                + (" AND last_offset < ?" if before is not None else "")
+                + (" AND heard_offset > read_offset" if unread else "")
+                + " ORDER BY last_offset DESC LIMIT ?",
+                (number, *([] if before is None else [before]), limit),
+            )
+            found += [Thread(*values) for values in page]
+        return sorted(found, key=lambda thread: -thread.last_offset)[:limit]
+
+    def count_unread(self, threads: Sequence[Thread], most: int) -> list[int]:
+        """Up to ``most`` of each."""
+        return [self._count(thread, most) if thread.unread else 0 for thread in threads]
+
+    def _count(self, thread: Thread, most: int) -> int:
+        (count,) = self._db.execute(
+            "SELECT count(*) FROM (SELECT 1 FROM said WHERE contact = ? AND offset > ? AND kind = 'in'"
+            " AND phone_number_id = ? LIMIT ?)",
+            (thread.contact, thread.read_offset, thread.phone_number_id, most),
+        ).fetchone()
+        return int(count)
