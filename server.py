@@ -41,6 +41,7 @@ from store.errors import GatewayError, StoreUnavailable
 from store.log import Log
 from store.monitor import StoreMonitor
 from store.states import State
+from whatsapp.account_watch import AccountWatch
 from whatsapp.autoreply import AutoReply, Rule
 from whatsapp.clock import Clock
 from whatsapp.contacts import Contacts
@@ -129,6 +130,8 @@ class Gateway:
         self._intake = Intake(self._log, self._contacts, self._store, now_ms=_now_ms)
         self._watch = IntakeWatch(self._store, now_ms=_now_ms)
         self._log.subscribe(self._watch.notice)
+        self._accounts = AccountWatch(self._store, now_ms=_now_ms)
+        self._log.subscribe(self._accounts.notice)
         self._windows = self._make_windows()
         self._log.subscribe(self._windows.notice)
         self._idempotency = Idempotency(self._store, holder=self._owner, now_ms=_now_ms)
@@ -170,6 +173,7 @@ class Gateway:
             self._start_task("media-keeper", self._keeper.run())
         self._start_task("monitor", self._monitor.run())
         self._start_task("intake-watch", self._watch.run())
+        self._start_task("account-watch", self._accounts.run())
         self._start_task("windows-sweep", self._windows.sweep())
         self._start_task("unheard-sweep", self._make_unheard_sweep().run())
         self._start_task("positions", self._hub.run())
@@ -408,6 +412,7 @@ class Gateway:
             consumers=self._consumers,
             intake=self._intake,
             watch=self._watch,
+            accounts=self._accounts,
             media=self._media_status,
             errors=self._errors,
             monotonic=time.monotonic,

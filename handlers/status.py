@@ -14,6 +14,7 @@ from store.consumer import Consumer
 from store.errors import StoreError
 from store.log import Log
 from store.monitor import StoreMonitor
+from whatsapp.account_watch import AccountWatch
 from whatsapp.events import rfc3339
 from whatsapp.intake import Intake
 from whatsapp.intake_watch import IntakeWatch
@@ -42,6 +43,7 @@ class Overview:
         consumers: Sequence[Consumer],
         intake: Intake,
         watch: IntakeWatch,
+        accounts: AccountWatch,
         media: Callable[[], dict[str, Any]],
         errors: Counter[str],
         monotonic: Callable[[], float],
@@ -57,6 +59,7 @@ class Overview:
         self._consumers = tuple(consumers)
         self._intake = intake
         self._watch = watch
+        self._accounts = accounts
         self._errors = errors
         self._monotonic = monotonic
         self._now_ms = now_ms
@@ -71,7 +74,7 @@ class Overview:
         """Everything, as ``GET /api/status`` answers it."""
         lanes_up, store_up = self._lanes_up(), self._monitor.up
         lanes = self._lanes.status()
-        trouble = list(trouble_of(store_up, lanes))
+        trouble = [*trouble_of(store_up, lanes), *self._accounts.trouble()]
         hub = self._hub.stats
         return {
             "status": "degraded" if trouble else "healthy",

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from settings import Secret
-from tests.support.gateway import NUMBER, Client, serving, serving_on_its_sandbox
+from tests.support.gateway import NUMBER, Client, Harness, serving, serving_on_its_sandbox
 from tests.support.waiting import eventually
-from tests.support.webhooks import body, entry, message_value, text_message
+from tests.support.webhooks import WABA, body, entry, message_value, text_message
 
 PHONE = "5215550001111"
 
@@ -180,3 +180,39 @@ async def test_a_gateway_on_its_sandbox_says_so(tmp_path: Path) -> None:
         await until_ready(gateway)
         status = (await gateway.get("/api/status")).ok
         assert (status["status"], status["sandbox"]) == ("healthy", True)
+
+
+async def test_a_restriction_of_the_account_is_told_and_stops_nothing_by_itself(tmp_path: Path) -> None:
+    restricted = {
+        "event": "ACCOUNT_RESTRICTION",
+        "restriction_info": [{"restriction_type": "RESTRICTED_BIZ_INITIATED_MESSAGING"}],
+    }
+    reinstated = {"event": "DISABLED_UPDATE", "ban_info": {"waba_ban_state": "REINSTATE"}}
+    now = int(datetime.now(UTC).timestamp())
+    async with serving(tmp_path) as gateway:
+        await gateway.webhook(body(entry(restricted, "account_update", time=now)))
+        await until_memo(gateway)
+        await gateway.restart()
+        await until_ready(gateway)
+
+        async def ask() -> dict[str, Any] | None:
+            status = await gateway.status()
+            found = [one for one in status["trouble"] if one["what"] == "account"]
+            return found[0] if found and status["status"] == "degraded" else None
+
+        trouble = await eventually(ask)
+        assert trouble["account"] == WABA
+        assert "RESTRICTED_BIZ_INITIATED_MESSAGING" in trouble["why"]
+        assert (await gateway.get("/api/ready")).status == 200
+        assert (await gateway.send(PHONE)).status == 200
+        await gateway.webhook(body(entry(reinstated, "account_update", time=now + 1)))
+        assert (await gateway.status())["trouble"] == []
+
+
+async def until_memo(gateway: Harness) -> None:
+    """Return once what stands against the account is in the store."""
+
+    async def look() -> bool:
+        return await gateway.store.as_store().find_memo("accounts") is not None
+
+    await eventually(look)
