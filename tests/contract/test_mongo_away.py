@@ -271,7 +271,8 @@ WITHOUT_WRITES = frozenset(
     {"events_after", "log_bounds", "load_cursor", "sweep_unready", "sweep_answers", "read_ahead"}
     | {"read_contact", "blocking_rows", "undelivered", "rows_in_state", "task_rows", "list_tasks", "depth"}
     | {"count_dead", "dead_letters", "sweep_inbound", "list_suppressions"}
-    | {"count_past", "list_subscribers"}
+    | {"count_past", "list_subscribers", "known_keys", "aliases_of", "count_unread"}
+    | {"list_threads", "threads_of", "said_of"}
     | {name for name in CALLS if name.startswith(("find", "held", "finished"))}
 )
 
