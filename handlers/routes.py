@@ -24,7 +24,7 @@ from handlers.openapi import describe
 from handlers.operations import operations
 from handlers.own_messages import OwnMessages
 from handlers.resuming import NumbersResumption, TemplateResumption
-from handlers.sandbox import SandboxFaults, SandboxInbound
+from handlers.sandbox import SandboxFaults, SandboxInbound, SandboxWebhook
 from handlers.sends import MANY, ONE
 from handlers.sends_many import SendMany
 from handlers.sends_one import SendOne
@@ -126,6 +126,7 @@ def make_server(
     if sandbox is not None:
         routes += [
             (r"/sandbox/inbound", SandboxInbound, {**shared, "sandbox": sandbox}),
+            (r"/sandbox/webhook", SandboxWebhook, {**shared, "sandbox": sandbox}),
             (r"/sandbox/faults", SandboxFaults, {**shared, "sandbox": sandbox}),
         ]
     application = Application(

@@ -14,7 +14,7 @@ from whatsapp.failures import InvalidRequest
 from whatsapp.sandbox import Sandbox, SandboxError
 from whatsapp.validate import Checked
 
-__all__ = ["SandboxFaults", "SandboxInbound"]
+__all__ = ["SandboxFaults", "SandboxInbound", "SandboxWebhook"]
 
 
 class InboundRequest(Checked, frozen=True):
@@ -41,6 +41,25 @@ class SandboxInbound(BaseHandler):
         except SandboxError as error:
             raise InvalidRequest(error.message) from error
         self.answer({"success": True, **told})
+
+
+class WebhookRequest(Checked, frozen=True):
+    """Meta tells something."""
+
+    field: Annotated[str, Meta(min_length=1, max_length=100)]
+    value: dict[str, Any]
+
+
+class SandboxWebhook(BaseHandler):
+    """``POST /sandbox/webhook``."""
+
+    sandbox: Sandbox
+
+    async def post(self) -> None:
+        """200; it comes in by webhook like anything of Meta's."""
+        request, _ = convert(self.read_json(), WebhookRequest, strict=True)
+        self.sandbox.tell(request.field, request.value)
+        self.answer({"success": True})
 
 
 class SandboxFaults(BaseHandler):

@@ -14,6 +14,7 @@ Graph, with any version: ``POST /v26.0/{phone-number-id}/messages``, ``.../marke
 For who runs it, without a token:
 
 - ``POST /sandbox/inbound`` ``{"from", "text" | "message", "name"?, "phone_number_id"?}``: a customer writes.
+- ``POST /sandbox/webhook`` ``{"field", "value"}``: Meta tells something else, in its own words.
 - ``GET`` and ``POST /sandbox/faults``: see ``sandbox_faults.Faults``; ``{"reset": true}`` ends them.
 - ``GET /sandbox/accepted?after=N&limit=M``: the sends that were taken. ``GET /sandbox/stats``: counts.
 
@@ -146,6 +147,10 @@ class Sandbox:
         return self._account.inbound(
             sender, text, message, name=name, number=phone_number_id, now=now, at=time.time()
         )
+
+    def tell(self, field: str, value: Mapping[str, Any]) -> None:
+        """Meta tells ``value`` under this field of webhooks. Raises SandboxError without a webhook_url."""
+        self._account.tell(field, value, time.time())
 
     def faults(self) -> dict[str, Any]:
         """The faults in force; empty where nothing goes wrong."""

@@ -21,6 +21,7 @@ from whatsapp.sandbox_media import MediaShelf
 from whatsapp.sandbox_payloads import (
     Update,
     Wamids,
+    any_update,
     ascii_json,
     inbound_update,
     status_updates,
@@ -296,6 +297,12 @@ class Account:
         update = inbound_update(content, number, wamid=wamid, at=at, wa_id=wa_id, user_id=user_id, name=name)
         self._tell(update, 0.0)
         return {"message_id": wamid, "wa_id": wa_id, "user_id": user_id}
+
+    def tell(self, field: str, value: Mapping[str, Any], at: float) -> None:
+        """Meta tells something else. Raises SandboxError where nobody listens."""
+        if not self._outlet.is_open:
+            raise SandboxError("There is no webhook_url to tell of it.")
+        self._tell(any_update(self._settings.waba_id, field, value, at), 0.0)
 
     def _remember(self, who: str, name: str) -> None:
         self._names.pop(who, None)

@@ -142,6 +142,7 @@ def _application(desk: Desk) -> Application:
             (rf"{version}/([^/]+)", _Node, with_desk),
             (r"/media/([0-9]+)", _Download, with_desk),
             (r"/sandbox/inbound", _Inbound, with_desk),
+            (r"/sandbox/webhook", _Webhook, with_desk),
             (r"/sandbox/faults", _FaultsResource, with_desk),
             (r"/sandbox/accepted", _AcceptedResource, with_desk),
             (r"/sandbox/stats", _Stats, with_desk),
@@ -284,6 +285,21 @@ class _Inbound(_Control):
             at=time.time(),
         )
         self.answer({"success": True, **told})
+
+
+class _WebhookBody(msgspec.Struct, forbid_unknown_fields=True):
+    field: str
+    value: dict[str, Any]
+
+
+class _Webhook(_Control):
+    def post(self) -> None:
+        try:
+            body = msgspec.json.decode(self.request.body, type=_WebhookBody)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise SandboxError(f"Webhook refused: {error}.") from error
+        self.account.tell(body.field, body.value, time.time())
+        self.answer({"success": True})
 
 
 class _FaultsResource(_Control):

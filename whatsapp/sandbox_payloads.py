@@ -20,6 +20,7 @@ from whatsapp.sandbox_rules import Refused, Send
 __all__ = [
     "Update",
     "Wamids",
+    "any_update",
     "ascii_json",
     "encode_post",
     "inbound_update",
@@ -29,15 +30,19 @@ __all__ = [
 ]
 
 
+_WHOLE = "entry"
+
+
 class Update(NamedTuple):
     """One happening on its way to the webhook, its parts encoded already."""
 
     number: str
     """The phone number id that it concerns."""
     kind: str
-    """Updates of one number and kind share a change: ``messages``, or a status."""
+    """Updates of one number and kind share a change: ``messages``, or a status; of :func:`any_update` each is
+    an entry of its own."""
     item: bytes
-    """The message or status."""
+    """The message or status, or the entry."""
     contact: bytes
     """Its entry in ``contacts``; empty where it has none."""
 
@@ -173,6 +178,12 @@ def inbound_update(
     return Update(number, "messages", ascii_json(item), contact)
 
 
+def any_update(waba_id: str, field: str, value: Mapping[str, Any], at: float) -> Update:
+    """Whatever else Meta tells, as it is given (CLOUD_API.md 4.7), at ``at`` (seconds since 1970)."""
+    entry = {"id": waba_id, "time": int(at), "changes": [{"field": field, "value": value}]}
+    return Update("", _WHOLE, ascii_json(entry), b"")
+
+
 def encode_post(waba_id: str, metadata: Mapping[str, bytes], updates: Sequence[Update]) -> bytes:
     """One POST's body. ``metadata``: encoded ``metadata`` of each phone number id.
 
@@ -182,6 +193,7 @@ def encode_post(waba_id: str, metadata: Mapping[str, bytes], updates: Sequence[U
     changes: dict[tuple[str, str], list[Update]] = {}
     for update in updates:
         changes.setdefault((update.number, update.kind), []).append(update)
+    entries = [update.item for update in changes.pop(("", _WHOLE), ())]
     parts = []
     for (number, kind), group in changes.items():
         contacts = dict.fromkeys(update.contact for update in group if update.contact)
@@ -190,5 +202,6 @@ def encode_post(waba_id: str, metadata: Mapping[str, bytes], updates: Sequence[U
             part += b',"contacts":[' + b",".join(contacts) + b"]"
         part += b',"messages":[' if kind == "messages" else b',"statuses":['
         parts.append(part + b",".join([update.item for update in group]) + b"]}}")
-    head = b'{"object":"whatsapp_business_account","entry":[{"id":' + ascii_json(waba_id) + b',"changes":['
-    return head + b",".join(parts) + b"]}]}"
+    if parts:
+        entries.append(b'{"id":' + ascii_json(waba_id) + b',"changes":[' + b",".join(parts) + b"]}")
+    return b'{"object":"whatsapp_business_account","entry":[' + b",".join(entries) + b"]}"

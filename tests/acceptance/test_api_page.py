@@ -12,12 +12,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from tests.support.curl import HAS_CURL, Ran, run
 from tests.support.pages import Command, differences, lines_of, page, section, sections
 from tests.support.process import NOTHING_SET, Installation
-from tests.support.waiting import GUARD_S
+from tests.support.waiting import GUARD_S, eventually
 
 _PRINTED = "http://127.0.0.1:5000"
 _KEEPS = re.compile(r"([A-Z]+)=the-(\w+)-of-the-answer\n")
@@ -29,7 +30,7 @@ class Reader:
     """Who copies the commands of a page, in its order, into one shell."""
 
     def __init__(self, url: str, folder: Path, *, with_curl: bool) -> None:
-        self._url = url
+        self.url = url
         self._folder = folder
         self._with_curl = with_curl
         self._variables = ""
@@ -50,7 +51,7 @@ class Reader:
 
     async def run(self, text: str) -> Ran:
         """Run a command whatever it answers."""
-        script = self._variables + text.replace(_PRINTED, self._url)
+        script = self._variables + text.replace(_PRINTED, self.url)
         ran = await run(script, self._folder, with_curl=self._with_curl)
         if ran.output.startswith("{"):
             self.answer = json.loads(ran.output)
@@ -123,3 +124,52 @@ async def test_every_command_of_the_tour_does_what_it_says(tmp_path: Path) -> No
             ran = await reader.run(text)
             assert (ran.exit, ran.status) == (0, 200), (text, ran)
             assert json.loads(ran.output).get("success", True) is True, (text, ran)
+
+
+async def test_every_command_of_what_meta_tells_does_what_it_says(tmp_path: Path) -> None:
+    calls = lines_of(section(page("docs/sandbox.md"), "Meta tells something else").text)
+    paused, disabled, status, send, approved, resume, once, twice = calls
+    async with _reading(tmp_path, with_curl=HAS_CURL) as reader:
+
+        async def copy(call: str) -> dict[str, Any]:
+            ran = await reader.run(call.replace("THE_TASK_ID", str(reader.answer.get("task_id"))))
+            assert (ran.exit, ran.status) == (0, 200), (call, ran)
+            return reader.answer
+
+        async def troubled() -> list[str]:
+            return [one["name"] for one in (await copy(status))["trouble"] if "resume" in one["why"]]
+
+        async def state_of(task_id: str) -> str:
+            path = f"curl -s {_PRINTED}/api/tasks/{task_id}/messages"
+            state: str = (await copy(path))["messages"][0]["state"]
+            return state
+
+        async def is_read(task_id: str) -> bool:
+            return await state_of(task_id) == "read"
+
+        async def troubled_by(*names: str) -> bool:
+            return await troubled() == list(names)
+
+        async def runs() -> bool:
+            return (await copy(status))["lanes"][0]["state"] == "running"
+
+        # Who is not there yet does not hear of it.
+        await eventually(runs)
+        await copy(paused)
+        await eventually(lambda: troubled_by("promo"))
+        await copy(disabled)
+        await eventually(lambda: troubled_by("promo", "offer"))
+        waiting = (await copy(send))["task_id"]
+        assert await state_of(waiting) == "queued"
+        await copy(approved)
+        await eventually(lambda: is_read(waiting))
+        assert await troubled_by("offer")
+        assert (await copy(resume))["phone_number_ids"] == ["100000000000001"]
+        assert await troubled_by()
+        async with aiohttp.ClientSession() as session, session.ws_connect(f"{reader.url}/ws") as socket:
+            await copy(once)
+            await copy(twice)
+            async with asyncio.timeout(GUARD_S):
+                while (frame := await socket.receive_json()).get("event") != "message.doubled":
+                    pass
+        assert "wamid.SECOND" in frame["data"]["wamids"]

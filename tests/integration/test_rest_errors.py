@@ -325,6 +325,8 @@ async def test_the_sandbox_refuses_what_it_does_not_know(tmp_path: Path) -> None
             ("/sandbox/inbound", {"from": PHONE, "text": "hola", "message": {"type": "text"}}, "message"),
             ("/sandbox/inbound", {"from": PHONE, "message": {"text": "hola"}}, "message.type"),
             ("/sandbox/inbound", {"from": PHONE, "text": "hola", "colour": "red"}, "colour"),
+            ("/sandbox/webhook", {"value": {}}, "field"),
+            ("/sandbox/webhook", {"field": "messages", "value": 1}, "value"),
             ("/sandbox/faults", {"colour": "red"}, "colour"),
             ("/sandbox/faults", {"drop_answers": 2}, "drop_answers"),
         ):

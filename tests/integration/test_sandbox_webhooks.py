@@ -151,6 +151,17 @@ async def test_nobody_but_this_machine_is_told() -> None:
             meta.sandbox.webhook_url = "https://example.com/webhook"
 
 
+async def test_it_tells_whatever_meta_may_and_needs_somebody_to_tell() -> None:
+    status = {"id": "wamid.A", "status": "delivered", "timestamp": "1", "recipient_id": "1"}
+    body = {"field": "messages", "value": {"statuses": [status]}}
+    async with playing() as meta:
+        assert await meta.control("POST", "webhook", json=body) == (200, {"success": True})
+        assert await meta.sink.wait_for("statuses", 1) == [status]
+    async with playing(told=False) as meta:
+        http, answer = await meta.control("POST", "webhook", json=body)
+        assert (http, answer["success"]) == (400, False) and "webhook_url" in answer["error"]
+
+
 # -- faults ------------------------------------------------------------------------------------------------
 
 
@@ -164,7 +175,7 @@ async def test_faults_are_set_shown_and_ended() -> None:
         for wrong in wrongs:
             http, answer = await meta.control("POST", "faults", json=wrong)
             assert (http, answer["success"]) == (400, False)
-        for path in ("faults", "inbound"):
+        for path in ("faults", "inbound", "webhook"):
             http, answer = await meta.control("POST", path, data=b'{"from": "caf\xe9"}')
             assert (http, answer["success"]) == (400, False)
         assert await meta.control("GET", "faults") == (200, faults)

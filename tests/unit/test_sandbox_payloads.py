@@ -13,6 +13,7 @@ from whatsapp.identity import Address, parse_address
 from whatsapp.sandbox_payloads import (
     Update,
     Wamids,
+    any_update,
     ascii_json,
     encode_post,
     inbound_update,
@@ -214,6 +215,20 @@ def test_a_post_has_metas_envelope() -> None:
     value = change["value"]
     assert value.keys() == {"messaging_product", "metadata", "contacts", "messages"}
     assert value["metadata"] == {"display_phone_number": "15550000001", "phone_number_id": "1"}
+
+
+def test_what_is_given_as_it_is_stands_in_an_entry_of_its_own_with_its_time() -> None:
+    value = {"event": "PAUSED", "message_template_name": "promo"}
+    told = any_update("99", "message_template_status_update", value, AT)
+    own = {
+        "id": "99",
+        "time": int(AT),
+        "changes": [{"field": "message_template_status_update", "value": value}],
+    }
+    assert post(told)["entry"] == [own]
+    (_, status), *_ = status_updates(sent(), "wamid.A", "1", AT, DELAYS)
+    first, second = post(status, told)["entry"]
+    assert first == own and second["changes"][0]["field"] == "messages"
 
 
 def test_updates_of_a_kind_share_a_change_and_failed_ones_keep_apart() -> None:
