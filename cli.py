@@ -94,14 +94,12 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 async def _serve(settings: config.Settings) -> int:
     for notice in settings.notices:
         _log.warning("%s", notice)
-    if settings.whatsapp.websocket_url:
-        _log.warning("WEBSOCKET_URL is set, but this version does not relay events to it yet")
     gateway = server.Gateway(settings)
     reloader = reloading.Reloader(
         settings,
         read=_read_settings,
         files=lambda: config.files_of(os.environ, dotenv=_DOTENV, toml=_TOML),
-        take=gateway.renew_tokens,
+        take=gateway.renew,
     )
     # Also while it starts: a signal that nobody heeds would end the process.
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.ask)

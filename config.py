@@ -12,28 +12,33 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 from dotenv import dotenv_values
 from msgspec import inspect
 from msgspec.structs import FieldInfo, fields
 
+from hub.outlets import INBOUND
 from settings import (
     Key,
+    Secret,
     Settings,
     StoreSettings,
     WhatsAppSettings,
     faults,
+    hook_secret,
     is_loopback,
     shown,
     shown_store,
     sqlite_path,
 )
 from store.errors import GatewayError, Problem
+from whatsapp.events import unknown_types
 
 __all__ = [
     "VERSION_ENDS",
@@ -100,10 +105,11 @@ def load(
     layers, _, given = _gather(environ, dotenv, toml, problems)
     _take_token(given, problems)
     settings, bad = _build(given, problems)
+    settings = _with_hook_secrets(settings, layers)
     for keys, why in faults(settings):
         if bad.isdisjoint(keys):
             problems.append((_where(keys[0], given), why))
-    unread = tuple(_variable_notices(layers[0], layers[1], str(dotenv)))
+    unread = tuple(_variable_notices(layers[0], layers[1], str(dotenv), _hook_variables(settings)))
     if problems:
         raise ConfigError(problems, unread)
     whatsapp = msgspec.structs.replace(settings.whatsapp, base_url=settings.whatsapp.base_url.rstrip("/"))
@@ -120,7 +126,7 @@ def files_of(environ: Mapping[str, str], *, dotenv: Path, toml: Path) -> tuple[P
 
 
 def changed_keys(old: Settings, new: Settings) -> tuple[str, ...]:
-    """The variables of the keys with another value, access tokens left out."""
+    """The variables of the keys with another value, access tokens and secrets of hooks left out."""
     changed = []
     for section, keys in _SECTIONS.items():
         values = [getattr(settings, section) for settings in (old, new)]
@@ -136,6 +142,8 @@ def _without_tokens(section: str, key: str, value: Any) -> Any:
         return None
     if (section, key) == ("whatsapp", "numbers"):
         return [(number.phone_number_id, number.rate) for number in value]
+    if (section, key) == ("hooks", "endpoints"):
+        return [msgspec.structs.replace(hook, secret=Secret()) for hook in value]
     return value
 
 
@@ -180,6 +188,23 @@ def _take_token(given: dict[Key, _Given], problems: list[Problem]) -> None:
         given[_TOKEN] = _Given(entry.where, token, is_text=True)
     else:
         problems.append((entry.where, f"{entry.value!r} holds no token"))
+
+
+def _hook_variables(settings: Settings) -> frozenset[str]:
+    """Those of secrets, which follow from the names of hooks."""
+    return frozenset(hook_secret(hook.name) for hook in settings.hooks.endpoints)
+
+
+def _with_hook_secrets(settings: Settings, layers: Sequence[Mapping[str, str]]) -> Settings:
+    """Put what the variables of secrets hold into the place of the secrets."""
+    found = {**layers[1], **layers[0]}
+    endpoints = tuple(
+        msgspec.structs.replace(hook, secret=Secret(found.get(hook_secret(hook.name), hook.secret)))
+        for hook in settings.hooks.endpoints
+    )
+    return msgspec.structs.replace(
+        settings, hooks=msgspec.structs.replace(settings.hooks, endpoints=endpoints)
+    )
 
 
 def _filled(variables: Mapping[str, str | None]) -> dict[str, str]:
@@ -359,6 +384,7 @@ _WARN_BEFORE = timedelta(days=90)
 
 def _notices(settings: Settings, given: Mapping[Key, _Given], today: date) -> Iterator[str]:
     yield from _version_notices(settings.whatsapp.version, today)
+    yield from _outside_notices(settings)
     if settings.sandbox_mode:
         if settings.store != StoreSettings():
             yield f"{_where(('store', 'url'), given)} is not used by the sandbox, which has SANDBOX_STORE_URL"
@@ -368,6 +394,18 @@ def _notices(settings: Settings, given: Mapping[Key, _Given], today: date) -> It
     if not settings.server.api_key and not is_loopback(settings.server.host):
         who = " and ".join(("this machine", *settings.security.trusted_networks))
         yield f"API_KEY is not set: HOST is {settings.server.host}, but only {who} may send and read"
+
+
+def _outside_notices(settings: Settings) -> Iterator[str]:
+    types = set(settings.relay.types)
+    for hook in settings.hooks.endpoints:
+        types.update(hook.types)
+        if not hook.secret:
+            yield f"{hook_secret(hook.name)} is not set: its receiver cannot tell who posts to it"
+        if hook.url.startswith("http:") and not is_loopback(urlsplit(hook.url).hostname or ""):
+            yield f"[[hooks.endpoints]] {hook.name}: http:// carries what customers write in the clear"
+    for type in unknown_types(sorted(types - {INBOUND})):
+        yield f"types: {type} is no event of this version, nothing is sent for it"
 
 
 def _version_notices(version: str, today: date) -> Iterator[str]:
@@ -380,13 +418,15 @@ def _version_notices(version: str, today: date) -> Iterator[str]:
         yield f"VERSION: Meta's {version} ends on {ends}: set VERSION={default}"
 
 
-def _variable_notices(environment: Mapping[str, str], dotenv: Mapping[str, str], file: str) -> Iterator[str]:
+def _variable_notices(
+    environment: Mapping[str, str], dotenv: Mapping[str, str], file: str, hooks: frozenset[str]
+) -> Iterator[str]:
     """What is not read: of ``.env``, which is ours, every key; elsewhere what looks meant for us."""
     if "REDIS_URL" in environment or "REDIS_URL" in dotenv:
         yield "REDIS_URL is ignored: the queue is in the store (STORE_URL)"
-    for name in sorted(dotenv.keys() - _NAMES - {"REDIS_URL"}):
+    for name in sorted(dotenv.keys() - _NAMES - hooks - {"REDIS_URL"}):
         yield f"{file}: {name} is not a setting{_meant(name) or _did_you_mean(name.upper(), _NAMES)}"
-    for name in sorted(environment.keys() - _NAMES - {"REDIS_URL"} - dotenv.keys()):
+    for name in sorted(environment.keys() - _NAMES - hooks - {"REDIS_URL"} - dotenv.keys()):
         if meant := _meant(name) or _did_you_mean(name, _NAMES, cutoff=0.9):
             yield f"{name} is not a setting{meant}"
         elif name.startswith(_PREFIXES):

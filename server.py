@@ -26,6 +26,7 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
 import config
+import receivers
 import reloading
 from handlers.access import Access
 from handlers.idempotency import Idempotency
@@ -34,6 +35,7 @@ from handlers.status import Overview
 from handlers.upload_form import UploadDesk
 from handlers.webhook import WebhookReceiver
 from hub.hub import Hub
+from hub.outlets import Outlets
 from settings import Secret
 from store.base import Store
 from store.consumer import Consumer, OnSkip
@@ -171,6 +173,11 @@ class Gateway:
             await self._keeper.prepare()
             self._consumers.append(self._consumer("media", self._keeper))
             self._start_task("media-keeper", self._keeper.run())
+        self._outlets = self._make_outlets()
+        self._log.subscribe(self._outlets.notice)
+        await self._outlets.begin()
+        for outlet in self._outlets.by_name.values():
+            self._start_task(f"outlet-{outlet.name}", outlet.run())
         self._start_task("monitor", self._monitor.run())
         self._start_task("intake-watch", self._watch.run())
         self._start_task("account-watch", self._accounts.run())
@@ -204,9 +211,10 @@ class Gateway:
         """Have the settings read again when that is due, as long as the gateway runs."""
         self._start_task("reloader", reloader.run())
 
-    def renew_tokens(self, settings: config.Settings) -> str:
-        """Take over the access tokens of settings that were read again, and have parked numbers probed; what
-        was done."""
+    def renew(self, settings: config.Settings) -> str:
+        """Take over the access tokens and the secrets of hooks from settings that were read again, and have
+        parked numbers probed; what was done."""
+        hooks = receivers.renew_secrets(self._outlets, settings)
         before = self._tokens
         self._tokens = reloading.tokens_after(before, settings)
         if self._sandbox is None:
@@ -214,7 +222,8 @@ class Gateway:
         self._lanes.probe()
         number_of = self._tokens.of_number
         renewed = [number for number, token in before.of_number.items() if token != number_of[number]]
-        return f"new access tokens for {', '.join(renewed)}" if renewed else "no access token has changed"
+        tokens = f"new access tokens for {', '.join(renewed)}" if renewed else "no access token has changed"
+        return f"{tokens}; new secrets for the hooks {', '.join(hooks)}" if hooks else tokens
 
     async def stop(self) -> None:
         """Drain, then close everything in the reverse order. What was accepted and not sent stays queued."""
@@ -334,6 +343,17 @@ class Gateway:
             now_ms=_now_ms,
         )
 
+    def _make_outlets(self) -> Outlets:
+        around = receivers.Surroundings(
+            store=self._store,
+            log=self._log,
+            owner=self._owner,
+            lease_ttl_ms=int(self._settings.lease.ttl_s * 1000),
+            clock=Clock(_now_ms, time.monotonic),
+            random=random.random,
+        )
+        return receivers.make_outlets(self._settings, around)
+
     def _consumer(
         self,
         name: str,
@@ -389,6 +409,7 @@ class Gateway:
             uploads=self._uploads,
             templates=self._templates,
             read_marks=self._read_marks,
+            outlets=self._outlets,
             resuming=Resuming(self._log, self._lanes, now_ms=_now_ms),
             overview=self._overview(),
             sandbox=self._sandbox,
@@ -410,6 +431,7 @@ class Gateway:
             hub=self._hub,
             lanes=self._lanes,
             consumers=self._consumers,
+            outlets=self._outlets,
             intake=self._intake,
             watch=self._watch,
             accounts=self._accounts,

@@ -18,19 +18,26 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
+from hub.outlets import selection
+from store.errors import GatewayError
+
 __all__ = [
+    "RELAY",
     "AutoReplyRule",
     "AutoReplySettings",
     "DirectSettings",
     "DrainSettings",
     "Fault",
     "GraphSettings",
+    "HookSettings",
+    "HooksSettings",
     "HubSettings",
     "Key",
     "LaneSettings",
     "LeaseSettings",
     "MediaSettings",
     "NumberSettings",
+    "RelaySettings",
     "RetentionSettings",
     "RetrySettings",
     "SandboxSettings",
@@ -42,6 +49,7 @@ __all__ = [
     "UnknownSettings",
     "WhatsAppSettings",
     "faults",
+    "hook_secret",
     "is_loopback",
     "shown",
     "shown_store",
@@ -67,6 +75,10 @@ class Secret(str):
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Wait = Annotated[float, Meta(ge=0, le=86_400)]
+LongSeconds = Annotated[float, Meta(gt=0, le=30 * 86_400)]
+Types = Annotated[tuple[str, ...], Meta(min_length=1)]
+Headers = tuple[Secret, ...]
+"""Each ``Name: value``."""
 Rate = Annotated[float, Meta(gt=0, le=1_000_000)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 
@@ -110,7 +122,7 @@ class WhatsAppSettings(_Section, frozen=True):
     """Still accepted on webhooks while ``app_secret`` replaces it."""
     waba_id: str = ""
     websocket_url: Secret = Secret()
-    """An outside server that all events are pushed to."""
+    """An outside server that events are pushed to, see ``RelaySettings``."""
     numbers: tuple[NumberSettings, ...] = ()
     """Further numbers that send; ``phone_number_id`` is the one that does where none is named."""
 
@@ -186,6 +198,44 @@ class HubSettings(_Section, frozen=True):
 
     buffer_bytes: Annotated[int, Meta(ge=1024, le=1024 * 1024 * 1024)] = 1024 * 1024
     max_subscribers: Count = 20_000
+
+
+class RelaySettings(_Section, frozen=True):
+    """What is pushed to ``whatsapp.websocket_url``, and how."""
+
+    types: Types = ("inbound",)
+    phone_number_id: str = ""
+    token: Secret = Secret()
+    headers: Headers = ()
+    ack: bool = False
+    """Whether the server acknowledges what it has taken."""
+    connect_timeout_s: Seconds = 5.0
+    answer_timeout_s: Seconds = 15.0
+
+
+class HookSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An outside address that events are posted to."""
+
+    name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+    url: Secret
+    secret: Secret = Secret()
+    types: Types = ("inbound",)
+    phone_number_id: str = ""
+    headers: Headers = ()
+    batch: Annotated[int, Meta(ge=1, le=100)] = 1
+    on_refused: Literal["skip", "pause"] = "skip"
+
+
+class HooksSettings(_Section, frozen=True):
+    """Outbound webhooks."""
+
+    connect_timeout_s: Seconds = 5.0
+    answer_timeout_s: Seconds = 15.0
+    retry_base_s: Seconds = 1.0
+    retry_cap_s: Seconds = 300.0
+    max_age_s: LongSeconds = 3600.0
+    pause_after_s: LongSeconds = 259_200.0
+    endpoints: Annotated[tuple[HookSettings, ...], Meta(max_length=32)] = ()
 
 
 class LeaseSettings(_Section, frozen=True):
@@ -290,6 +340,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drain: DrainSettings = DrainSettings()
     graph: GraphSettings = GraphSettings()
     hub: HubSettings = HubSettings()
+    relay: RelaySettings = RelaySettings()
+    hooks: HooksSettings = HooksSettings()
     lease: LeaseSettings = LeaseSettings()
     autoreply: AutoReplySettings = AutoReplySettings()
     retention: RetentionSettings = RetentionSettings()
@@ -357,6 +409,10 @@ _HOST, _API_KEY, _SECRET = ("server", "host"), ("server", "api_key"), ("whatsapp
 _ACCESS, _NUMBER = ("whatsapp", "access_token"), ("whatsapp", "phone_number_id")
 _BASE = ("whatsapp", "base_url")
 _NUMBERS = ("whatsapp", "numbers")
+_HOOKS = ("hooks", "endpoints")
+_OURS = frozenset({"host", "connection", "upgrade", "transfer-encoding"})
+RELAY = "relay"
+"""The name of the receiver at ``whatsapp.websocket_url``, among hooks."""
 
 
 def faults(settings: Settings) -> Iterator[Fault]:
@@ -366,6 +422,7 @@ def faults(settings: Settings) -> Iterator[Fault]:
     yield from _check_forms(settings)
     yield from _check_base_url(settings)
     yield from _check_stores(settings)
+    yield from _check_outside(settings)
     if settings.retry.cap_s < settings.retry.base_s:
         yield (("retry", "cap_s"), ("retry", "base_s")), "must not be less than [retry] base_s"
     names = [rule.name for rule in settings.autoreply.rules]
@@ -460,6 +517,59 @@ def _check_base_url(settings: Settings) -> Iterator[Fault]:
             yield (("lane", name), _BASE), "must be at most 1000, Meta's cap for a number"
     if any((number.rate or 0) > 1000 for number in settings.whatsapp.numbers):
         yield (_NUMBERS, _BASE), "must hold rates of at most 1000, Meta's cap for a number"
+
+
+def hook_secret(name: str) -> str:
+    """The environment variable of a hook's secret."""
+    return f"HOOKS_{name.upper().replace('-', '_')}_SECRET"
+
+
+def _check_outside(settings: Settings) -> Iterator[Fault]:
+    """Who hears of events: the relay's server, and hooks."""
+    relay, hooks = settings.relay, settings.hooks
+    for name, why in (("types", _types_fault(relay.types)), ("headers", _headers_fault(relay.headers))):
+        if why:
+            yield (("relay", name),), why
+    if not re.fullmatch(r"[!-~]*", relay.token):
+        yield (("relay", "token"),), "must be plain ASCII without blanks"
+    if hooks.retry_cap_s < hooks.retry_base_s:
+        yield (
+            (("hooks", "retry_cap_s"), ("hooks", "retry_base_s")),
+            "must not be less than [hooks] retry_base_s",
+        )
+    for hook in hooks.endpoints:
+        for why in filter(None, (_url_fault(hook), _types_fault(hook.types), _headers_fault(hook.headers))):
+            yield (_HOOKS,), f"endpoint {hook.name!r}: {why}"
+    variables = [hook_secret(hook.name) for hook in hooks.endpoints]
+    if len(set(variables)) < len(variables):
+        yield (_HOOKS,), "gives two endpoints the same name, or names that differ by a dash only"
+    if any(hook.name == RELAY for hook in hooks.endpoints):
+        yield (_HOOKS,), f"must not name an endpoint {RELAY!r}, which is what WEBSOCKET_URL is called"
+
+
+def _url_fault(hook: HookSettings) -> str:
+    fits = _host_of(hook.url, ("https", "http")) and re.fullmatch(r"[!-~]+", hook.url)
+    return "" if fits else "url must be an https:// or http:// address"
+
+
+def _types_fault(types: tuple[str, ...]) -> str:
+    try:
+        selection(types)
+    except GatewayError as error:
+        return error.message
+    return ""
+
+
+def _headers_fault(headers: Headers) -> str:
+    for header in headers:
+        name, colon, value = header.partition(":")
+        if not (colon and re.fullmatch(r"[A-Za-z0-9!#$&'*+.^_`|~-]+", name) and value.isprintable()):
+            return "headers must each be written 'Name: value'"
+        if not value.isascii():
+            return f"header {name} must be plain ASCII"
+        if name.lower().startswith(("x-gateway-", "content-", "sec-websocket-")) or name.lower() in _OURS:
+            return f"header {name} is the gateway's own"
+    return ""
 
 
 def _check_stores(settings: Settings) -> Iterator[Fault]:

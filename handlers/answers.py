@@ -19,6 +19,10 @@ __all__ = [
     "DeadLetterPage",
     "Done",
     "Fault",
+    "HookChanged",
+    "HookPage",
+    "HookReplayed",
+    "HookState",
     "MediaInfo",
     "MessagePage",
     "MetaError",
@@ -320,6 +324,58 @@ class Resumed(msgspec.Struct, frozen=True):
     success: Literal[True]
     message: str
     phone_number_ids: list[str]
+
+
+class HookState(msgspec.Struct, frozen=True):
+    """How an outside receiver of events stands."""
+
+    name: str
+    kind: Literal["webhook", "websocket"]
+    address: str
+    """Scheme, host and port; the rest may be secret."""
+    state: Literal["running", "failing", "paused"]
+    here: bool
+    """Whether the process that was asked does the work."""
+    connected: bool | None
+    """Of a WebSocket, and only where the work is done."""
+    position: str
+    """It has everything up to here."""
+    lag: int
+    """Offsets behind the head of the log."""
+    behind_since: str | None
+    """Since when it has not had everything; known only where the work is done, as what follows the pause."""
+    failing_since: str | None
+    """It has taken nothing since."""
+    last_error: str | None
+    paused_at: str | None
+    reason: Literal["person", "gone", "refused", "failing"] | None
+    """Of the pause."""
+    last_taken_at: str | None
+    taken: int
+    """Events, since the process started."""
+    skipped: int
+
+
+class HookPage(msgspec.Struct, frozen=True):
+    """All of them."""
+
+    hooks: list[HookState]
+
+
+class HookChanged(msgspec.Struct, frozen=True):
+    """What was asked is done."""
+
+    success: Literal[True]
+    message: str
+    hook: HookState
+
+
+class HookReplayed(HookChanged, frozen=True):
+    """Where it goes on."""
+
+    offset: int
+    recovered: bool
+    """False where events after the position were removed from the log: it goes on with the oldest kept."""
 
 
 class Alive(msgspec.Struct, frozen=True):

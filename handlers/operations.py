@@ -12,7 +12,15 @@ from typing import Any
 from handlers import answers
 from handlers.openapi import Operation, plain_fields
 from handlers.options import Phone
-from handlers.parameters import FORMATS, DeadQuery, ListQuery, MediaQuery, MessagesQuery, TemplatesQuery
+from handlers.parameters import (
+    FORMATS,
+    DeadQuery,
+    ListQuery,
+    MediaQuery,
+    MessagesQuery,
+    ReplayQuery,
+    TemplatesQuery,
+)
 from handlers.requests import ResumeNumbers, ResumeTemplate, RetryRequest, ReviveRequest
 from handlers.sends import MANY, ONE
 from handlers.sheet_request import SheetRequest
@@ -137,6 +145,7 @@ def operations() -> Iterator[Operation]:
         query=TemplatesQuery,
     )
     yield from _resumptions()
+    yield from _hooks()
     yield from _status()
 
 
@@ -336,6 +345,37 @@ def _resumptions() -> Iterator[Operation]:
         request=ResumeNumbers,
         bodiless=True,
         examples={"all of them": {}},
+    )
+
+
+def _hooks() -> Iterator[Operation]:
+    unknown = ("There is no hook of this name.", answers.Refusal)
+    yield Operation(
+        "GET",
+        "/api/hooks",
+        "hooks",
+        "Outside receivers of events: the relay, and the hooks",
+        {200: ("How each stands.", answers.HookPage)},
+    )
+    yield Operation(
+        "GET",
+        "/api/hooks/{name}",
+        "hooks",
+        "How one stands",
+        {200: ("How it stands.", answers.HookState), 404: unknown},
+    )
+    done = {200: ("How it stands by now.", answers.HookChanged), 404: unknown}
+    yield Operation("POST", "/api/hooks/{name}/pause", "hooks", "Have it get nothing for now", done)
+    yield Operation(
+        "POST", "/api/hooks/{name}/resume", "hooks", "End a pause, or have it tried at once", done
+    )
+    yield Operation(
+        "POST",
+        "/api/hooks/{name}/replay",
+        "hooks",
+        "Have it go on from another position, back or forward",
+        {200: ("Where it goes on.", answers.HookReplayed), 404: unknown},
+        query=ReplayQuery,
     )
 
 

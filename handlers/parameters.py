@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal
 
-from msgspec import Meta
+from msgspec import Meta, field
 
 from handlers.options import Time
 from store.errors import Problem
@@ -26,6 +26,7 @@ __all__ = [
     "ListQuery",
     "MediaQuery",
     "MessagesQuery",
+    "ReplayQuery",
     "StateName",
     "TaskKind",
     "TemplatesQuery",
@@ -140,6 +141,19 @@ class DeadQuery(DeadFields, frozen=True):
 
     limit: Annotated[int, Meta(ge=1, le=200, description="How many.")] = 50
     cursor: Annotated[str, Meta(max_length=200, description="`next` of the page before.")] = ""
+
+
+class ReplayQuery(Checked, frozen=True):
+    """Query of ``POST /api/hooks/<name>/replay``."""
+
+    start: Annotated[
+        str,
+        Meta(
+            pattern=r"^(now|([0-9A-Za-z]{1,64}:)?[0-9]{1,16})$",
+            description="A position, after which it goes on; `0` for the oldest event kept, `now` for none.",
+            extra={"must": "be a position (<epoch>:<offset>, or an offset alone), or now"},
+        ),
+    ] = field(name="from")
 
 
 class MediaQuery(Checked, frozen=True):

@@ -18,6 +18,7 @@ from handlers.broadcasts import Broadcasts
 from handlers.dead_letters import DeadLetterList, DeadLetterPage, RetryDeadLetter, RetryDeadLetters
 from handlers.docs import DocsAsset, DocsPage, Document, OpenApi
 from handlers.front import Front
+from handlers.hooks import HookList, HookPage, PauseHook, ReplayHook, ResumeHook
 from handlers.idempotency import Idempotency
 from handlers.media import MediaDownload, MediaResource, MediaUpload
 from handlers.openapi import describe
@@ -35,6 +36,7 @@ from handlers.templates import TemplateList
 from handlers.upload_form import UploadDesk
 from handlers.webhook import WebhookCheck, WebhookReceiver
 from hub.hub import Hub
+from hub.outlets import Outlets
 from store.base import Store
 from store.log import Log
 from whatsapp.contacts import Contacts
@@ -71,6 +73,7 @@ def make_server(
     uploads: UploadDesk,
     templates: Templates,
     read_marks: ReadMarks,
+    outlets: Outlets,
     resuming: Resuming,
     overview: Overview,
     sandbox: Sandbox | None,
@@ -84,6 +87,7 @@ def make_server(
     control = TaskControl(store, now_ms=now_ms)
     tasks = {**shared, "store": store, "control": control, "now_ms": now_ms}
     dead = {**shared, "dead": DeadLetters(store, now_ms=now_ms), "contacts": contacts}
+    hooks = {**shared, "outlets": outlets, "log": log}
     sends = {
         **shared,
         "outbox": outbox,
@@ -115,6 +119,11 @@ def make_server(
         (r"/api/templates", TemplateList, {**shared, "templates": templates}),
         (r"/api/templates/resume", TemplateResumption, {**shared, "resuming": resuming}),
         (r"/api/numbers/resume", NumbersResumption, {**shared, "resuming": resuming, "numbers": numbers}),
+        (r"/api/hooks", HookList, hooks),
+        (r"/api/hooks/([^/]+)", HookPage, hooks),
+        (r"/api/hooks/([^/]+)/pause", PauseHook, hooks),
+        (r"/api/hooks/([^/]+)/resume", ResumeHook, hooks),
+        (r"/api/hooks/([^/]+)/replay", ReplayHook, hooks),
         (r"/api/openapi\.json", OpenApi, {**shared, "document": document}),
         (r"/docs", DocsPage, shared),
         (r"/docs/([^/]+)", DocsAsset, shared),

@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from handlers.base import BaseHandler
+from handlers.hooks import hook_state
 from handlers.trouble import trouble_of
 from hub.hub import Hub
+from hub.outlets import Outlets
 from store.base import Store
 from store.consumer import Consumer
 from store.errors import StoreError
@@ -41,6 +43,7 @@ class Overview:
         hub: Hub,
         lanes: Lanes,
         consumers: Sequence[Consumer],
+        outlets: Outlets,
         intake: Intake,
         watch: IntakeWatch,
         accounts: AccountWatch,
@@ -57,6 +60,7 @@ class Overview:
         self._hub = hub
         self._lanes = lanes
         self._consumers = tuple(consumers)
+        self._outlets = outlets
         self._intake = intake
         self._watch = watch
         self._accounts = accounts
@@ -74,8 +78,12 @@ class Overview:
         """Everything, as ``GET /api/status`` answers it."""
         lanes_up, store_up = self._lanes_up(), self._monitor.up
         lanes = self._lanes.status()
-        trouble = [*trouble_of(store_up, lanes), *self._accounts.trouble()]
         hub = self._hub.stats
+        outlets = await self._outlets.status()
+        hooks = [hook_state(outlet, self._log.epoch) for outlet in outlets]
+        now = self._now_ms()
+        troubled = [hook for hook, outlet in zip(hooks, outlets, strict=True) if outlet.troubles(now)]
+        trouble = [*trouble_of(store_up, lanes, troubled), *self._accounts.trouble()]
         return {
             "status": "degraded" if trouble else "healthy",
             "services": {
@@ -98,6 +106,7 @@ class Overview:
             "dead_letters": await self._dead_letters(),
             "consumers": [self._describe_consumer(consumer) for consumer in self._consumers],
             "subscribers": {name: getattr(hub, name) for name in hub.__struct_fields__},
+            "hooks": hooks,
             "media": self._media(),
             "last_webhook_at": rfc3339(self._intake.last_at) if self._intake.last_at else None,
             "unbroken_since": rfc3339(self._watch.since) if self._watch.since else None,

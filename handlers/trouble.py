@@ -17,9 +17,14 @@ _TEMPLATE = "Where it is right again before Meta says so, POST /api/templates/re
 _BROADCASTS = "POST /api/numbers/resume ends the pause sooner."
 
 
-def trouble_of(store_up: bool, lanes: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """``{what, why, ...}`` for each: ``what`` is store, number, broadcasts or template; all but the first
-    with ``phone_number_id``, the last with ``name`` and ``language`` too."""
+def trouble_of(
+    store_up: bool, lanes: Iterable[Mapping[str, Any]], hooks: Iterable[Mapping[str, Any]] = ()
+) -> Iterator[dict[str, Any]]:
+    """``{what, why, ...}`` for each: ``what`` is store, number, broadcasts, template or hook; those of lanes
+    with ``phone_number_id``, a template with ``name`` and ``language`` too, a hook with ``name``.
+
+    ``hooks``: those that have been behind for long, or were paused by no person.
+    """
     if not store_up:
         yield {"what": "store", "why": _STORE}
     for lane in lanes:
@@ -31,3 +36,13 @@ def trouble_of(store_up: bool, lanes: Iterable[Mapping[str, Any]]) -> Iterator[d
         for held in lane.get("templates", ()):
             named = {"name": held["name"], "language": held["language"]}
             yield {"what": "template", "why": f"{held['why']} {_TEMPLATE}", **number, **named}
+    for hook in hooks:
+        yield {"what": "hook", "why": _hook(hook), "name": hook["name"]}
+
+
+def _hook(hook: Mapping[str, Any]) -> str:
+    error = f" ({hook['last_error']})" if hook["last_error"] else ""
+    if hook["paused_at"]:
+        return f"It is paused{error}, and gets nothing: mend it, then POST /api/hooks/{hook['name']}/resume."
+    since = hook["behind_since"] or hook["failing_since"]
+    return f"It has not had all events since {since}{error}, and is tried on and on."

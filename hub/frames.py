@@ -21,6 +21,7 @@ __all__ = [
     "event_frame",
     "event_json",
     "hello_frame",
+    "hello_json",
     "pong_frame",
     "position_frame",
     "result_frame",
@@ -59,8 +60,13 @@ def hello_frame(epoch: str, offset: int, recovered: bool, warnings: Sequence[str
     ``recovered`` is False when what the client asked to go on from is not there any more. ``warnings``: what
     it asked for and can never get; told only where there are any.
     """
+    return text_frame(hello_json(epoch, offset, recovered, warnings))
+
+
+def hello_json(epoch: str, offset: int, recovered: bool, warnings: Sequence[str] = ()) -> bytes:
+    """What :func:`hello_frame` frames."""
     hello = {"type": "hello", "epoch": epoch, "offset": offset, "recovered": recovered}
-    return _json_frame({**hello, "warnings": list(warnings)} if warnings else hello)
+    return msgspec.json.encode({**hello, "warnings": list(warnings)} if warnings else hello)
 
 
 def position_frame(offset: int) -> bytes:

@@ -37,6 +37,7 @@ __all__ = [
     "parse_error",
     "parse_status_error",
     "parse_status_errors",
+    "retry_after",
 ]
 
 _MAX_TEXT = 1_000
@@ -135,7 +136,7 @@ def parse_error(http_status: int, body: bytes, headers: Mapping[str, str], now: 
         fields["title"] = f"HTTP {http_status}"
     return GraphError(
         http_status=http_status,
-        retry_after_s=_retry_after(lower.get("retry-after", ""), now),
+        retry_after_s=retry_after(lower.get("retry-after", ""), now),
         regain_s=_regain(lower.get("x-business-use-case-usage", "")),
         **fields,
     )
@@ -342,8 +343,9 @@ def _page_text(body: bytes) -> str:
     return " ".join(text.split())[:_MAX_PAGE_TEXT]
 
 
-def _retry_after(value: str, now: int) -> float:
-    """Seconds to wait; the header gives seconds or a date."""
+def retry_after(value: str, now: int) -> float:
+    """Seconds to wait by the header Retry-After, which gives seconds or a date; at most a day. ``now``:
+    milliseconds since 1970; 0: not known, and a date says nothing."""
     value = value.strip()
     if _SECONDS.fullmatch(value):
         return min(float(value), _MAX_RETRY_AFTER_S)

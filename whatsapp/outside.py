@@ -23,10 +23,11 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from store.errors import GatewayError
 from whatsapp.post_signature import signed_headers
 
-__all__ = ["Posted", "Poster", "Unanswered", "outside_session"]
+__all__ = ["Posted", "Poster", "Unanswered", "outside_session", "reason_of"]
 
 _JSON = {"Content-Type": "application/json"}
 _CHUNK = 16 * 1024
+_MOST_TOLD = 200
 _WHOLE_BYTES = 1024 * 1024
 """aiohttp takes more than this only in portions."""
 
@@ -71,9 +72,10 @@ class Poster:
         self._now_ms = now_ms
         self._session: aiohttp.ClientSession | None = None
 
-    def set_secret(self, secret: str) -> None:
-        """Sign with this one from now on."""
-        self._secret = secret
+    def set_secret(self, secret: str) -> bool:
+        """Sign with this one from now on; whether it is another one."""
+        before, self._secret = self._secret, secret
+        return secret != before
 
     async def post(self, body: bytes, headers: Mapping[str, str]) -> Posted:
         """Post once. Raises Unanswered where no status came."""
@@ -90,7 +92,7 @@ class Poster:
                 answer, is_whole = await self._read(response)
                 return Posted(response.status, response.headers, answer, is_whole)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise Unanswered(f"no answer: {error or type(error).__name__}") from error
+            raise Unanswered(f"no answer: {reason_of(error)}") from error
 
     async def close(self) -> None:
         """Let go of its connections. May be called twice."""
@@ -113,6 +115,19 @@ class Poster:
         # Not released: what nobody reads must not be read to its end.
         response.close()
         return bytes(read[: self._most_bytes]), False
+
+
+def reason_of(error: Exception) -> str:
+    """Why a call had no answer; without its address, which may hold a secret, and without what came."""
+    match error:
+        case TimeoutError():
+            return "time ran out"
+        case aiohttp.InvalidURL():
+            return "the address cannot be used"
+        case aiohttp.ClientResponseError():
+            return "what came is no answer that can be read"
+        case _:
+            return (str(error) or type(error).__name__)[:_MOST_TOLD]
 
 
 def outside_session(timeout: aiohttp.ClientTimeout | None = None) -> aiohttp.ClientSession:

@@ -35,7 +35,7 @@ def renew(gateway: Harness, token: str) -> str:
     """As the reloader does with settings that were read again."""
     before = gateway.gateway._settings
     whatsapp = msgspec.structs.replace(before.whatsapp, **number(token))
-    return gateway.gateway.renew_tokens(msgspec.structs.replace(before, whatsapp=whatsapp))
+    return gateway.gateway.renew(msgspec.structs.replace(before, whatsapp=whatsapp))
 
 
 async def eventually_parked(gateway: Harness) -> None:

@@ -9,6 +9,8 @@ from typing import Any, cast
 
 import msgspec
 
+from hub import hook_events
+from hub.delivery import Record
 from store.log import Log
 from store.records import NewEvent
 from store.states import State
@@ -270,8 +272,14 @@ def _of_tasks() -> list[NewEvent]:
 
 
 def _of_operators() -> list[NewEvent]:
+    failing = Record(failing_since=_NOW - 86_400_000, refused_since=_NOW - 3_600_000, why="HTTP 422")
+    refused_event = _told("messages", _value(messages=[text_message()]))[0].placed(1042, 1041)
     resuming = Resuming(cast(Log, None), cast(Lanes, None), now_ms=lambda: _NOW)
     return [
         resuming._event(EventType.TEMPLATE_RESUMED, "1", {"name": "order_update", "language": "es"}),
         resuming._event(EventType.NUMBER_RESUMED, "1", {}, LANE),
+        hook_events.paused("crm", "2", "failing", failing, 1041, _NOW),
+        hook_events.resumed("crm", "3", 1041, _NOW),
+        hook_events.replayed("crm", "4", 1041, 1000, _NOW),
+        hook_events.skipped("crm", "5", refused_event, failing, _NOW),
     ]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
-__all__ = ["Delivery", "Receiver", "receiving"]
+__all__ = ["Answer", "Delivery", "Receiver", "receiving"]
 
 _WITHIN_S = 20.0
 Answer = Callable[["Delivery", web.Request], Awaitable[web.StreamResponse]]
@@ -103,14 +103,16 @@ class Receiver:
     async def _take(self, request: web.Request) -> web.StreamResponse:
         delivery = Delivery(await request.read(), dict(request.headers))
         self.posts.append(delivery)
-        try:
-            answer = await self.answer(delivery, request) if self.answer else web.Response()
-            if 200 <= answer.status < 300:
-                self.taken.append(delivery)
-        finally:
-            async with self._grown:
-                self._grown.notify_all()
+        await self._tell()
+        answer = await self.answer(delivery, request) if self.answer else web.Response()
+        if 200 <= answer.status < 300:
+            self.taken.append(delivery)
+            await self._tell()
         return answer
+
+    async def _tell(self) -> None:
+        async with self._grown:
+            self._grown.notify_all()
 
 
 @asynccontextmanager

@@ -1,0 +1,541 @@
+"""One outside receiver of the log: each event that it wants, in order, by one process of all.
+
+Owns the loop: under the lease, read the log from a durable cursor, hand events to the receiver's carrier, and
+move the cursor once they are taken. What follows when they are not is decided in ``delivery.py``; how they
+travel is the carrier's business. Nothing waits for a receiver, and what is read ahead for it is one page.
+
+Durable are the cursor ``outlet:<name>`` and a memo of the same name (:class:`~hub.delivery.Record`), by which
+persons pause, resume and replay it from any process. Each such change is an event too, which is how the
+process that does the work hears of it; it looks at the memo now and then in any case.
+
+**At least once.** The cursor is saved with the last event that is ready, and else every quarter of a second;
+what was taken since is sent again after a crash. While the store cannot save it, nothing more is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import msgspec
+
+from hub.delivery import NOWHERE, Again, Failure, Fault, Pause, Reason, Record, Rules, Skip, decide, troubled
+from hub.hook_events import concerns, missed, paused, replayed, resumed, skipped
+from store.base import Store
+from store.errors import LeaseLost, StoreError, StoreUnavailable
+from store.leasing import under_lease
+from store.log import Log
+from store.records import Cursor, Event, Lease, Memo, NewEvent
+
+__all__ = ["Carried", "Carrier", "Outlet", "OutletStatus"]
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_PAGE_EVENTS = 100
+_PORTION_BYTES = 1024 * 1024
+_SAVE_S = 0.25
+_LOOK_S = 10.0
+"""How often the memo is looked at, and how often a cursor is saved that only passes what nobody wants."""
+_LAST_S = 2.0
+"""For the answer that is under way when the gateway stops."""
+_ALARM_MS = 300_000
+"""A receiver that has been behind for so long is told as trouble."""
+_RETRY_S = 1.0
+_TRIES = 5
+
+
+class Carried(NamedTuple):
+    """What became of events that were handed over."""
+
+    taken: int
+    """How many of them, from the first on."""
+    failure: Failure | None = None
+    """Why no more; None where all were taken."""
+
+
+class Carrier(Protocol):
+    """How events get to a receiver. Only its outlet calls it, one call at a time; no method raises."""
+
+    kind: str
+    """``webhook`` or ``websocket``."""
+    address: str
+    """Whose it is, for the eyes of an operator: without paths, queries and passwords."""
+    most: int
+    """Events that it takes at once."""
+
+    @property
+    def connected(self) -> bool | None:
+        """Whether there is a standing connection; None where there never is one."""
+        ...
+
+    async def look(self, after: int) -> Failure | None:
+        """See to it that there is a standing connection, if there is one at all; called again and again while
+        there is nothing to carry. ``after``: the cursor."""
+        ...
+
+    async def carry(self, events: Sequence[Event], after: int) -> Carried:
+        """Hand over, once."""
+        ...
+
+    async def parted(self) -> None:
+        """Return when a standing connection has broken."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the receiver. It may be carried to again afterwards."""
+        ...
+
+
+class OutletStatus(msgspec.Struct, frozen=True):
+    """How a receiver stands. Times are milliseconds since 1970, 0: not so."""
+
+    name: str
+    kind: str
+    address: str
+    state: str
+    """``running``, ``failing`` (it is tried again and again) or ``paused``."""
+    here: bool
+    """Whether this process does the work; else ``connected`` and the last four are not known here."""
+    connected: bool | None
+    cursor: int
+    lag: int
+    """Offsets from the cursor to the head."""
+    record: Record
+    behind_since: int
+    last_taken_at: int
+    taken: int
+    """Events, since the start."""
+    skipped: int
+
+    def troubles(self, now: int) -> bool:
+        """Whether somebody should look after it: paused, but not by a person, or behind for long."""
+        record = self.record
+        if record.paused_at:
+            return record.reason != "person"
+        since = self.behind_since or record.failing_since
+        return bool(since) and now - since >= _ALARM_MS
+
+
+class Outlet:
+    """The work for one receiver; every process has one, and one of them does it."""
+
+    def __init__(
+        self,
+        name: str,
+        carrier: Carrier,
+        wanted: Callable[[Event], bool],
+        rules: Rules,
+        *,
+        store: Store,
+        log: Log,
+        owner: str,
+        lease_ttl_ms: int,
+        now_ms: Callable[[], int],
+        monotonic: Callable[[], float],
+        random: Callable[[], float],
+    ) -> None:
+        self.name = name
+        self.carrier = carrier
+        self._wanted = wanted
+        self._rules = rules
+        self._store = store
+        self._log = log
+        self._owner = owner
+        self._lease_ttl_ms = lease_ttl_ms
+        self._now_ms = now_ms
+        self._monotonic = monotonic
+        self._random = random
+        self._id = f"outlet:{name}"
+        self._here = False
+        self._record = Record()
+        self._version = 0
+        self._stale = True
+        self._looked_at = 0.0
+        self._woken = asyncio.Event()
+        self._offset = 0
+        self._saved = 0
+        self._saved_at = 0.0
+        self._owes = False
+        """Whether events were taken since the cursor was saved."""
+        self._ahead: deque[Event] = deque()
+        self._alone_until = 0
+        """Events up to here go one by one: one of them was refused, together with others."""
+        self._tries = 0
+        self._behind_since = 0
+        self._last_taken_at = 0
+        self._taken = 0
+        self._skipped = 0
+
+    # -- from outside ----------------------------------------------------------------------------------
+
+    async def begin(self) -> None:
+        """Have it begin with what comes from now on, if it never did. Raises StoreUnavailable."""
+        # The memo, and not the cursor, tells that it has begun: a cursor of 0 would look like none.
+        if await self._store.find_memo(self._id) is None:
+            await self._store.put_memo(self._memo(1, Record(go_to=self._log.head)))
+
+    def notice(self, batch: Sequence[Event]) -> None:
+        """To be told of every batch of the log: what persons want of it is in there."""
+        if any(concerns(event, self.name) for event in batch):
+            self._stale = True
+            self._woken.set()
+
+    async def pause(self) -> None:
+        """Have nothing sent until :meth:`resume`; what is under way may still arrive."""
+
+        def change(before: Record) -> Record:
+            if before.reason == "person":
+                return before
+            return msgspec.structs.replace(before, paused_at=self._now_ms(), reason="person")
+
+        cursor = await self._cursor()
+        await self._change(
+            change,
+            lambda which, before: paused(self.name, which, "person", before, cursor, self._now_ms()),
+        )
+
+    async def resume(self) -> None:
+        """End a pause, whoever made it; where there is none, have the next try made at once."""
+        cursor = await self._cursor()
+        await self._change(
+            lambda before: Record(go_to=before.go_to),
+            lambda which, before: resumed(self.name, which, cursor, self._now_ms()),
+        )
+        self._stale = True
+        self._woken.set()
+
+    async def replay(self, offset: int) -> None:
+        """Have it go on past this offset, back or forward; a pause stays."""
+        cursor = await self._cursor()
+        await self._change(
+            lambda before: msgspec.structs.replace(before, go_to=offset, failing_at=NOWHERE, refused_since=0),
+            lambda which, before: replayed(self.name, which, cursor, offset, self._now_ms()),
+        )
+
+    async def status(self) -> OutletStatus:
+        """How it stands. While the store is away: as far as this process knows."""
+        record, cursor = self._record, self._offset
+        with suppress(StoreError):
+            if not self._here or self._stale:
+                record = (await self._read_memo())[1]
+            cursor = await self._cursor()
+        if record.go_to != NOWHERE:
+            cursor = record.go_to
+        state = "paused" if record.paused_at else "failing" if record.failing_since else "running"
+        return OutletStatus(
+            name=self.name,
+            kind=self.carrier.kind,
+            address=self.carrier.address,
+            state=state,
+            here=self._here,
+            connected=self.carrier.connected if self._here else None,
+            cursor=cursor,
+            lag=max(0, self._log.head - cursor),
+            record=record,
+            behind_since=self._behind_since if self._here else 0,
+            last_taken_at=self._last_taken_at,
+            taken=self._taken,
+            skipped=self._skipped,
+        )
+
+    async def run(self) -> None:
+        """Do the work, or wait until it is this process's turn, until cancelled. Faults are waited out."""
+        while True:
+            try:
+                await under_lease(self._store, self._id, self._owner, self._lease_ttl_ms, self._work)
+            except LeaseLost:
+                _log.warning("lease lost, another process goes on", extra={"outlet": self.name})
+            except StoreUnavailable as error:
+                _log.warning("store away, %s waits: %s", self.name, error.message)
+            except Exception:  # noqa: BLE001 - whatever it is, nothing else must feel it
+                _log.exception("%s failed after offset %s", self.name, self._offset)
+            finally:
+                self._here = False
+                await self.carrier.close()
+            await asyncio.sleep(_RETRY_S)
+
+    # -- the memo --------------------------------------------------------------------------------------
+
+    def _memo(self, version: int, record: Record) -> Memo:
+        return Memo(self._id, version, msgspec.json.encode(record))
+
+    async def _read_memo(self) -> tuple[int, Record]:
+        memo = await self._store.find_memo(self._id)
+        return (memo.version, msgspec.json.decode(memo.body, type=Record)) if memo else (0, Record())
+
+    async def _change(
+        self, change: Callable[[Record], Record], event: Callable[[str, Record], NewEvent]
+    ) -> None:
+        """Change the memo, whoever else does at this moment, and tell so. Raises StoreUnavailable."""
+        for _ in range(_TRIES):
+            version, before = await self._read_memo()
+            after = change(before)
+            if after == before:
+                return
+            if await self._store.put_memo(self._memo(version + 1, after)):
+                await self._log.append([event(f"{version + 1}", before)])
+                return
+        raise StoreUnavailable(f"{self.name} changes too often at once, try again later")
+
+    async def _keep(self, record: Record) -> bool:
+        """Remember; False where somebody has changed the memo since it was read, which comes first then."""
+        if record == self._record:
+            return True
+        if not await self._store.put_memo(self._memo(self._version + 1, record)):
+            self._stale = True
+            return False
+        self._version, self._record = self._version + 1, record
+        return True
+
+    async def _refresh(self, lease: Lease) -> None:
+        """Read the memo, and go where a person wants."""
+        self._stale = False
+        self._looked_at = self._monotonic()
+        was_paused = self._record.paused_at
+        self._version, self._record = await self._read_memo()
+        if was_paused and not self._record.paused_at:
+            self._tries = 0
+        if self._record.go_to != NOWHERE:
+            # The cursor first: what is broken off between the two is done again.
+            await self._store.save_cursor(Cursor(self._id, self._record.go_to), lease)
+            self._start_at(self._record.go_to)
+            await self._keep(msgspec.structs.replace(self._record, go_to=NOWHERE))
+
+    async def _recover(self) -> None:
+        """It takes events again."""
+        self._tries = 0
+        if self._record.failing_since:
+            await self._keep(Record(go_to=self._record.go_to))
+
+    # -- the cursor ------------------------------------------------------------------------------------
+
+    async def _cursor(self) -> int:
+        return self._offset if self._here else await self._store.load_cursor(self._id)
+
+    def _start_at(self, offset: int) -> None:
+        self._offset = self._saved = offset
+        self._owes = False
+        self._ahead.clear()
+        self._tries = self._alone_until = 0
+
+    async def _save(self, lease: Lease) -> None:
+        """Save the cursor, however long it takes: what is sent meanwhile would be sent again after a crash.
+        Raises LeaseLost."""
+        while self._offset != self._saved:
+            try:
+                await self._store.save_cursor(Cursor(self._id, self._offset), lease)
+            except StoreUnavailable as error:
+                _log.warning("store away, %s waits: %s", self.name, error.message)
+                await asyncio.sleep(_RETRY_S)
+            else:
+                self._saved = self._offset
+        self._owes = False
+        self._saved_at = self._monotonic()
+
+    def _passed(self, offset: int) -> None:
+        """The events up to here are done with."""
+        while self._ahead and self._ahead[0].offset <= offset:
+            self._ahead.popleft()
+        self._offset = offset
+
+    # -- the work --------------------------------------------------------------------------------------
+
+    async def _work(self, lease: Lease, lost: asyncio.Task[None]) -> None:
+        self._start_at(await self._store.load_cursor(self._id))
+        await self._refresh(lease)
+        self._here = True
+        try:
+            while not lost.done():
+                await self._step(lease, lost)
+        except asyncio.CancelledError:
+            with suppress(StoreError, TimeoutError):
+                async with asyncio.timeout(_LAST_S):
+                    await self._save(lease)
+            raise
+        raise LeaseLost(f"the lease {lease.name} went to another owner")
+
+    async def _step(self, lease: Lease, lost: asyncio.Task[None]) -> None:
+        self._woken.clear()
+        if self._stale or self._monotonic() - self._looked_at >= _LOOK_S:
+            await self._refresh(lease)
+        if self._record.paused_at:
+            await self._save(lease)
+            await self.carrier.close()
+            await self._wait(lost, _LOOK_S)
+        elif portion := await self._next(lease):
+            await self._hand_over(portion, lease, lost)
+        else:
+            await self._rest(lease, lost)
+
+    async def _next(self, lease: Lease) -> list[Event]:
+        """The events to hand over next; none where there is none yet."""
+        while True:
+            if not self._ahead:
+                if self._owes:
+                    await self._save(lease)
+                page = await self._log.read(self._offset, _PAGE_EVENTS)
+                if not page:
+                    return []
+                if page[0].prev > self._offset:
+                    await self._tell_gap(page[0].prev, lease)
+                self._ahead.extend(page)
+            while self._ahead and not self._wanted(self._ahead[0]):
+                self._passed(self._ahead[0].offset)
+            if self._ahead:
+                self._behind_since = self._behind_since or self._now_ms()
+                return self._portion()
+            # A long log of which nothing is wanted must not keep the loop to itself.
+            await asyncio.sleep(0)
+
+    def _portion(self) -> list[Event]:
+        most = 1 if self._ahead[0].offset <= self._alone_until else self.carrier.most
+        portion: list[Event] = []
+        size = 0
+        for event in self._ahead:
+            if not self._wanted(event):
+                continue
+            size += len(event.body)
+            if len(portion) == most or (portion and size > _PORTION_BYTES):
+                break
+            portion.append(event)
+        return portion
+
+    async def _rest(self, lease: Lease, lost: asyncio.Task[None]) -> None:
+        """All has been handed over: see that the receiver is still there, and wait for more."""
+        self._behind_since = 0
+        if failure := await self._while_held(self.carrier.look(self._offset), lost):
+            await self._fail([], failure, lease, lost)
+            return
+        if self.carrier.connected:
+            await self._recover()
+        if self._owes or self._monotonic() - self._saved_at >= _LOOK_S:
+            await self._save(lease)
+        await self._wait(lost, _LOOK_S, self._log.wait(self._offset), self.carrier.parted())
+
+    async def _hand_over(self, portion: Sequence[Event], lease: Lease, lost: asyncio.Task[None]) -> None:
+        taken, failure = await self._carry(portion, lost)
+        if taken:
+            self._took(portion[:taken])
+            # Not for each of many that are ready.
+            if failure or self._monotonic() - self._saved_at >= _SAVE_S:
+                await self._save(lease)
+            await self._recover()
+        if failure is None:
+            return
+        rest = portion[taken:]
+        if failure.fault is Fault.REFUSED and len(rest) > 1:
+            # Which of them it is, tells the next try.
+            self._alone_until = rest[-1].offset
+            return
+        await self._fail(rest, failure, lease, lost)
+
+    def _took(self, events: Sequence[Event]) -> None:
+        self._passed(events[-1].offset)
+        self._taken += len(events)
+        self._last_taken_at = self._now_ms()
+        self._owes = True
+
+    async def _carry(self, portion: Sequence[Event], lost: asyncio.Task[None]) -> Carried:
+        """Hand over once; when the gateway stops, the answer under way is waited for a moment longer."""
+        carrying = asyncio.Task(self.carrier.carry(portion, self._offset), name=f"carry-{self.name}")
+        try:
+            return await self._first(carrying, lost)
+        except asyncio.CancelledError:
+            await asyncio.wait({carrying}, timeout=_LAST_S)
+            if carrying.done() and (taken := carrying.result().taken):
+                self._took(portion[:taken])
+            raise
+        finally:
+            await _end(carrying)
+
+    async def _while_held(self, work: Coroutine[Any, Any, T], lost: asyncio.Task[None]) -> T:
+        task = asyncio.Task(work, name=f"look-{self.name}")
+        try:
+            return await self._first(task, lost)
+        finally:
+            await _end(task)
+
+    async def _first(self, task: asyncio.Task[T], lost: asyncio.Task[None]) -> T:
+        """What the task comes to. Raises LeaseLost where the lease is lost before it is done."""
+        await asyncio.wait({task, lost}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise LeaseLost(f"the lease {self._id} went to another owner")
+        return task.result()
+
+    async def _wait(
+        self, lost: asyncio.Task[None], seconds: float, *signals: Coroutine[Any, Any, Any]
+    ) -> None:
+        """Return when somebody wants something of it, at one of these signals, or after so long."""
+        tasks = [asyncio.Task(signal) for signal in (self._woken.wait(), *signals)]
+        try:
+            await asyncio.wait({lost, *tasks}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    # -- what is not taken -----------------------------------------------------------------------------
+
+    async def _fail(
+        self, events: Sequence[Event], failure: Failure, lease: Lease, lost: asyncio.Task[None]
+    ) -> None:
+        """Do what follows from a failure at the first of these events, if there are any."""
+        if self._owes:
+            await self._save(lease)
+        self._tries += 1
+        now = self._now_ms()
+        record = troubled(self._record, failure, events[0].offset if events else 0, now)
+        match decide(self._rules, record, failure, self._tries, now, self._random):
+            case Again(delay_s):
+                if self._tries == 1:
+                    _log.warning("%s does not take events: %s", self.name, failure.why)
+                if await self._keep(record):
+                    await self._back_off(delay_s, lost)
+            case Skip():
+                await self._skip(events[0], record, lease)
+            case Pause(reason):
+                await self._pause(record, reason, now)
+
+    async def _back_off(self, delay_s: float, lost: asyncio.Task[None]) -> None:
+        """Wait, or until somebody wants something of it, which is looked for meanwhile."""
+        until = self._monotonic() + delay_s
+        while (left := until - self._monotonic()) > 0 and not lost.done() and not self._woken.is_set():
+            await self._wait(lost, min(left, _LOOK_S))
+            if left > _LOOK_S and (await self._read_memo())[0] != self._version:
+                self._stale = True
+                return
+
+    async def _skip(self, event: Event, record: Record, lease: Lease) -> None:
+        # The version is in it too: after a replay the same event may be skipped again.
+        told = skipped(self.name, f"{self._version}", event, record, self._now_ms())
+        await self._log.append([told])
+        _log.error("%s: the event at offset %s was skipped: %s", self.name, event.offset, record.why)
+        self._skipped += 1
+        self._tries = 0
+        self._passed(event.offset)
+        await self._save(lease)
+
+    async def _tell_gap(self, through: int, lease: Lease) -> None:
+        """Events that it did not have yet were removed from the log."""
+        told = missed(self.name, f"{self._version}", self._offset, through, self._now_ms())
+        await self._log.append([told])
+        _log.error("%s: events up to offset %s were removed before it had them", self.name, through)
+        self._passed(through)
+        await self._save(lease)
+
+    async def _pause(self, record: Record, reason: Reason, now: int) -> None:
+        # Told first: what is broken off between the two is told once, by its key, and done at the next try.
+        await self._log.append([paused(self.name, f"{self._version + 1}", reason, record, self._offset, now)])
+        if await self._keep(msgspec.structs.replace(record, paused_at=now, reason=reason)):
+            _log.error("%s is paused, it gets nothing until it is resumed: %s", self.name, record.why)
+
+
+async def _end(task: asyncio.Task[Any]) -> None:
+    """Have it ended, however it ends."""
+    task.cancel()
+    await asyncio.wait({task})
