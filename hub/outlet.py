@@ -222,8 +222,8 @@ class Outlet:
         """How it stands. While the store is away: as far as this process knows."""
         record, cursor = self._record, self._offset
         with suppress(StoreError):
-            if not self._here or self._stale:
-                record = (await self._read_memo())[1]
+            # Also where the work is done: what a person has just asked for is not known there yet.
+            record = (await self._read_memo())[1]
             cursor = await self._cursor()
         if record.go_to != NOWHERE:
             cursor = record.go_to
