@@ -7,7 +7,9 @@ import re
 
 import pytest
 
-from tests.support.pages import ROOT, page, table
+from handlers.operations import operations
+from handlers.trouble import trouble_of
+from tests.support.pages import ROOT, page, section, sections, table
 from tests.support.policy_page import PAGE, written
 from whatsapp.error_table import TABLE
 
@@ -38,6 +40,30 @@ def test_a_test_that_the_page_names_is_there(path: str, group: str, name: str) -
     names = [node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
     assert name.lower().startswith("test")
     assert name in {*functions, *names}
+
+
+def test_what_to_do_comes_first_and_has_every_trouble() -> None:
+    first = sections(TEXT)[1]
+    assert first.heading == "What to do"
+    rows = table(first.text, "what you see")
+    assert all(len(row) == 3 and all(row) for row in rows)
+    held = {"name": "promo", "language": "es", "why": "why"}
+    lane = {"phone_number_id": "1", "why": "why", "broadcasts_why": "why", "templates": [held]}
+    kinds = {one["what"] for one in trouble_of(False, [lane])} | {"account"}
+    told = {kind for row in rows for kind in re.findall(r"^`trouble`: `(\w+)`", row[0])}
+    assert told == kinds == set(re.findall(r"\w+", _what_of_trouble()))
+
+
+def _what_of_trouble() -> str:
+    """Those that the page of operations has."""
+    (found,) = re.findall(r"^\| `trouble\[\]` \|.*`what` \((.*?)\)", page("docs/operations.md"), re.MULTILINE)
+    return found.replace(" or ", " ")
+
+
+def test_what_to_do_names_calls_that_there_are() -> None:
+    named = set(re.findall(r"`([A-Z]+ /api/[\w/-]+)`", section(TEXT, "What to do").text))
+    assert len(named) >= 3
+    assert named <= {f"{operation.method} {operation.path}" for operation in operations()}
 
 
 @pytest.mark.parametrize("head", ["fault", "limit", "rule"])
