@@ -75,6 +75,15 @@ class Brakes:
         """The lowest priority that may leave now."""
         return PRIORITIES[0] if self._monotonic() < self._broadcast_until else PRIORITIES[-1]
 
+    def leaves(self, row: Row, now: float) -> None:
+        """A message leaves: it counts in the pace of the number, and of the recipient."""
+        self._pacer.spend(now)
+        self._pairs.spend(row.contact, now)
+
+    def forget_idle(self, now: float) -> None:
+        """Drop what is known of recipients that need not be slowed any more; from time to time."""
+        self._pairs.forget_idle(now)
+
     def accepted(self, row: Row) -> None:
         """Meta took a message: whatever was wrong with the number is over."""
         self._taken += 1

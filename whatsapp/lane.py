@@ -1,9 +1,9 @@
 """One sending number at work: read ahead, pace, claim, send.
 
 The loop and nothing else: ``queue.py`` says which row is next, ``pacing.py`` when, ``read_ahead.py`` fills
-the window, ``attempts.py`` makes the calls and settles them, ``brakes.py`` stops them, ``recovery.py`` begins
-with what a crash left, ``lane_news.py`` hears what the log tells. Works only while it holds the lane's lease,
-which is somebody else's business (``lanes.py``).
+the window, ``claims.py`` claims, ``attempts.py`` makes the calls and settles them, ``brakes.py`` stops them,
+``recovery.py`` begins with what a crash left, ``lane_news.py`` hears what the log tells. Works only while it
+holds the lane's lease, which is somebody else's business (``lanes.py``).
 
 The order of things for a row: claimed in the store (``sending``, durable), lease looked at once more, POST,
 outcome in the store, and only then the next row to the same contact. What a crash leaves at any of these
@@ -17,24 +17,20 @@ import logging
 from collections.abc import Collection, Sequence
 from typing import Any
 
-import msgspec
-
-from store.base import Store
 from store.errors import LeaseLost, StoreError
 from store.records import Row
-from store.states import State
 from whatsapp.attempts import Attempts, HeldLease
 from whatsapp.brakes import Brakes
+from whatsapp.claims import Claims
 from whatsapp.clock import Clock
 from whatsapp.lane_news import LaneNews
 from whatsapp.number_level import LevelReader
-from whatsapp.pacing import LanePacer, PairPacer
+from whatsapp.pacing import LanePacer
 from whatsapp.queue import LaneQueue
 from whatsapp.read_ahead import ReadAhead
 from whatsapp.recovery import Recovery
 from whatsapp.template_holds import Pass, Template, TemplateHolds
 from whatsapp.unknown import UnknownRows
-from whatsapp.windows import Windows
 
 __all__ = ["Lane"]
 
@@ -53,35 +49,31 @@ class Lane:
         self,
         phone_number_id: str,
         *,
-        store: Store,
         news: LaneNews,
         queue: LaneQueue,
         reader: ReadAhead,
         pacer: LanePacer,
-        pairs: PairPacer,
         brakes: Brakes,
         level: LevelReader,
         templates: TemplateHolds,
         attempts: Attempts,
         unknown: UnknownRows,
-        windows: Windows,
+        claims: Claims,
         concurrency: int,
         recovery: Recovery,
         clock: Clock,
     ) -> None:
         self.phone_number_id = phone_number_id
-        self._store = store
         self._news = news
         self._queue = queue
         self._reader = reader
         self._pacer = pacer
-        self._pairs = pairs
         self._brakes = brakes
         self._level = level
         self._templates = templates
         self._attempts = attempts
         self._unknown = unknown
-        self._windows = windows
+        self._claims = claims
         self._concurrency = concurrency
         self._recovery = recovery
         self._clock = clock
@@ -191,7 +183,7 @@ class Lane:
         await self._reader.refill()
         released = self._release() if held.trusted(self._clock.monotonic()) else []
         if released:
-            await self._claim(released, held)
+            await self._claims.claim(released, held)
         return released
 
     async def _wind_down(self) -> None:
@@ -207,7 +199,7 @@ class Lane:
         now = self._clock.monotonic()
         if now >= self._tidy_at:
             self._tidy_at = now + _TIDY_S
-            self._pairs.forget_idle(now)
+            self._brakes.forget_idle(now)
             self._reader.look_again()
             await self._recovery.look(held.lease.term)
         if now >= self._poll_at:
@@ -246,35 +238,9 @@ class Lane:
             if passes is Pass.GIVE_UP:
                 self._attempts.give_up(row)
                 continue
-            self._pacer.spend(now)
-            self._pairs.spend(row.contact, now)
+            self._brakes.leaves(row, now)
             released.append(row)
         return released
-
-    async def _claim(self, rows: Sequence[Row], held: HeldLease) -> None:
-        """Claim these rows durably, then start a call for each that is ours."""
-        closed = await self._windows.closed(rows)
-        lease, now = held.lease, self._clock.now_ms()
-        try:
-            moved = await self._store.mark_sending(lease, rows, now)
-        except LeaseLost:
-            self._drop(rows)
-            raise
-        except StoreError:
-            # It may have been applied: none of these may stay behind in "sending".
-            for row in rows:
-                self._attempts.give_back(_claimed(row, now), lease.term)
-            raise
-        for row in rows:
-            if row.id in moved and row.id in closed and not self._windows.may_have_opened(row):
-                self._attempts.shut_out(_claimed(row, now), lease.term)
-            elif row.id in moved:
-                self._attempts.send(_claimed(row, now), held, lease.term)
-        self._drop([row for row in rows if row.id not in moved])
-
-    def _drop(self, rows: Sequence[Row]) -> None:
-        for row in rows:
-            self._queue.dropped(row, self._clock.monotonic() + _POLL_S)
 
     async def _rest(self, held: HeldLease) -> None:
         """Sleep until woken, or until something may have become possible."""
@@ -296,7 +262,3 @@ class Lane:
                 await self._woken.wait()
         except TimeoutError:
             pass
-
-
-def _claimed(row: Row, at: int) -> Row:
-    return msgspec.structs.replace(row, state=State.SENDING, attempt=row.attempt + 1, claimed_at=at)

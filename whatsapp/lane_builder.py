@@ -15,6 +15,7 @@ from store.monitor import StoreMonitor
 from whatsapp.app_limit import AppLimit
 from whatsapp.attempts import Attempts
 from whatsapp.brakes import Brakes
+from whatsapp.claims import Claims
 from whatsapp.clock import Clock
 from whatsapp.contacts import Contacts
 from whatsapp.graph import Graph
@@ -137,21 +138,22 @@ class LaneBuilder:
             unknown=unknown,
             clock=self._clock,
         )
+        claims = Claims(
+            store=self._store, windows=self._windows, queue=queue, attempts=attempts, clock=self._clock
+        )
         return Lane(
             number,
-            store=self._store,
             news=news,
             queue=queue,
             reader=reader,
             pacer=pacer,
-            pairs=pairs,
             brakes=brakes,
             level=level,
             templates=templates,
             attempts=attempts,
             recovery=recovery,
             unknown=unknown,
-            windows=self._windows,
+            claims=claims,
             concurrency=limits.concurrency,
             clock=self._clock,
         )
