@@ -49,7 +49,8 @@ def test_what_to_do_comes_first_and_has_every_trouble() -> None:
     assert all(len(row) == 3 and all(row) for row in rows)
     held = {"name": "promo", "language": "es", "why": "why"}
     lane = {"phone_number_id": "1", "why": "why", "broadcasts_why": "why", "templates": [held]}
-    kinds = {one["what"] for one in trouble_of(False, [lane])} | {"account"}
+    hook = {"name": "crm", "last_error": "", "paused_at": 1}
+    kinds = {one["what"] for one in trouble_of(False, [lane], [hook])} | {"account"}
     told = {kind for row in rows for kind in re.findall(r"^`trouble`: `(\w+)`", row[0])}
     assert told == kinds == set(re.findall(r"\w+", _what_of_trouble()))
 
@@ -61,7 +62,7 @@ def _what_of_trouble() -> str:
 
 
 def test_what_to_do_names_calls_that_there_are() -> None:
-    named = set(re.findall(r"`([A-Z]+ /api/[\w/-]+)`", section(TEXT, "What to do").text))
+    named = set(re.findall(r"`([A-Z]+ /api/[\w/{}-]+)`", section(TEXT, "What to do").text))
     assert len(named) >= 3
     assert named <= {f"{operation.method} {operation.path}" for operation in operations()}
 
