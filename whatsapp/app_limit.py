@@ -77,13 +77,11 @@ class AppLimit:
     def __init__(self) -> None:
         self._heard: dict[Quota, _Heard] = {}
         self._quotas: dict[str, set[Quota]] = {}  # by number
-        self._paused_until = 0.0
-        self._why = ""
+        self._pauses: dict[str, tuple[float, str]] = {}  # by account, of all under an empty one: until, why
 
-    @property
-    def paused_until(self) -> float:
-        """No number sends before this time."""
-        return self._paused_until
+    def paused_until(self, number: str) -> float:
+        """The number does not send before this time."""
+        return self._pause_of(number)[0]
 
     def heard(self, number: str, headers: Mapping[str, str], now: float) -> None:
         """Graph has answered a call of this number with these headers, in whatever case a look-up finds
@@ -97,16 +95,21 @@ class AppLimit:
 
     def pause(self, until: float, why: str) -> None:
         """Graph refused for the app's calls. A longer pause is not cut short."""
-        if until > self._paused_until:
-            self._paused_until, self._why = until, why
+        self._pause("", until, why)
+
+    def pause_account(self, number: str, until: float, why: str) -> None:
+        """Graph refused for the calls of the number's account; where none is known, all numbers wait."""
+        for account in self._accounts(number) or {""}:
+            self._pause(account, until, why)
 
     def resume(self) -> None:
-        """End the pause."""
-        self._paused_until = 0.0
+        """End all pauses."""
+        self._pauses.clear()
 
-    def why(self, now: float) -> str:
-        """What the operator reads while it is paused; else empty."""
-        return self._why if now < self._paused_until else ""
+    def why(self, number: str, now: float) -> str:
+        """What the operator reads while the number is paused; else empty."""
+        until, why = self._pause_of(number)
+        return why if now < until else ""
 
     def used(self, number: str, now: float) -> float:
         """Percent of what is nearest to its end of all that counts for the number, as far as it is known;
@@ -118,3 +121,14 @@ class AppLimit:
         """What the number may take of its rate: above 0, at most 1."""
         left = (_ALL - self.used(number, now)) / (_ALL - _BRAKE_AT)
         return min(1.0, max(_LEAST_SHARE, left))
+
+    def _accounts(self, number: str) -> set[str]:
+        return {quota.account for quota in self._quotas.get(number, ())} - {""}
+
+    def _pause(self, account: str, until: float, why: str) -> None:
+        self._pauses[account] = max(self._pauses.get(account, (0.0, "")), (until, why))
+
+    def _pause_of(self, number: str) -> tuple[float, str]:
+        """The longest."""
+        accounts = {"", *self._accounts(number)}
+        return max(self._pauses.get(account, (0.0, "")) for account in accounts)

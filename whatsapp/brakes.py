@@ -105,7 +105,7 @@ class Brakes:
     def share_app(self, now: float) -> None:
         """Have the pacer do what the numbers of the app, and of its account, must do."""
         self._pacer.share(self._app.share(self._phone_number_id, now))
-        self._pacer.pause(self._app.paused_until)
+        self._pacer.pause(self._app.paused_until(self._phone_number_id))
 
     def unreachable(self, why: str) -> float:
         """The Graph API cannot be reached: pause; for how many seconds."""
@@ -182,6 +182,8 @@ class Brakes:
             return msgspec.structs.replace(verdict, delay_s=max(verdict.delay_s, wait_s))
         elif verdict.scope is Scope.APP:
             self._app.pause(now + verdict.delay_s, verdict.operator)
+        elif verdict.scope is Scope.ACCOUNT:
+            self._app.pause_account(self._phone_number_id, now + verdict.delay_s, verdict.operator)
         elif verdict.scope is Scope.NUMBER and verdict.outcome is not Outcome.PARK:
             self.pause(verdict.delay_s)
             self._paused_why = verdict.operator
@@ -226,7 +228,7 @@ class Brakes:
     def status(self) -> dict[str, Any]:
         """For status pages."""
         now = self._monotonic()
-        paused = max(self._pacer.paused_until, self._app.paused_until) > now
+        paused = max(self._pacer.paused_until, self._app.paused_until(self._phone_number_id)) > now
         return {
             "state": "parked" if self._parking.why else "paused" if paused else "running",
             "why": self._parking.why or self._trouble or self._why_paused(now) or None,
@@ -237,7 +239,9 @@ class Brakes:
         }
 
     def _why_paused(self, now: float) -> str:
-        return self._app.why(now) or (self._paused_why if self._pacer.paused_until > now else "")
+        return self._app.why(self._phone_number_id, now) or (
+            self._paused_why if self._pacer.paused_until > now else ""
+        )
 
     def park(self, why: str) -> None:
         """Nothing can be sent, until a probe says otherwise."""

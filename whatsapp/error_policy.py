@@ -49,6 +49,8 @@ class Scope(StrEnum):
     """The number's pace: it goes on, slower."""
     NUMBER = "number"
     """All messages of the number."""
+    ACCOUNT = "account"
+    """All numbers of the same business account."""
     APP = "app"
     """All numbers that send through the same app."""
     BROADCAST = "broadcast"

@@ -115,11 +115,13 @@ _LIMITS = (
         "A call rate was exceeded, for instance by reading call permissions too often:"
         " all numbers of the app wait.",
     ),
-    _app_limit(
+    brake(
         80007,
         "account_call_limit",
         "The WhatsApp account has used up its management calls for now:"
-        " the numbers wait; read templates and settings less often.",
+        " its numbers wait; read templates and settings less often.",
+        scope=Scope.ACCOUNT,
+        after_s=5 * _MINUTE,
     ),
     brake(
         130429,

@@ -205,7 +205,7 @@ def _verdict(error: GraphError, policy: ErrorPolicy) -> Verdict:
     doubt = False
     if policy.action is Action.RETRY:
         delay_s = max(policy.first_delay_s, error.retry_after_s)
-        if policy.scope is Scope.APP:
+        if policy.scope in (Scope.APP, Scope.ACCOUNT):
             delay_s = max(delay_s, error.regain_s)
         # A brake is a clear refusal; any other failure inside Meta may have come after the message was taken.
         may_have_gone = policy.doubt or (error.http_status >= 500 and policy.scope is Scope.ROW)

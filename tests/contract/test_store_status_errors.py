@@ -235,7 +235,14 @@ async def test_what_parks_the_number_burns_nothing_the_first_time_and_then_count
 
 @pytest.mark.parametrize(
     ("code", "holds"),
-    [(LIMIT, "broadcast"), (131056, "pair"), (130429, "lane"), (131057, "number"), (80007, "app")],
+    [
+        (LIMIT, "broadcast"),
+        (131056, "pair"),
+        (130429, "lane"),
+        (131057, "number"),
+        (80007, "account"),
+        (4, "app"),
+    ],
 )
 async def test_a_limit_tells_what_else_it_holds_up(rig: Rig, code: int, holds: str) -> None:
     await rig.fail(code)

@@ -79,7 +79,7 @@ ROWS: tuple[ErrorRow, ...] = (
     _stop(368, 131031, says="account", http=403),
     _again(613, says="call rate", scope="app", after_s=_HOLD_S),
     _again(138013, says="less often", after_s=_HOLD_S, tries=3),
-    _again(80007, says="management calls", scope="app", http=400, after_s=_HOLD_S),
+    _again(80007, says="management calls", scope="account", http=400, after_s=_HOLD_S),
     _never(130403, says="lift the block"),
     _again(130429, says="faster than Meta allows", scope="lane", http=400),
     _never(130472, says="experiment", http=400),

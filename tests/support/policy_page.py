@@ -28,6 +28,7 @@ _WAITS = {
     Scope.TEMPLATE: "template",
     Scope.LANE: "pace of the number",
     Scope.NUMBER: "number",
+    Scope.ACCOUNT: "account",
     Scope.APP: "app",
     Scope.BROADCAST: "broadcasts",
 }

@@ -112,11 +112,29 @@ def test_a_longer_pause_is_not_cut_short() -> None:
     app = AppLimit()
     app.pause(60.0, "the longer")
     app.pause(30.0, "the shorter")
-    assert (app.paused_until, app.why(59.0), app.why(60.0)) == (60.0, "the longer", "")
+    assert app.paused_until(NUMBER) == 60.0
+    assert (app.why(NUMBER, 59.0), app.why(NUMBER, 60.0)) == ("the longer", "")
 
 
 def test_a_pause_can_be_ended() -> None:
     app = AppLimit()
     app.pause(60.0, "why")
     app.resume()
-    assert (app.paused_until, app.why(1.0)) == (0.0, "")
+    assert (app.paused_until(NUMBER), app.why(NUMBER, 1.0)) == (0.0, "")
+
+
+def test_a_refusal_for_an_account_pauses_its_numbers_alone() -> None:
+    app = AppLimit()
+    app.heard(NUMBER, of_account("1", 100.0), 0.0)
+    app.heard(OTHER, of_account("2", 10.0), 0.0)
+    app.heard("another of the first account", of_account("1", 100.0), 0.0)
+    app.pause_account(NUMBER, 600.0, "the account")
+    assert (app.paused_until(NUMBER), app.why(NUMBER, 599.0)) == (600.0, "the account")
+    assert app.paused_until("another of the first account") == 600.0
+    assert (app.paused_until(OTHER), app.why(OTHER, 1.0)) == (0.0, "")
+
+
+def test_where_the_account_is_not_known_all_numbers_are_paused() -> None:
+    app = AppLimit()
+    app.pause_account(NUMBER, 60.0, "why")
+    assert app.paused_until(OTHER) == 60.0
