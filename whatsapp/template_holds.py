@@ -162,14 +162,20 @@ class TemplateHolds:
         if news.at < self._news_at.get(news.template, 0):
             return False
         _remember(self._news_at, news.template, news.at)
-        is_held = news.template in self._holds
-        if news.stops is None and is_held:
-            self._release(news.template, now)
-        elif news.stops is not None and not is_held:
+        hold = self._holds.get(news.template)
+        if news.stops is None:
+            if hold is not None:
+                self._release(news.template, now)
+            return hold is not None
+        if hold is None:
             # The news may be of another account's template of that name: a message that is tried settles it.
             wait_s = self._first_wait_s(news.template, news.stops, now)
             self._holds[news.template] = _Hold(news.stops, wait_s, now)
-        return is_held is (news.stops is None)
+            return True
+        # When one is tried stays as it was; what is to be done about it does not.
+        is_news = hold.verdict.code != news.stops.code
+        hold.verdict, hold.since = news.stops, now
+        return is_news
 
     def listed(self, usable: Collection[Template], asked_at: float, now: float) -> list[Template]:
         """Meta's list, asked for at ``asked_at``, has these as approved: the templates that this lets go.

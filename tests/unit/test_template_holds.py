@@ -341,6 +341,16 @@ def test_old_news_that_come_late_change_nothing() -> None:
     assert not bench.holds.heard(News(PROMO, verdict(132015), 8), 3.0), "it is held already"
 
 
+def test_one_that_is_disabled_while_it_is_paused_is_told_as_disabled_and_tried_when_it_was_to_be() -> None:
+    bench = Bench(0)
+    bench.holds.heard(News(PROMO, verdict(132015), 5), 0.0)
+    (paused,) = bench.holds.status(60.0)
+    assert bench.holds.heard(News(PROMO, verdict(132016), 6), 60.0)
+    (disabled,) = bench.holds.status(60.0)
+    assert disabled == paused | {"why": verdict(132016).operator}
+    assert not bench.holds.heard(News(PROMO, verdict(132016), 7), 61.0)
+
+
 @given(st.binary())
 def test_any_payload_is_a_template_or_none(noise: bytes) -> None:
     assert template_of(noise) is None or isinstance(template_of(noise), Template)
