@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from unittest import mock
 import pytest
 
 from tests.support.gateway import NUMBER, Harness, serving
+from tests.support.webhooks import template_update
 from whatsapp import template_holds
 from whatsapp.sandbox import SandboxSettings
 
@@ -48,17 +48,8 @@ async def held(gateway: Harness) -> list[dict[str, Any]]:
 async def hold(gateway: Harness, event: str = "PAUSED") -> None:
     """Meta tells the lane, which must be there to hear it, that the template is stopped."""
     await gateway.lane_when(lambda lane: lane["state"] == "running")
-    assert (await gateway.webhook(told(event))).status == 200
+    assert (await gateway.webhook(template_update(event))).status == 200
     await held(gateway)
-
-
-def told(event: str, name: str = "promo", at: int = 1_700_000_000) -> bytes:
-    """A webhook about a template."""
-    value = {"event": event, "message_template_id": 1, "message_template_name": name}
-    value |= {"message_template_language": "es", "reason": None}
-    change = {"field": "message_template_status_update", "value": value}
-    entry = {"id": "200000000000001", "time": at, "changes": [change]}
-    return json.dumps({"object": "whatsapp_business_account", "entry": [entry]}).encode()
 
 
 def sent(gateway: Harness) -> list[str]:
@@ -103,11 +94,11 @@ async def test_metas_word_lets_them_go_in_their_order(tmp_path: Path) -> None:
         await gateway.events.wait("message.sent")
         assert sent(gateway) == ["text"]
         # Word of an older time, which comes late, is none.
-        await gateway.webhook(told("APPROVED", at=1_600_000_000))
+        await gateway.webhook(template_update("APPROVED", at=1_600_000_000))
         await gateway.queue(PHONE, "text")
         await gateway.events.wait("message.sent", 2)
         assert sent(gateway) == ["text", "text"]
-        await gateway.webhook(told("APPROVED", at=1_700_000_001))
+        await gateway.webhook(template_update("APPROVED", at=1_700_000_001))
         calls = await gateway.calls.wait(22)
         assert [call.to.lstrip("+") for call in calls[2:]] == phones
         assert (await gateway.lane())["templates"] == []
@@ -131,7 +122,7 @@ async def test_a_list_that_has_it_as_approved_lets_them_go(tmp_path: Path) -> No
         await gateway.events.wait("message.failed")
         await held(gateway)
         # News of any template have the list read anew, by the next send.
-        await gateway.webhook(told("FLAGGED", "other"))
+        await gateway.webhook(template_update("FLAGGED", "other"))
         task_id = await template(gateway, OTHER, "hello_world")
         await gateway.events.wait("message.delivered", task_id=task_id)
         assert (await gateway.lane())["templates"] == []
@@ -256,7 +247,7 @@ async def test_a_template_that_is_held_is_trouble_with_what_to_do_until_it_is_le
         # Numbers that send all else are well.
         assert (status["status"], status["services"]["whatsapp_service"]) == ("degraded", True)
         assert (await gateway.get("/api/ready")).status == 200
-        await gateway.webhook(told("APPROVED", at=1_700_000_001))
+        await gateway.webhook(template_update("APPROVED", at=1_700_000_001))
         status = await gateway.status()
         assert (status["status"], status["trouble"]) == ("healthy", [])
 

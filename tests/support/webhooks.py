@@ -25,6 +25,7 @@ __all__ = [
     "read_one",
     "status",
     "system_message",
+    "template_update",
     "text_message",
 ]
 
@@ -87,3 +88,12 @@ def system_message(
     """A note of the system's about :data:`PHONE`; ``fields`` go into its ``system``."""
     more: Json = {"from": sender, "from_user_id": user}
     return text_message(type="system", text=None, system={"body": "changed", "type": kind, **fields}, **more)
+
+
+def template_update(event: str, name: str = "promo", at: int = 1_700_000_000) -> bytes:
+    """A webhook about the Spanish one of the templates of this name."""
+    value = {"event": event, "message_template_id": 1, "message_template_name": name}
+    value |= {"message_template_language": "es", "reason": None}
+    change = {"field": "message_template_status_update", "value": value}
+    held = {"id": "200000000000001", "time": at, "changes": [change]}
+    return json.dumps({"object": "whatsapp_business_account", "entry": [held]}).encode()
