@@ -160,6 +160,19 @@ async def test_it_begins_with_what_comes_after_its_first_start_and_goes_on_after
             assert texts(posts) == ["while it is away", "after"]
 
 
+async def test_a_new_secret_is_taken_over_while_it_runs(tmp_path: Path) -> None:
+    async with receiving() as receiver, hooked(tmp_path, hook(receiver, secret=Secret("old"))) as gateway:
+        running = gateway.gateway._settings
+        hooks = msgspec.structs.replace(running.hooks, endpoints=(hook(receiver, secret=Secret("new")),))
+        said = gateway.gateway.renew(msgspec.structs.replace(running, hooks=hooks))
+        assert said.endswith("new secrets for the hooks crm")
+        await write(gateway, "a")
+        (post,) = await receiver.took(1)
+        at = int(post.headers[TIMESTAMP]) * 1000
+        assert post.headers[SIGNATURE] == signed_headers("new", post.body, at)[SIGNATURE]
+        assert "hooks" not in gateway.gateway.renew(msgspec.structs.replace(running, hooks=hooks))
+
+
 # -- what goes wrong ---------------------------------------------------------------------------------------
 
 
