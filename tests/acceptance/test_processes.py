@@ -19,35 +19,16 @@ import aiohttp
 import pytest
 
 from tests.support.follower import Follower, following, read_log
-from tests.support.load import KEYWORD, Load, Record
+from tests.support.load import KEYWORD, LEASED, UNDER_LOAD, Load, Record
 from tests.support.mongod import Mongod, database_url
 from tests.support.process import NUMBER, Installation, Process, SandboxProcess, running_sandbox
-from tests.support.proof import (
-    check_chain,
-    check_completed,
-    check_direct,
-    check_doubts,
-    check_replies,
-    check_sends,
-    check_statuses,
-    check_webhooks,
-)
+from tests.support.proof import check_completed, check_direct, check_replies, prove
 from tests.support.relay import relaying
 from tests.support.settling import settled
 from tests.support.waiting import GUARD_S, eventually
 
 _NUMBERS = (NUMBER, "106540352242923", "106540352242924", "106540352242925")
 _DISPLAYS = ("15550783882", "15550783883", "15550783884")
-_SETTINGS: dict[str, object] = {
-    "LANE_RATE": 2000,
-    "LANE_PAIR_BURST": 10_000,
-    "LANE_CONCURRENCY": 32,
-    "LEASE_TTL_S": 3,
-    "UNKNOWN_GRACE_S": 1,
-    "RETRY_MAX_ATTEMPTS": 100,
-    "DIRECT_TIMEOUT_S": 20,
-    "AUTOREPLY_COOLDOWN_S": 3600,
-}
 _SHARES = [1, 1, 2]
 
 
@@ -149,7 +130,7 @@ async def together(folder: Path, statuses: str, settings: dict[str, object]) -> 
             place = folder / name
             place.mkdir()
             (place / "config.toml").write_text(numbers)
-            installations.append(Installation(place, **{**_SETTINGS, **settings, **store}))
+            installations.append(Installation(place, **UNDER_LOAD | LEASED | settings | store))
         balancer = await stack.enter_async_context(relaying(*(i.port for i in installations)))
         more = [option for pair in zip(_NUMBERS[1:], _DISPLAYS, strict=True) for option in _options(*pair)]
         meta = await stack.enter_async_context(
@@ -183,16 +164,16 @@ def _options(number: str, display: str) -> tuple[str, ...]:
 async def test_numbers_are_shared_handed_over_and_taken_over_and_any_process_takes_their_sends(
     tmp_path: Path,
 ) -> None:
-    async with together(tmp_path, "0.05,0.1,0.2", {}) as those:
+    async with together(tmp_path, "0.05,0.1,0.2", {"DIRECT_TIMEOUT_S": 20}) as those:
         people = (f"4915155{n:06d}" for n in range(100))
         lanes = await those.shared_out()
-        sends: dict[str, list[str]] = {}
-        direct: dict[str, str] = {}
+        record = Record()
 
         async def send(member: Member, number: str, phone: str) -> None:
             answer = await member.send(number, phone, use_queue=False)
-            sends[answer["task_id"]], direct[answer["task_id"]] = [phone], answer["data"]["messages"][0]["id"]
-            sends[(await member.send(number, phone, use_queue=True))["task_id"]] = [phone]
+            record.direct[answer["task_id"]] = answer["data"]["messages"][0]["id"]
+            queued = await member.send(number, phone, use_queue=True)
+            record.sends |= {task["task_id"]: [phone] for task in (answer, queued)}
 
         # Everywhere for every number: Meta's answer comes to who asked, and it is the owner that calls.
         await asyncio.gather(*(send(m, n, next(people)) for m in those.members for n in _NUMBERS))
@@ -219,14 +200,11 @@ async def test_numbers_are_shared_handed_over_and_taken_over_and_any_process_tak
         await leaver.start()
         await those.shared_out()
 
-        log = await those.settled(list(sends))
+        log = await those.settled(list(record.sends))
         accepted = await those.meta.accepted()
-    check_chain(log)
-    check_sends(log, sends, accepted)
-    check_direct(direct, accepted)
+    assert prove(log, record, accepted).doubles == 0
+    check_direct(record.direct, accepted)
     check_completed(log)
-    check_statuses(log, accepted)
-    assert check_doubts(log, accepted).doubles == 0
 
 
 # -- all at once ---------------------------------------------------------------------------------------
@@ -294,7 +272,7 @@ async def test_kills_and_sleeps_of_any_process_under_load_lose_nothing_and_doubl
     tmp_path: Path,
 ) -> None:
     rng = random.Random("processes")
-    async with together(tmp_path, "6,7,8", {"DIRECT_TIMEOUT_S": 5}) as those:
+    async with together(tmp_path, "6,7,8", {}) as those:
         await those.meta.faults(
             delay_ms=20, drop_answers=0.05, duplicate_webhooks=0.02, reorder_webhooks=0.05
         )
@@ -309,14 +287,10 @@ async def test_kills_and_sleeps_of_any_process_under_load_lose_nothing_and_doubl
         await those.shared_out()
         log = await those.settled(list(load.record.sends))
         accepted = await those.meta.accepted()
-    check_chain(log)
-    check_webhooks(log, load.record.webhooks)
-    check_statuses(log, accepted)
-    check_sends(log, load.record.sends, accepted)
+    count = prove(log, load.record, accepted)
     check_direct(load.record.direct, accepted)
     check_completed(log)
     assert check_replies(log, load.record.webhooks, KEYWORD, "autoreply:greeting") > 0
-    count = check_doubts(log, accepted)
     # Else nothing of this was tried.
     assert count.unknowns and misfortunes.lost_sleep
     messages = sum(map(len, load.record.sends.values()))

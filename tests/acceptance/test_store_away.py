@@ -17,7 +17,7 @@ from tests.support.follower import Follower, following
 from tests.support.load import signed_messages
 from tests.support.mongod import Mongod, database_url
 from tests.support.process import Installation, Process, SandboxProcess, running_sandbox
-from tests.support.proof import check_chain, check_doubts, check_sends, check_statuses, check_webhooks
+from tests.support.proof import prove
 from tests.support.settling import settled
 from tests.support.waiting import GUARD_S, eventually
 
@@ -269,11 +269,7 @@ async def test_everything_is_refused_while_the_store_is_away_and_goes_on_when_it
 
     installation.check_logs()
     assert follower.connections == 1 and follower.count("message.failed") == 0
-    check_chain(follower.events)
-    check_webhooks(follower.events, callers.webhooks)
-    check_sends(follower.events, callers.sends, accepted)
-    check_statuses(follower.events, accepted)
-    assert check_doubts(follower.events, accepted).doubles == 0
+    assert prove(follower.events, callers, accepted).doubles == 0
 
 
 async def _refuses(callers: _Callers) -> None:

@@ -10,8 +10,9 @@ import asyncio
 import random
 import sqlite3
 import sys
+import threading
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -19,40 +20,21 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support.follower import following
-from tests.support.load import KEYWORD, Load, Record
+from tests.support.load import KEYWORD, LEASED, UNDER_LOAD, Load, Record
 from tests.support.mongod import Mongod, database_url
 from tests.support.process import Installation, running_sandbox
-from tests.support.proof import (
-    check_chain,
-    check_completed,
-    check_direct,
-    check_doubts,
-    check_replies,
-    check_sends,
-    check_statuses,
-    check_webhooks,
-)
+from tests.support.proof import check_completed, check_direct, check_replies, prove
 from tests.support.relay import Relay, relaying
 from tests.support.settling import settled
-from tests.support.waiting import eventually
+from tests.support.waiting import GUARD_S, eventually
 
-_SETTINGS: dict[str, object] = {
-    "LANE_RATE": 1000,
-    "LANE_CONCURRENCY": 16,
-    "LANE_PAIR_BURST": 10_000,
-    "LEASE_TTL_S": 3,
-    "UNKNOWN_GRACE_S": 1,
-    "RETRY_MAX_ATTEMPTS": 100,
-    "DIRECT_TIMEOUT_S": 5,
-    "AUTOREPLY_COOLDOWN_S": 3600,
-}
 _LITTLE = 10
 """Answers, or refusals, that are waited for under each trouble."""
 
 
 class _Slow(Protocol):
-    url: str | None
-    """What STORE_URL names; None: the file that an installation has anyway."""
+    settings: Mapping[str, object]
+    """Which store it is; none: the file that an installation has anyway."""
     troubles: tuple[str, ...]
     """In turn, each the name of what refuses some, or of what lets some through."""
 
@@ -71,7 +53,7 @@ class _Wire:
     troubles = ("slow", "slower", "still", "slow", "broken", "slower")
 
     def __init__(self, url: str, relay: Relay) -> None:
-        self.url: str | None = url
+        self.settings: Mapping[str, object] = {"STORE_URL": url}
         self._relay = relay
 
     async def begin(self, trouble: str) -> None:
@@ -92,34 +74,34 @@ class _Wire:
 class _File:
     """An SQLite file that another program writes to as well."""
 
-    url: str | None = None
+    settings: Mapping[str, object] = {}
     troubles = ("slow", "slower", "slow", "still", "slower")
     _HOLDS_S: Mapping[str, float] = {"slow": 0.2, "slower": 1.8, "still": 60.0}
     """How long it keeps the file to itself; a statement waits for 1.4 s."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._ending = threading.Event()
         self._holding: asyncio.Task[None] | None = None
 
     async def begin(self, trouble: str) -> None:
-        self._holding = asyncio.create_task(self._hold(self._HOLDS_S[trouble]))
+        self._ending.clear()
+        self._holding = asyncio.create_task(asyncio.to_thread(self._hold, self._HOLDS_S[trouble]))
 
     async def end(self) -> None:
+        self._ending.set()
         if self._holding is not None:
-            self._holding.cancel()
-            await asyncio.wait({self._holding})
+            await self._holding
             self._holding = None
 
-    async def _hold(self, seconds: float) -> None:
-        connection = sqlite3.connect(self._path, timeout=10, isolation_level=None, check_same_thread=False)
-        try:
-            while True:
-                await asyncio.to_thread(connection.execute, "BEGIN IMMEDIATE")
-                await asyncio.sleep(seconds)
+    def _hold(self, seconds: float) -> None:
+        # In one thread: to close a connection while another one works on it ends the process.
+        with closing(sqlite3.connect(self._path, timeout=GUARD_S, isolation_level=None)) as connection:
+            while not self._ending.is_set():
+                connection.execute("BEGIN IMMEDIATE")
+                self._ending.wait(seconds)
                 connection.execute("ROLLBACK")
-                await asyncio.sleep(0.05)
-        finally:
-            connection.close()
+                self._ending.wait(0.05)
 
 
 @asynccontextmanager
@@ -164,9 +146,9 @@ async def test_under_a_store_that_is_slow_in_every_way_nothing_is_lost_and_all_g
 ) -> None:
     storing: AbstractAsyncContextManager[_Slow] = _file(tmp_path) if kind == "sqlite" else _wire(tmp_path)
     async with storing as store:
-        installation = Installation(tmp_path, **_SETTINGS)
-        if store.url is not None:
-            installation.variables["STORE_URL"] = store.url
+        installation = Installation(
+            tmp_path, **{**UNDER_LOAD, **LEASED, **store.settings, "LANE_CONCURRENCY": 16}
+        )
         async with (
             running_sandbox(tmp_path, installation.port, "--no-limits", "--status-delays", "1,2,3") as meta,
             following(installation.socket_url) as follower,
@@ -195,14 +177,10 @@ async def test_under_a_store_that_is_slow_in_every_way_nothing_is_lost_and_all_g
             installation.check_logs()
 
     log = follower.events
-    check_chain(log)
-    check_webhooks(log, load.record.webhooks)
-    check_statuses(log, accepted)
-    check_sends(log, load.record.sends, accepted)
+    count = prove(log, load.record, accepted)
     check_direct(load.record.direct, accepted)
     check_completed(log)
     check_replies(log, load.record.webhooks, KEYWORD, "autoreply:greeting")
-    count = check_doubts(log, accepted)
     sys.stdout.write(
         f"\n{kind}: {len(load.record.webhooks)} webhooks, {len(load.record.sends)} sends acknowledged,"
         f" {load.record.refused} requests refused, {load.record.broken} broken, {count}, {len(log)} events\n"

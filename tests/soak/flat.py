@@ -13,15 +13,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
-import aiohttp
-
-from tests.support.follower import Follower, following
-from tests.support.killing import installed
-from tests.support.load import Caller, Record
-from tests.support.process import Process, SandboxProcess, running_sandbox
-from tests.support.proof import check_chain, check_doubts, check_sends, check_statuses
-from tests.support.settling import settled
-from tests.support.waiting import GUARD_S
+from tests.soak.gateway_run import GatewayRun, running, told
 
 __all__ = ["Steady", "stay_flat"]
 
@@ -44,43 +36,22 @@ class Steady(NamedTuple):
 async def stay_flat(folder: Path, wanted: Steady, seed: str) -> dict[str, Any]:
     """One run in this folder: the memory, by time. Fails where a message is lost or doubled."""
     rng = random.Random(seed)
-    with installed(folder, wanted.store, {}) as installation:
-        async with (
-            running_sandbox(folder, installation.port) as meta,
-            following(installation.socket_url) as follower,
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=GUARD_S)) as session,
-        ):
-            installation.send_to(meta.base_url)
-            process = await installation.start()
-            try:
-                record = Record()
-                caller = Caller(installation.url, session, record)
-                memory = await _load(meta, caller, session, process, wanted, rng)
-                await settled(installation, record.sends, follower, meta)
-                count = _prove(record, follower, await meta.accepted())
-                stats = await meta.stats()
-            finally:
-                await process.kill()
-            installation.check_logs()
+    async with running(folder, wanted.store) as run:
+        memory = await _load(run, wanted, rng)
+        count = await run.proven()
+        stats = await run.meta.stats()
     return {
         "store": wanted.store,
         "minutes": wanted.minutes,
-        "sends": sum(map(len, record.sends.values())),
+        "sends": sum(map(len, run.record.sends.values())),
         "inbound": stats.get("inbound", 0),
         "refused": stats.get("error_130429", 0) + stats.get("error_131056", 0),
-        **count,
+        **told(count),
         **_judged(memory),
     }
 
 
-async def _load(
-    meta: SandboxProcess,
-    caller: Caller,
-    session: aiohttp.ClientSession,
-    process: Process,
-    wanted: Steady,
-    rng: random.Random,
-) -> list[tuple[float, float]]:
+async def _load(run: GatewayRun, wanted: Steady, rng: random.Random) -> list[tuple[float, float]]:
     """Half of the limit in all, half of that each way; (minutes, MB) at each look."""
     memory: list[tuple[float, float]] = []
     loop = asyncio.get_running_loop()
@@ -88,13 +59,11 @@ async def _load(
     for turn in range(round(wanted.minutes * 60 / _EACH_S)):
         people = [f"4915155{n:06d}" for n in rng.sample(range(_PEOPLE), each_way)]
         texts = [{"phone": phone, "message": f"message {turn}"} for phone in people]
-        await caller.send("/api/send-bulk", {"recipients": texts}, people)
+        await run.caller.send("/api/send-bulk", {"recipients": texts}, people)
         for n in range(each_way):
             await asyncio.sleep(max(0.0, began + (turn + n / each_way) * _EACH_S - loop.time()))
-            message = {"from": f"4915155{rng.randrange(_PEOPLE):06d}", "text": f"order {turn}"}
-            async with session.post(f"{meta.base_url}/sandbox/inbound", json=message) as answer:
-                assert answer.status == 200, await answer.text()
-        memory.append(((loop.time() - began) / 60, process.resident_bytes / _MB))
+            await run.written_by(f"4915155{rng.randrange(_PEOPLE):06d}", f"order {turn}")
+        memory.append(((loop.time() - began) / 60, run.process.resident_bytes / _MB))
     return memory
 
 
@@ -116,11 +85,3 @@ def _slope(points: Sequence[tuple[float, float]]) -> float:
     mean_x, mean_y = fmean(x for x, _ in points), fmean(y for _, y in points)
     spread = sum((x - mean_x) ** 2 for x, _ in points)
     return sum((x - mean_x) * (y - mean_y) for x, y in points) / spread if spread else 0.0
-
-
-def _prove(record: Record, follower: Follower, accepted: list[dict[str, Any]]) -> dict[str, Any]:
-    check_chain(follower.events)
-    check_statuses(follower.events, accepted)
-    check_sends(follower.events, record.sends, accepted)
-    count = check_doubts(follower.events, accepted)
-    return {"rows": count.rows, "doubles": count.doubles, "unknowns": count.unknowns}

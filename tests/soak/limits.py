@@ -15,15 +15,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import aiohttp
-
-from tests.support.follower import Follower, following
-from tests.support.killing import installed
-from tests.support.load import Caller, Record
-from tests.support.process import SandboxProcess, running_sandbox
-from tests.support.proof import check_chain, check_doubts, check_sends, check_statuses
-from tests.support.settling import settled
-from tests.support.waiting import GUARD_S, eventually
+from tests.soak.gateway_run import GatewayRun, running, told
+from tests.support.load import Caller
+from tests.support.process import SandboxProcess
+from tests.support.waiting import eventually
 
 __all__ = ["LIMIT", "LOWERED", "SETTLED_S", "Broadcasts", "broadcast_within_limits"]
 
@@ -60,40 +55,20 @@ class Broadcasts(NamedTuple):
 async def broadcast_within_limits(folder: Path, wanted: Broadcasts, seed: str) -> dict[str, Any]:
     """Both broadcasts in this folder; what Meta counted. Fails where a message is lost or doubled."""
     rng = random.Random(seed)
-    with installed(folder, wanted.store, {}) as installation:
-        async with (
-            running_sandbox(folder, installation.port) as meta,
-            following(installation.socket_url) as follower,
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=GUARD_S)) as session,
-        ):
-            installation.send_to(meta.base_url)
-            process = await installation.start()
-            try:
-                record = Record()
-                caller = Caller(installation.url, session, record)
-                within = await _within(meta, caller, session, wanted, rng)
-                print(f"within the limits: {within}", flush=True)
-                lowered = await _lowered(meta, caller, wanted)
-                print(f"with a lowered one: {lowered}", flush=True)
-                await settled(installation, record.sends, follower, meta)
-                count = _prove(record, follower, await meta.accepted())
-            finally:
-                await process.kill()
-            installation.check_logs()
-    return {"store": wanted.store, "within": within, "lowered": lowered, **count}
+    async with running(folder, wanted.store) as run:
+        within = await _within(run, wanted, rng)
+        print(f"within the limits: {within}", flush=True)
+        lowered = await _lowered(run, wanted)
+        print(f"with a lowered one: {lowered}", flush=True)
+        count = await run.proven()
+    return {"store": wanted.store, "within": within, "lowered": lowered, **told(count)}
 
 
-async def _within(
-    meta: SandboxProcess,
-    caller: Caller,
-    session: aiohttp.ClientSession,
-    wanted: Broadcasts,
-    rng: random.Random,
-) -> dict[str, Any]:
+async def _within(run: GatewayRun, wanted: Broadcasts, rng: random.Random) -> dict[str, Any]:
     people = _mixed(wanted.first, rng)
-    async with _sampled(meta) as samples, _writing(meta, session, people, wanted.inbound_per_s, rng):
-        await _broadcast(caller, people)
-        await eventually(lambda: _accepted(meta, len(people)), "the first broadcast", _LONG_S)
+    async with _sampled(run.meta) as samples, _writing(run, people, wanted.inbound_per_s, rng):
+        await _broadcast(run.caller, people)
+        await eventually(lambda: _accepted(run.meta, len(people)), "the first broadcast", _LONG_S)
     last = samples[-1]
     return {
         "sends": wanted.first,
@@ -105,11 +80,12 @@ async def _within(
     }
 
 
-async def _lowered(meta: SandboxProcess, caller: Caller, wanted: Broadcasts) -> dict[str, Any]:
+async def _lowered(run: GatewayRun, wanted: Broadcasts) -> dict[str, Any]:
+    meta = run.meta
     people = [f"4915188{n:06d}" for n in range(wanted.second)]
     before = (await meta.stats())["accepted"]
     async with _sampled(meta) as samples:
-        await _broadcast(caller, people)
+        await _broadcast(run.caller, people)
         await asyncio.sleep(_BEFORE_S)
         lowered_at = samples[-1]["at"]
         await meta.faults(rate_limit=LOWERED)
@@ -154,20 +130,14 @@ async def _accepted(meta: SandboxProcess, count: int) -> bool:
 
 @asynccontextmanager
 async def _writing(
-    meta: SandboxProcess,
-    session: aiohttp.ClientSession,
-    people: Sequence[str],
-    per_s: float,
-    rng: random.Random,
+    run: GatewayRun, people: Sequence[str], per_s: float, rng: random.Random
 ) -> AsyncIterator[None]:
     """Those people write to us meanwhile, at random, so many a second."""
 
     async def write() -> None:
         while True:
             await asyncio.sleep(rng.expovariate(per_s))
-            message = {"from": rng.choice(people), "text": "thanks"}
-            async with session.post(f"{meta.base_url}/sandbox/inbound", json=message) as answer:
-                assert answer.status == 200, await answer.text()
+            await run.written_by(rng.choice(people), "thanks")
 
     async with _beside(write):
         yield
@@ -223,11 +193,3 @@ def _tens(samples: Sequence[Sample], start: float, end: float) -> list[float]:
     times = [start + 10 * n for n in range(int((end - start) / 10) + 1)]
     marks = [_at(samples, at) for at in times]
     return [_per_s(one, other) for one, other in pairwise(marks)]
-
-
-def _prove(record: Record, follower: Follower, accepted: list[dict[str, Any]]) -> dict[str, Any]:
-    check_chain(follower.events)
-    check_statuses(follower.events, accepted)
-    check_sends(follower.events, record.sends, accepted)
-    count = check_doubts(follower.events, accepted)
-    return {"rows": count.rows, "doubles": count.doubles, "unknowns": count.unknowns}

@@ -20,7 +20,7 @@ from tests.support.follower import Follower, following
 from tests.support.killing import installed
 from tests.support.load import Caller, Record
 from tests.support.process import Installation, Process, SandboxProcess, running_sandbox
-from tests.support.proof import check_chain, check_doubts, check_sends, check_statuses
+from tests.support.proof import prove
 from tests.support.settling import settled
 from tests.support.waiting import GUARD_S, eventually
 
@@ -157,10 +157,7 @@ async def _states(url: str, task_ids: Sequence[str]) -> dict[str, int]:
 def _prove(
     record: Record, events: Sequence[dict[str, Any]], accepted: list[dict[str, Any]], stats: dict[str, Any]
 ) -> dict[str, Any]:
-    check_chain(events)
-    check_statuses(events, accepted)
-    check_sends(events, record.sends, accepted)
-    count = check_doubts(events, accepted)
+    count = prove(events, record, accepted)
     return {
         **count._asdict(),
         "maybe_sent": sum(_is_in_doubt(event) for event in events),

@@ -16,31 +16,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.support.follower import Follower, following, read_log
-from tests.support.load import KEYWORD, Load, Record
+from tests.support.load import KEYWORD, LEASED, UNDER_LOAD, Load, Record
 from tests.support.mongod import database_url, shared_mongod
 from tests.support.process import Installation, Process, running_sandbox
-from tests.support.proof import (
-    Count,
-    check_chain,
-    check_doubts,
-    check_replies,
-    check_sends,
-    check_statuses,
-    check_webhooks,
-)
+from tests.support.proof import Count, check_replies, prove
 from tests.support.settling import settled
 from tests.support.waiting import GUARD_S
 
 __all__ = ["STORES", "TRIALS", "Counted", "Trial", "installed", "kill_and_count"]
-
-_SETTINGS: dict[str, object] = {
-    "LANE_RATE": 2000,
-    "LANE_PAIR_BURST": 10_000,
-    "UNKNOWN_GRACE_S": 1,
-    "RETRY_MAX_ATTEMPTS": 100,
-    "DIRECT_TIMEOUT_S": 5,
-    "AUTOREPLY_COOLDOWN_S": 3600,
-}
 
 
 class Trial(NamedTuple):
@@ -73,7 +56,6 @@ TRIALS = {
         statuses="3,4,5",
         settings={},
     ),
-    # The server of the tests is slow. And a lease outlives its holder here: each start waits for it.
     "mongo": Trial(
         kills=10,
         callers=1,
@@ -82,7 +64,7 @@ TRIALS = {
         moments=("starting", "answers", "listening", "recovering", "answers"),
         dropped=0.1,
         statuses="8,9,10",
-        settings={"LANE_CONCURRENCY": 32, "LEASE_TTL_S": 3},
+        settings=LEASED,
     ),
 }
 
@@ -183,7 +165,7 @@ async def kill_and_count(folder: Path, store: str, trial: Trial, seed: str) -> C
     ``seed`` fixes what the callers and the killer choose; what is under way at a kill, nothing can fix.
     """
     rng = random.Random(seed)
-    with installed(folder, store, _SETTINGS | trial.settings) as installation:
+    with installed(folder, store, UNDER_LOAD | trial.settings) as installation:
         async with (
             running_sandbox(
                 folder, installation.port, "--no-limits", "--status-delays", trial.statuses
@@ -214,13 +196,10 @@ async def kill_and_count(folder: Path, store: str, trial: Trial, seed: str) -> C
 def _prove(
     record: Record, log: list[dict[str, Any]], follower: Follower, accepted: list[dict[str, Any]]
 ) -> Count:
-    check_chain(log)
+    count = prove(log, record, accepted)
     assert follower.events == log, "who stayed through the kills saw another log than who comes now"
-    check_webhooks(log, record.webhooks)
-    check_statuses(log, accepted)
-    check_sends(log, record.sends, accepted)
     assert check_replies(log, record.webhooks, KEYWORD, "autoreply:greeting") > 0
-    return check_doubts(log, accepted)
+    return count
 
 
 def _counted(

@@ -22,12 +22,33 @@ from tests.support.waiting import GUARD_S
 from tests.support.webhooks import body, entry, message_value, text_message
 from whatsapp.signature import HEADER, sign
 
-__all__ = ["CONTACTS", "KEYWORD", "Caller", "Load", "Record", "post_webhook", "signed_messages"]
+__all__ = [
+    "CONTACTS",
+    "KEYWORD",
+    "LEASED",
+    "UNDER_LOAD",
+    "Caller",
+    "Load",
+    "Record",
+    "post_webhook",
+    "signed_messages",
+]
 
 CONTACTS = 300
 """People who write and are written to."""
 KEYWORD = "hola"
 """What an automatic reply answers."""
+UNDER_LOAD: dict[str, object] = {
+    "LANE_RATE": 2000,
+    "LANE_PAIR_BURST": 10_000,
+    "UNKNOWN_GRACE_S": 1,
+    "RETRY_MAX_ATTEMPTS": 100,
+    "DIRECT_TIMEOUT_S": 5,
+    "AUTOREPLY_COOLDOWN_S": 3600,
+}
+"""Settings of a gateway that is tried: nothing waits for its pace, nothing is given up."""
+LEASED: dict[str, object] = {"LANE_CONCURRENCY": 32, "LEASE_TTL_S": 3}
+"""On the server of the tests: it is slow, and each start waits for the leases of the dead."""
 _AGAIN_S = 0.02
 _TAKEN_S = 10 * GUARD_S
 """Through one death after another, on a busy machine."""

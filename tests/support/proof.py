@@ -1,24 +1,22 @@
 """The counting after a trial: what was acknowledged against what is in the log and what Meta took.
 
-Pure: lists in, a :class:`Count` out; fails where a promise was broken, naming the first offenders.
+Pure: lists in, a :class:`Count` out; fails where a promise was broken, naming the first offenders. What holds
+after any trial is :func:`prove`; the rest is for those that it applies to.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 __all__ = [
+    "Acknowledged",
     "Count",
-    "check_chain",
     "check_completed",
     "check_direct",
-    "check_doubts",
     "check_replies",
-    "check_sends",
-    "check_statuses",
-    "check_webhooks",
+    "prove",
 ]
 
 Json = dict[str, Any]
@@ -37,7 +35,31 @@ class Count(NamedTuple):
     """Rows of which the log says that they were doubled."""
 
 
-def check_chain(events: Sequence[Json]) -> None:
+class Acknowledged(Protocol):
+    """What callers were answered with success."""
+
+    @property
+    def webhooks(self) -> Collection[str]:
+        """Inbound messages, by wamid."""
+        ...
+
+    @property
+    def sends(self) -> Mapping[str, Sequence[str]]:
+        """Recipients, in the order of the rows, by task id."""
+        ...
+
+
+def prove(events: Sequence[Json], acknowledged: Acknowledged, accepted: Sequence[Json]) -> Count:
+    """``events``: the log, whole; ``accepted``: what Meta took. Fails where something was lost, or doubled in
+    silence."""
+    _check_chain(events)
+    _check_webhooks(events, acknowledged.webhooks)
+    _check_statuses(events, accepted)
+    _check_sends(events, acknowledged.sends, accepted)
+    return _check_doubts(events, accepted)
+
+
+def _check_chain(events: Sequence[Json]) -> None:
     """Each event follows the one before it, from the first of the log on: none is missing, none is twice."""
     before = 0
     for event in events:
@@ -46,7 +68,7 @@ def check_chain(events: Sequence[Json]) -> None:
         before = event["offset"]
 
 
-def check_webhooks(events: Iterable[Json], acknowledged: Collection[str]) -> None:
+def _check_webhooks(events: Iterable[Json], acknowledged: Collection[str]) -> None:
     """Every acknowledged message is in the log once, and no message is twice."""
     found = Counter(
         event["data"]["message"]["id"] for event in events if event["event"] == "message.received"
@@ -55,7 +77,7 @@ def check_webhooks(events: Iterable[Json], acknowledged: Collection[str]) -> Non
     _none([wamid for wamid, times in found.items() if times > 1], "more than once in the log")
 
 
-def check_statuses(events: Iterable[Json], accepted: Iterable[Json]) -> None:
+def _check_statuses(events: Iterable[Json], accepted: Iterable[Json]) -> None:
     """Every status that Meta told, three for each message, is in the log once."""
     found = Counter(
         (event["data"]["status"]["id"], event["data"]["status"]["status"])
@@ -67,7 +89,9 @@ def check_statuses(events: Iterable[Json], accepted: Iterable[Json]) -> None:
     _none(sorted(found.keys() - set(wanted)), "in the log, and not told")
 
 
-def check_sends(events: Iterable[Json], sends: Mapping[str, Sequence[str]], accepted: Iterable[Json]) -> None:
+def _check_sends(
+    events: Iterable[Json], sends: Mapping[str, Sequence[str]], accepted: Iterable[Json]
+) -> None:
     """Meta took every acknowledged send, for whom it was meant; it is told once, no attempt went twice."""
     taken: dict[str, set[str]] = defaultdict(set)
     attempts: Counter[str] = Counter()
@@ -95,7 +119,7 @@ def check_completed(events: Iterable[Json]) -> None:
     _none([task for task in sent if ended[task] != 1], "sent, and not told once as completed")
 
 
-def check_doubts(events: Sequence[Json], accepted: Iterable[Json]) -> Count:
+def _check_doubts(events: Sequence[Json], accepted: Iterable[Json]) -> Count:
     """Each attempt followed by another although Meta took it had been ``unknown``, and is told as doubled."""
     attempts: dict[str, list[int]] = defaultdict(list)
     for item in accepted:
