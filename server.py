@@ -56,11 +56,13 @@ from whatsapp.media import Media
 from whatsapp.media_folder import MediaFolder
 from whatsapp.media_keeper import MediaKeeper
 from whatsapp.number_level import Rates
+from whatsapp.opt_out import OptOutWords
 from whatsapp.outbox import Outbox
 from whatsapp.read_marks import ReadMarks
 from whatsapp.resuming import Resuming
 from whatsapp.retry import RetryPolicy
 from whatsapp.sandbox import Sandbox, SandboxSettings
+from whatsapp.suppressions import SUPPRESSIONS, Suppressions
 from whatsapp.template_list import Templates
 from whatsapp.tracker import Tracker
 from whatsapp.unheard_sweep import UnheardSweep
@@ -142,6 +144,9 @@ class Gateway:
         if settings.sandbox_mode:
             self._sandbox = await self._start_sandbox()
             settings = self._settings = _on(self._sandbox, settings)
+        words = OptOutWords(settings.opt_out.words, settings.opt_out.return_words)
+        self._suppressions = Suppressions(self._store, self._contacts, words, now_ms=_now_ms)
+        self._log.subscribe(self._suppressions.notice)
         graph = self._graph = make_graph(settings)
         self._parts.push_async_callback(graph.close)
         await graph.open()
@@ -163,6 +168,7 @@ class Gateway:
         self._consumers = [
             self._consumer(TRACKER, self._make_tracker()),
             self._consumer(WINDOWS, self._windows, self._windows.lost),
+            self._consumer(SUPPRESSIONS, self._suppressions),
         ]
         if settings.autoreply.enabled:
             self._consumers.append(self._consumer("autoreply", self._make_autoreply()))
@@ -299,6 +305,7 @@ class Gateway:
             graph=graph,
             contacts=self._contacts,
             windows=self._windows,
+            suppressions=self._suppressions,
             clock=Clock(_now_ms, time.monotonic),
             random=random.random,
         )
@@ -357,7 +364,7 @@ class Gateway:
     def _consumer(
         self,
         name: str,
-        handler: Tracker | Windows | AutoReply | MediaKeeper,
+        handler: Tracker | Windows | Suppressions | AutoReply | MediaKeeper,
         on_skip: OnSkip | None = None,
     ) -> Consumer:
         return Consumer(
@@ -405,6 +412,7 @@ class Gateway:
             log=self._log,
             hub=self._hub,
             contacts=self._contacts,
+            suppressions=self._suppressions,
             media=self._media,
             uploads=self._uploads,
             templates=self._templates,

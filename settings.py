@@ -37,6 +37,7 @@ __all__ = [
     "LeaseSettings",
     "MediaSettings",
     "NumberSettings",
+    "OptOutSettings",
     "RelaySettings",
     "RetentionSettings",
     "RetrySettings",
@@ -290,6 +291,22 @@ class AutoReplySettings(_Section, frozen=True):
     rules: tuple[AutoReplyRule, ...] = _DEFAULT_RULES
 
 
+class OptOutSettings(_Section, frozen=True):
+    """Words by which customers opt out of broadcasts, and come back. Case, accents and punctuation are
+    ignored; a message counts that says one of them and nothing else."""
+
+    words: tuple[str, ...] = (
+        "stop",
+        "baja",
+        "darme de baja",
+        "unsubscribe",
+        "stop promotions",
+        "detener promociones",
+    )
+    """The last two are Meta's own button on marketing templates."""
+    return_words: tuple[str, ...] = ("start", "alta", "darme de alta", "subscribe")
+
+
 class RetentionSettings(_Section, frozen=True):
     """How long events, finished rows and media are kept."""
 
@@ -344,6 +361,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     hooks: HooksSettings = HooksSettings()
     lease: LeaseSettings = LeaseSettings()
     autoreply: AutoReplySettings = AutoReplySettings()
+    opt_out: OptOutSettings = OptOutSettings()
     retention: RetentionSettings = RetentionSettings()
     media: MediaSettings = MediaSettings()
     security: SecuritySettings = SecuritySettings()
@@ -423,11 +441,23 @@ def faults(settings: Settings) -> Iterator[Fault]:
     yield from _check_base_url(settings)
     yield from _check_stores(settings)
     yield from _check_outside(settings)
+    yield from _check_opt_out(settings)
     if settings.retry.cap_s < settings.retry.base_s:
         yield (("retry", "cap_s"), ("retry", "base_s")), "must not be less than [retry] base_s"
     names = [rule.name for rule in settings.autoreply.rules]
     if len(set(names)) < len(names):
         yield (("autoreply", "rules"),), "gives two rules the same name"
+
+
+def _check_opt_out(settings: Settings) -> Iterator[Fault]:
+    both = {word.casefold() for word in settings.opt_out.words} & {
+        word.casefold() for word in settings.opt_out.return_words
+    }
+    if both:
+        yield (
+            (("opt_out", "words"), ("opt_out", "return_words")),
+            f"has {shown(min(both))} in common with them",
+        )
 
 
 def _check_credentials(settings: Settings) -> Iterator[Fault]:

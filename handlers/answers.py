@@ -37,6 +37,9 @@ __all__ = [
     "SentOne",
     "SentResult",
     "Status",
+    "SuppressedMany",
+    "SuppressionPage",
+    "SuppressionState",
     "TaskPage",
     "TaskResult",
     "TaskState",
@@ -114,6 +117,8 @@ class SentMany(msgspec.Struct, frozen=True):
     task_id: str
     result: SentResult | UnsetType = UNSET
     skipped: int | UnsetType = UNSET
+    suppressed: int | UnsetType = UNSET
+    """Those of the skipped who have opted out."""
     warnings: list[str] | UnsetType = UNSET
 
 
@@ -130,10 +135,44 @@ class Broadcast(msgspec.Struct, frozen=True):
     valid: int | UnsetType = UNSET
     invalid: int | UnsetType = UNSET
     repeated: int | UnsetType = UNSET
+    suppressed: int | UnsetType = UNSET
+    """Recipients who have opted out, and get nothing for that; left out where there is none."""
     problems: list[Fault] | UnsetType = UNSET
     """The first 100."""
     preview: list[dict[str, Any]] | UnsetType = UNSET
     warnings: list[str] | UnsetType = UNSET
+
+
+class SuppressionState(msgspec.Struct, frozen=True):
+    """Whether broadcasts pass over a contact, and why."""
+
+    contact: str
+    """Our key, as events name it."""
+    suppressed: bool
+    reason: str
+    """``opted_out`` (the contact may come back) or ``blocked`` (an operator ends it)."""
+    source: str
+    """``word``, ``preference`` or ``refusal`` (Meta's), ``api``, ``import``."""
+    note: str | None
+    since: str | None
+    until: str | None
+
+
+class SuppressionPage(msgspec.Struct, frozen=True):
+    """Those in force, in the order of contacts."""
+
+    suppressions: list[SuppressionState]
+    next: str | None
+
+
+class SuppressedMany(msgspec.Struct, frozen=True):
+    """What became of a list."""
+
+    success: Literal[True]
+    message: str
+    total: int
+    suppressed: int
+    """Those of it who are suppressed now; the others have come back since the time that was given."""
 
 
 class OwnSent(msgspec.Struct, frozen=True):

@@ -30,6 +30,7 @@ from whatsapp.failures import (
     NoAnswer,
     NoSuchMedia,
     NotSent,
+    OptedOut,
     SendError,
 )
 from whatsapp.webhook import BadPayload
@@ -88,6 +89,7 @@ STATUS_OF: dict[type[GatewayError], int] = {
     NotJson: 400,
     BadForm: 400,
     InvalidRequest: 400,
+    OptedOut: 400,
     MetaRefused: 400,
     BadPayload: 400,
     KeyRequired: 401,

@@ -81,6 +81,8 @@ class Broadcasts(ManyHandler):
         if refuses or rows.fault_for_all or not (rows.drafts or request.dry_run):
             refuse_if(findings.problems)
         notes = [*sheet.notes, *rows.warnings, *_told(rows.dropped)]
+        refused = await self.leave_out(rows.kind, request, rows, dry_run=request.dry_run)
+        notes += _told((path, f"{problem}, skipped") for path, problem in refused)
         if request.dry_run:
             self._preview(rows, findings.problems, notes)
         else:
@@ -140,8 +142,9 @@ class Broadcasts(ManyHandler):
                 "dry_run": True,
                 "total": rows.total,
                 "valid": len(rows.drafts),
-                "invalid": rows.total - len(rows.drafts) - rows.repeated,
+                "invalid": rows.total - len(rows.drafts) - rows.repeated - rows.suppressed,
                 "repeated": rows.repeated,
+                "suppressed": rows.suppressed,
                 "problems": [{"path": path, "problem": why} for path, why in problems[:MAX_DETAILS]],
                 "preview": [_shown(number, draft) for number, draft in shown],
                 "warnings": notes,

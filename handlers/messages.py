@@ -15,19 +15,20 @@ from handlers.base import BaseHandler
 from handlers.drafting import checked_content
 from handlers.options import PRIORITIES, Options
 from store.errors import GatewayError
-from store.records import Event, RowView
+from store.records import Event, RowView, Suppression
 from store.states import ENDED, TAKEN, State
 from whatsapp.compose import translate
 from whatsapp.compose_template import template as compose_template
 from whatsapp.drafts import GROUP_KEY, Draft, Terms
-from whatsapp.events import EventType
-from whatsapp.failures import NoAnswer
+from whatsapp.events import EventType, rfc3339
+from whatsapp.failures import NoAnswer, OptedOut
+from whatsapp.opt_out import BLOCKED, marketing_names, promotes
 from whatsapp.outbox import Outbox
 from whatsapp.outcome import NO_WORD, WINDOW_CLOSED
 from whatsapp.template_list import Templates
 from whatsapp.validate import Findings, join
 
-__all__ = ["SendHandler", "counted", "problem_of"]
+__all__ = ["SendHandler", "counted", "problem_of", "why_refused"]
 
 _ENDS = {
     State.EXPIRED: "expires_at: the time passed before the message could be sent",
@@ -59,7 +60,13 @@ class SendHandler(BaseHandler):
         warnings: list[str],
         terms: Terms,
     ) -> None:
-        """Queue one message, or send it and wait. What is due later is queued in any case."""
+        """Queue one message, or send it and wait. What is due later is queued in any case. Raises OptedOut
+        where it is marketing, and its recipient does not want it."""
+        if promotes(draft.payload, await self.marketing(kind)):
+            sifted = await self.outbox.sift([draft], [0], lambda message: True)
+            if sifted.refused:
+                raise OptedOut(f"the recipient {why_refused(sifted.refused[0][1])}")
+            (draft,) = sifted.drafts
         if queued or terms.due:
             task_id = await self.outbox.submit(
                 kind, [draft], lane=lane, priority=PRIORITIES[priority], terms=terms, task_id=self.task_id
@@ -95,6 +102,10 @@ class SendHandler(BaseHandler):
             for path, problem in await self.templates.check(composed.content):
                 findings.fault(join(name, translate(path, composed.names)), problem)
         return content or b""
+
+    async def marketing(self, kind: str) -> frozenset[tuple[str, str]]:
+        """The templates that are known to be marketing, where messages of this kind may be one."""
+        return marketing_names(await self.templates.known()) if kind == "template" else frozenset()
 
     def accept(
         self, task_id: str, message: str, warnings: list[str], status: int = 200, **more: object
@@ -161,6 +172,12 @@ def counted(messages: int) -> str:
     return "1 message is" if messages == 1 else f"{messages} messages are"
 
 
+def why_refused(suppression: Suppression) -> str:
+    """Why somebody is not written to, to follow on their name."""
+    what = "was blocked" if suppression.reason == BLOCKED else "has opted out"
+    return f"{what} (since {rfc3339(suppression.since)})"
+
+
 def problem_of(error: bytes) -> str:
     """Why a row failed, in one line."""
     kept = _error_of(error)
@@ -183,7 +200,7 @@ def _data_of(event: Event) -> dict[str, Any]:
 def _answer_like_metas(draft: Draft, wamid: str | None) -> dict[str, Any]:
     """Meta's answer as it would have been, where a status was the first proof that the message was taken."""
     to = draft.address
-    if draft.contact:
+    if draft.contact.startswith(GROUP_KEY):
         contact = {"input": draft.contact.removeprefix(GROUP_KEY)}
     elif to.phone:
         contact = {"input": f"+{to.phone}", "wa_id": to.phone}

@@ -19,9 +19,17 @@ from handlers.parameters import (
     MediaQuery,
     MessagesQuery,
     ReplayQuery,
+    SuppressionsQuery,
     TemplatesQuery,
 )
-from handlers.requests import ResumeNumbers, ResumeTemplate, RetryRequest, ReviveRequest
+from handlers.requests import (
+    ResumeNumbers,
+    ResumeTemplate,
+    RetryRequest,
+    ReviveRequest,
+    SuppressManyRequest,
+    SuppressRequest,
+)
 from handlers.sends import MANY, ONE
 from handlers.sheet_request import SheetRequest
 
@@ -132,6 +140,7 @@ def operations() -> Iterator[Operation]:
     yield _own_messages()
     yield from _tasks()
     yield from _dead_letters()
+    yield from _suppressions()
     yield from _media()
     yield Operation(
         "GET",
@@ -279,6 +288,48 @@ def _dead_letters() -> Iterator[Operation]:
         request=ReviveRequest,
         examples={"those of one error": {"filter": {"name": "undeliverable"}, "limit": 100}},
     )
+
+
+def _suppressions() -> Iterator[Operation]:
+    path, tag = "/api/suppressions/{contact}", "suppressions"
+    none = ("It is not suppressed.", answers.Refusal)
+    stands = ("How it stands.", answers.SuppressionState)
+    yield Operation(
+        "GET",
+        "/api/suppressions",
+        tag,
+        "Everybody whom broadcasts pass over",
+        {200: ("A page of them.", answers.SuppressionPage)},
+        query=SuppressionsQuery,
+    )
+    yield Operation(
+        "POST",
+        "/api/suppressions",
+        tag,
+        "Have broadcasts pass over a list of people",
+        {200: ("They are.", answers.SuppressedMany)},
+        request=SuppressManyRequest,
+        examples={
+            "a list": {
+                "contacts": [_PHONE, {"contact": "US.13491208655302741918", "since": "2026-01-31T10:00:00Z"}],
+                "note": "from the old system",
+            }
+        },
+    )
+    yield Operation(
+        "GET", path, tag, "Whether, and why, broadcasts pass over somebody", {200: stands, 404: none}
+    )
+    yield Operation(
+        "PUT",
+        path,
+        tag,
+        "Have broadcasts pass over somebody",
+        {200: stands},
+        request=SuppressRequest,
+        bodiless=True,
+        examples={"an opt-out": {"reason": "opted_out", "note": "asked for by phone"}},
+    )
+    yield Operation("DELETE", path, tag, "Have broadcasts reach somebody again", {200: stands, 404: none})
 
 
 def _media() -> Iterator[Operation]:

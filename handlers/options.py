@@ -96,6 +96,8 @@ class ManyRequest(Options, frozen=True, kw_only=True):
     priority: PriorityName = "low"
     on_invalid: Literal["refuse", "skip"] = "refuse"
     duplicates: Literal["keep", "drop"] = "keep"
+    opted_out: Literal["skip", "send"] = "skip"
+    """Whether people who have opted out are left out; of marketing templates they are in any case."""
 
 
 def terms_of(options: Options, now_ms: int, findings: Findings) -> Terms:

@@ -14,7 +14,7 @@ from msgspec import Meta, field
 from handlers.options import Time
 from store.errors import Problem
 from whatsapp.errors import ERROR_NAMES, is_error_name
-from whatsapp.outcome import NO_WORD
+from whatsapp.outcome import NO_WORD, SUPPRESSED
 from whatsapp.validate import Checked, meant
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "MessagesQuery",
     "ReplayQuery",
     "StateName",
+    "SuppressionsQuery",
     "TaskKind",
     "TemplatesQuery",
 ]
@@ -73,7 +74,8 @@ TaskKind = Literal[
     "pin",
 ]
 """Of the sending paths, and the types of messages in Meta's form."""
-_NAMES = (*ERROR_NAMES, NO_WORD)
+_OWN_NAMES = (NO_WORD, SUPPRESSED)
+_NAMES = (*ERROR_NAMES, *_OWN_NAMES)
 
 
 class ListQuery(Checked, frozen=True):
@@ -129,7 +131,7 @@ class DeadFields(Checked, frozen=True):
 
     def rules(self) -> Iterable[Problem]:
         """A name that no error has would find nothing."""
-        if self.name and self.name != NO_WORD and not is_error_name(self.name):
+        if self.name and self.name not in _OWN_NAMES and not is_error_name(self.name):
             names = ", ".join(sorted(_NAMES))
             near = meant(self.name, _NAMES) or "."
             others = "http_ with the status of an answer that is not Meta's"
@@ -154,6 +156,13 @@ class ReplayQuery(Checked, frozen=True):
             extra={"must": "be a position (<epoch>:<offset>, or an offset alone), or now"},
         ),
     ] = field(name="from")
+
+
+class SuppressionsQuery(Checked, frozen=True):
+    """Query of ``GET /api/suppressions``."""
+
+    limit: Annotated[int, Meta(ge=1, le=1000, description="How many.")] = 100
+    cursor: Annotated[str, Meta(max_length=700, description="`next` of the page before.")] = ""
 
 
 class MediaQuery(Checked, frozen=True):

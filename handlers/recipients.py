@@ -31,6 +31,7 @@ from store.errors import Problem
 from whatsapp.compose import addressed
 from whatsapp.drafts import Draft
 from whatsapp.identity import Address
+from whatsapp.outbox import Sifted
 from whatsapp.templates import Template
 from whatsapp.validate import MAX_PROBLEMS, Findings, join
 
@@ -56,6 +57,7 @@ class Drafts(ABC):
         """The first who were named before."""
         self.total = 0
         self.repeated = 0
+        self.suppressed = 0
         self._name = name
         self._findings = findings
         self._fallback = fallback
@@ -84,6 +86,11 @@ class Drafts(ABC):
                     return
             if item is not None:
                 self._take(self._number(n, item), item, keep)
+
+    def take_sifted(self, sifted: Sifted) -> None:
+        """Keep only whom the outbox has not left out."""
+        self.drafts, self.places = sifted.drafts, array("I", sifted.places)
+        self.suppressed = len(sifted.refused)
 
     def _take(self, place: int, item: Any, keep: int) -> None:
         self.total += 1

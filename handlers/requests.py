@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, field
 
-from handlers.options import Items, ManyRequest, OneRequest, Parameters, Phone
+from handlers.options import Items, ManyRequest, OneRequest, Parameters, Phone, Time
 from handlers.parameters import DeadFields
 from store.errors import Problem
 from whatsapp.compose_interactive import Button, ListSection
@@ -41,11 +41,17 @@ __all__ = [
     "ResumeTemplate",
     "RetryRequest",
     "ReviveRequest",
+    "SuppressManyRequest",
+    "SuppressOne",
+    "SuppressRequest",
     "TemplateRecipient",
     "TemplateRequest",
     "TextRecipient",
     "TextRequest",
 ]
+
+SuppressionReason = Literal["opted_out", "blocked"]
+"""``blocked``: only an operator ends it."""
 
 STAND_INS: Mapping[str, Any] = {
     "phone": "10000000000",
@@ -273,6 +279,30 @@ class ReviveRequest(Checked, frozen=True):
             yield ("message_ids", "name them, or say which by filter, and not both")
         if self.limit is not None and self.filter is None:
             yield ("limit", "goes with filter")
+
+
+class SuppressRequest(Checked, frozen=True, kw_only=True):
+    """Body of ``PUT /api/suppressions/<contact>``."""
+
+    reason: SuppressionReason = "opted_out"
+    note: Annotated[str, Meta(max_length=200)] = ""
+    since: Time | None = None
+
+
+class SuppressOne(Checked, frozen=True, kw_only=True):
+    """One of a list to be suppressed, where there is more to say than who."""
+
+    contact: str | int
+    note: Annotated[str, Meta(max_length=200)] = ""
+    since: Time | None = None
+
+
+class SuppressManyRequest(Checked, frozen=True, kw_only=True):
+    """Body of ``POST /api/suppressions``."""
+
+    contacts: Items
+    reason: SuppressionReason = "opted_out"
+    note: Annotated[str, Meta(max_length=200)] = ""
 
 
 class RetryRequest(Checked, frozen=True):

@@ -31,6 +31,7 @@ from handlers.sends_many import SendMany
 from handlers.sends_one import SendOne
 from handlers.socket import APPLICATION_SETTINGS, socket_routes
 from handlers.status import Health, Overview, Ready, StatusPage
+from handlers.suppressions import SuppressionList, SuppressionPage
 from handlers.tasks import CancelTask, RetryTask, TaskList, TaskMessages, TaskStatus
 from handlers.templates import TemplateList
 from handlers.upload_form import UploadDesk
@@ -46,6 +47,7 @@ from whatsapp.outbox import Outbox
 from whatsapp.read_marks import ReadMarks
 from whatsapp.resuming import Resuming
 from whatsapp.sandbox import Sandbox
+from whatsapp.suppressions import Suppressions
 from whatsapp.task_control import TaskControl
 from whatsapp.template_list import Templates
 
@@ -69,6 +71,7 @@ def make_server(
     log: Log,
     hub: Hub,
     contacts: Contacts,
+    suppressions: Suppressions,
     media: Media,
     uploads: UploadDesk,
     templates: Templates,
@@ -88,6 +91,13 @@ def make_server(
     tasks = {**shared, "store": store, "control": control, "now_ms": now_ms}
     dead = {**shared, "dead": DeadLetters(store, now_ms=now_ms), "contacts": contacts}
     hooks = {**shared, "outlets": outlets, "log": log}
+    suppressed = {
+        **shared,
+        "store": store,
+        "contacts": contacts,
+        "suppressions": suppressions,
+        "now_ms": now_ms,
+    }
     sends = {
         **shared,
         "outbox": outbox,
@@ -113,6 +123,8 @@ def make_server(
         (r"/api/dead-letters/retry", RetryDeadLetters, dead),
         (r"/api/dead-letters/([^/]+)", DeadLetterPage, dead),
         (r"/api/dead-letters/([^/]+)/retry", RetryDeadLetter, dead),
+        (r"/api/suppressions", SuppressionList, suppressed),
+        (r"/api/suppressions/([^/]+)", SuppressionPage, suppressed),
         (r"/api/media", MediaUpload, {**shared, "media": media, "desk": uploads}),
         (r"/api/media/([^/]+)", MediaResource, {**shared, "media": media, "numbers": numbers}),
         (r"/api/media/([^/]+)/download", MediaDownload, {**shared, "media": media, "numbers": numbers}),

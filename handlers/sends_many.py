@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -11,12 +12,14 @@ import msgspec
 from handlers.base import MAX_DETAILS
 from handlers.drafting import Read, read_request
 from handlers.fields import refuse_if
-from handlers.messages import SendHandler, counted, problem_of
+from handlers.messages import SendHandler, counted, problem_of, why_refused
 from handlers.options import MAX_RECIPIENTS, PRIORITIES, ManyRequest, lane_of, terms_of
 from handlers.recipients import Drafts, Recipients
 from handlers.sends import ManySend
 from store.errors import Problem
 from whatsapp.drafts import HIGH, Terms
+from whatsapp.failures import OptedOut
+from whatsapp.opt_out import promotes
 from whatsapp.validate import Findings
 
 __all__ = ["ManyHandler", "SendMany", "items_of"]
@@ -43,11 +46,29 @@ class ManyHandler(SendHandler):
         if refuses or recipients.fault_for_all or not recipients.drafts:
             refuse_if(findings.problems)
         warnings = [*recipients.warnings, *(f"{path}: {why}" for path, why in recipients.dropped)]
+        refused = await self.leave_out(kind, request, recipients)
         if request.use_queue or terms.due:
-            warnings += [f"{path}: {problem}, skipped" for path, problem in findings.problems[:MAX_DETAILS]]
+            told = [*findings.problems[:MAX_DETAILS], *refused]
+            warnings += [f"{path}: {problem}, skipped" for path, problem in told]
             await self.queue_each(kind, request, recipients, warnings, terms, lane)
         else:
-            await self._send_and_wait(kind, recipients, findings.problems, warnings, terms, lane)
+            problems = [*findings.problems, *refused]
+            await self._send_and_wait(kind, recipients, problems, warnings, terms, lane)
+
+    async def leave_out(
+        self, kind: str, request: ManyRequest, recipients: Drafts, *, dry_run: bool = False
+    ) -> list[Problem]:
+        """Take from the recipients whoever has opted out; the first of them, and why. Raises OptedOut where
+        nobody is left to send to."""
+        heeds: Callable[[bytes], bool] = _all_heed
+        if request.opted_out == "send":
+            heeds = partial(promotes, marketing=await self.marketing(kind))
+        sifted = await self.outbox.sift(recipients.drafts, recipients.places, heeds, dry_run=dry_run)
+        recipients.take_sifted(sifted)
+        refused = [(recipients.path_at(n), why_refused(why)) for n, why in sifted.refused[:MAX_DETAILS]]
+        if refused and not recipients.drafts and not dry_run:
+            raise OptedOut("nobody is left to send to: the recipients have opted out", refused)
+        return refused
 
     async def queue_each(
         self,
@@ -63,6 +84,8 @@ class ManyHandler(SendHandler):
         drafts = recipients.drafts
         if skipped := recipients.total - len(drafts):
             more["skipped"] = skipped
+        if recipients.suppressed:
+            more["suppressed"] = recipients.suppressed
         task_id = await self.outbox.submit(
             kind,
             drafts,
@@ -149,6 +172,11 @@ class SendMany(ManyHandler):
             else:
                 body[field] = self.decode(raw)
         return read_request(body, self.send.request, findings), items
+
+
+def _all_heed(message: bytes) -> bool:
+    """That everybody who has opted out is left out."""
+    return True
 
 
 async def items_of(raw: msgspec.Raw) -> list[msgspec.Raw] | None:

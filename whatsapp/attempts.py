@@ -38,6 +38,7 @@ from whatsapp.outcome import (
     read_answer,
     refused,
     shut_out,
+    suppressed,
     taken,
     unanswered,
 )
@@ -136,6 +137,10 @@ class Attempts:
     def expire(self, row: Row) -> None:
         """End a row whose time has passed before it left."""
         self._start(row, self._settle(row, expired(row, self._clock.now_ms())))
+
+    def refuse(self, row: Row) -> None:
+        """End a row whose contact has opted out."""
+        self._start(row, self._settle(row, suppressed(row, self._clock.now_ms())))
 
     def give_up(self, row: Row) -> None:
         """End a row that has waited too long for its template."""

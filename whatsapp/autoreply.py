@@ -8,8 +8,6 @@ events.
 
 from __future__ import annotations
 
-import re
-import unicodedata
 import uuid
 from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
@@ -25,12 +23,11 @@ from whatsapp.events import EventType
 from whatsapp.failures import Draining
 from whatsapp.identity import Address, parse_address
 from whatsapp.outbox import HIGH, Draft, Outbox
+from whatsapp.plain_words import plain_words
 
-__all__ = ["AutoReply", "Rule", "match", "normalize"]
+__all__ = ["AutoReply", "Rule", "match"]
 
 _NAMESPACE = uuid.UUID("6f1f2a52-4f0c-4a53-9a5e-0e3c5c3f7a10")
-# Letters and digits: "_" around a word makes it italic in WhatsApp.
-_WORD = re.compile(r"[^\W_]+")
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -65,15 +62,6 @@ class _Body(msgspec.Struct):
     data: _Data
 
 
-def normalize(text: str) -> str:
-    """Lower case without accents, so that "AYÚDA" is "ayuda"; plain letters for bold or wide ones."""
-    if text.isascii():
-        return text.lower()
-    # Before, since bold capitals have no lower case; and after, since some lower case is composed again.
-    decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
-    return "".join(letter for letter in decomposed if not unicodedata.combining(letter))
-
-
 def match(rules: Sequence[Rule], text: str) -> Rule | None:
     """The first rule with a keyword in this text: whole words, case and accents ignored."""
     words = _words(text)
@@ -85,7 +73,7 @@ def match(rules: Sequence[Rule], text: str) -> Rule | None:
 
 def _words(text: str) -> str:
     """The words of a text with a space before and after each, so that a phrase is found as a part."""
-    return f" {' '.join(_WORD.findall(normalize(text)))} "
+    return f" {plain_words(text)} "
 
 
 @lru_cache(maxsize=1024)

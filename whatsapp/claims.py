@@ -1,6 +1,6 @@
 """The claim of rows that are to leave now: durable before their calls begin (``store/states.py``).
 
-Owns that of rows released together each has its call, is ended for its closed window, or goes back: none
+Owns that of rows released together each has its call, is ended for its closed window or its contact's opting out, or goes back: none
 stays behind in ``sending`` without somebody who settles it.
 """
 
@@ -17,6 +17,7 @@ from store.states import State
 from whatsapp.attempts import Attempts, HeldLease
 from whatsapp.clock import Clock
 from whatsapp.queue import LaneQueue
+from whatsapp.suppressions import Suppressions
 from whatsapp.windows import Windows
 
 __all__ = ["Claims"]
@@ -29,10 +30,18 @@ class Claims:
     """Those of one lane."""
 
     def __init__(
-        self, *, store: Store, windows: Windows, queue: LaneQueue, attempts: Attempts, clock: Clock
+        self,
+        *,
+        store: Store,
+        windows: Windows,
+        suppressions: Suppressions,
+        queue: LaneQueue,
+        attempts: Attempts,
+        clock: Clock,
     ) -> None:
         self._store = store
         self._windows = windows
+        self._suppressions = suppressions
         self._queue = queue
         self._attempts = attempts
         self._clock = clock
@@ -40,6 +49,7 @@ class Claims:
     async def claim(self, rows: Sequence[Row], held: HeldLease) -> None:
         """Claim these rows durably, then start a call for each that is ours. Raises LeaseLost,
         StoreUnavailable."""
+        rows = await self._without_opted_out(rows)
         closed = await self._windows.closed(rows)
         lease, now = held.lease, self._clock.now_ms()
         try:
@@ -58,6 +68,18 @@ class Claims:
             elif row.id in moved:
                 self._attempts.send(_claimed(row, now), held, lease.term)
         self._drop([row for row in rows if row.id not in moved])
+
+    async def _without_opted_out(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Those whose contacts may be written to; the others are ended."""
+        try:
+            refused = await self._suppressions.refused(rows)
+        except StoreError:
+            self._drop(rows)
+            raise
+        for row in rows:
+            if row.id in refused:
+                self._attempts.refuse(row)
+        return [row for row in rows if row.id not in refused] if refused else rows
 
     def _drop(self, rows: Sequence[Row]) -> None:
         for row in rows:

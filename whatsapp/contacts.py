@@ -164,6 +164,11 @@ class Contacts:
             keys.update(await self._group.submit(_Asked(missing), len(missing)))
         return keys
 
+    async def find(self, addresses: Collection[Address]) -> dict[Address, str]:
+        """As :meth:`resolve`, without storing anything. Raises StoreUnavailable."""
+        known = await self._load({part for address in addresses for part in address if part})
+        return {address: place(known, address)[0] for address in addresses}
+
     async def find_text(self, text: str) -> str:
         """The key of whom a caller names by phone, user id or key, without storing anything.
 

@@ -30,6 +30,8 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     """The key of whom it goes to, where that is no address: of a group."""
     fallback: bytes = b""
     """Meta's message object to be sent in its place once Meta refuses it for want of an open window."""
+    heeds_opt_out: bool = False
+    """Whether it is not sent to whom is suppressed at the moment of sending."""
 
 
 class Terms(msgspec.Struct, frozen=True, gc=False):

@@ -4,6 +4,7 @@
 
     GatewayError
     ├── InvalidRequest     what a caller asked for cannot be sent; ``details`` says where and why
+    │   └── OptedOut       nobody whom it would go to wants it
     ├── Draining           the gateway is stopping and takes nothing new
     ├── NoSuchMedia        Meta does not know a file by this id
     ├── MetaRefused        Meta says no to a call that is no send; ``meta`` says why
@@ -28,6 +29,7 @@ __all__ = [
     "NoAnswer",
     "NoSuchMedia",
     "NotSent",
+    "OptedOut",
     "SendError",
     "Withheld",
 ]
@@ -37,6 +39,12 @@ class InvalidRequest(GatewayError):
     """The request cannot be carried out as it stands; nothing was stored."""
 
     code = "invalid_request"
+
+
+class OptedOut(InvalidRequest):
+    """Everybody whom it would go to has opted out of what they did not ask for; nothing was stored."""
+
+    code = "suppressed"
 
 
 class Draining(GatewayError):

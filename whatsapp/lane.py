@@ -29,6 +29,7 @@ from whatsapp.pacing import LanePacer
 from whatsapp.queue import LaneQueue
 from whatsapp.read_ahead import ReadAhead
 from whatsapp.recovery import Recovery
+from whatsapp.suppressions import Suppressions
 from whatsapp.template_holds import Pass, Template, TemplateHolds
 from whatsapp.unknown import UnknownRows
 
@@ -59,6 +60,7 @@ class Lane:
         attempts: Attempts,
         unknown: UnknownRows,
         claims: Claims,
+        suppressions: Suppressions,
         concurrency: int,
         recovery: Recovery,
         clock: Clock,
@@ -74,6 +76,7 @@ class Lane:
         self._attempts = attempts
         self._unknown = unknown
         self._claims = claims
+        self._suppressions = suppressions
         self._concurrency = concurrency
         self._recovery = recovery
         self._clock = clock
@@ -230,6 +233,9 @@ class Lane:
         while len(released) < may and (row := self._queue.take(now, lowest)) is not None:
             if row.expires_at and row.expires_at <= wall:
                 self._attempts.expire(row)
+                continue
+            if self._suppressions.remembers(row):
+                self._attempts.refuse(row)
                 continue
             passes = self._templates.judge(row, now, wall)
             if passes is Pass.ASIDE:

@@ -28,6 +28,7 @@ from whatsapp.queue import LaneQueue
 from whatsapp.read_ahead import ReadAhead
 from whatsapp.recovery import Recovery
 from whatsapp.retry import RetryPolicy
+from whatsapp.suppressions import Suppressions
 from whatsapp.template_holds import TemplateHolds
 from whatsapp.unknown import UnknownRows
 from whatsapp.windows import Windows
@@ -72,6 +73,7 @@ class LaneBuilder:
         graph: Graph,
         contacts: Contacts,
         windows: Windows,
+        suppressions: Suppressions,
         clock: Clock,
         random: Callable[[], float],
     ) -> None:
@@ -83,6 +85,7 @@ class LaneBuilder:
         self._graph = graph
         self._contacts = contacts
         self._windows = windows
+        self._suppressions = suppressions
         self._clock = clock
         self._random = random
         self._app = AppLimit()
@@ -123,6 +126,7 @@ class LaneBuilder:
             templates=templates,
             clock=self._clock,
             ordered_s=limits.ordered_s,
+            learn=self._suppressions.learn,
         )
         level = LevelReader(number, rates, graph=self._graph, take=pacer.set_limit, refused=brakes.park)
         news = LaneNews(
@@ -139,7 +143,12 @@ class LaneBuilder:
             clock=self._clock,
         )
         claims = Claims(
-            store=self._store, windows=self._windows, queue=queue, attempts=attempts, clock=self._clock
+            store=self._store,
+            windows=self._windows,
+            suppressions=self._suppressions,
+            queue=queue,
+            attempts=attempts,
+            clock=self._clock,
         )
         return Lane(
             number,
@@ -154,6 +163,7 @@ class LaneBuilder:
             recovery=recovery,
             unknown=unknown,
             claims=claims,
+            suppressions=self._suppressions,
             concurrency=limits.concurrency,
             clock=self._clock,
         )

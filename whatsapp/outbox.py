@@ -10,19 +10,20 @@ import asyncio
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from store.base import Store
 from store.deadline import answered_in_time
 from store.errors import StoreUnavailable
 from store.log import Log
-from store.records import Event, NewEvent, NewRow, NewTask, Priority, RowView
+from store.records import Event, NewEvent, NewRow, NewTask, Priority, RowView, Suppression
 from store.states import ENDED, State
 from whatsapp.contacts import Contacts
 from whatsapp.drafts import AT_ONCE, HIGH, LOW, NORMAL, Draft, Terms
 from whatsapp.events import STATUS_KEY, EventType, build_event, place_of, task_key, task_of_key
 from whatsapp.failures import Draining
 
-__all__ = ["AT_ONCE", "HIGH", "LOW", "NORMAL", "Draft", "Outbox", "Terms"]
+__all__ = ["AT_ONCE", "HIGH", "LOW", "NORMAL", "Draft", "Outbox", "Sifted", "Terms"]
 
 _CHUNK = 500
 """Rows stored at once: a few milliseconds of the writer's time, so that other writes get in between."""
@@ -35,6 +36,16 @@ _OUTCOMES = frozenset(
         EventType.MESSAGE_EXPIRED,
     }
 )
+
+
+class Sifted(NamedTuple):
+    """Drafts without those whose recipients have opted out."""
+
+    drafts: list[Draft]
+    """With the keys of their contacts, and so that opting out before they leave stops them too."""
+    places: list[int]
+    refused: list[tuple[int, Suppression]]
+    """Places of the others, and why."""
 
 
 class Outbox:
@@ -59,6 +70,38 @@ class Outbox:
         for waiter in self._waiters.values():
             if not waiter.done():
                 waiter.set_result(None)
+
+    async def sift(
+        self,
+        drafts: Sequence[Draft],
+        places: Sequence[int],
+        heeds: Callable[[bytes], bool],
+        *,
+        dry_run: bool = False,
+    ) -> Sifted:
+        """Leave out whoever is suppressed now, by one read for each few hundred. ``heeds``: which messages
+        are to heed it; what goes to a group never does. ``dry_run``: nobody is met by it. Raises
+        StoreUnavailable."""
+        keys_of = self._contacts.find if dry_run else self._contacts.resolve
+        sifted = Sifted([], [], [])
+        for start in range(0, len(drafts), _CHUNK):
+            chunk = [
+                (place, draft, not draft.contact and heeds(draft.payload))
+                for place, draft in zip(
+                    places[start : start + _CHUNK], drafts[start : start + _CHUNK], strict=True
+                )
+            ]
+            async with answered_in_time():
+                keys = await keys_of({d.address for _, d, _ in chunk if not d.contact})
+                found = await self._store.find_suppressions({keys[d.address] for _, d, asks in chunk if asks})
+            for place, draft, asks in chunk:
+                key = draft.contact or keys[draft.address]
+                if asks and key in found:
+                    sifted.refused.append((place, found[key]))
+                    continue
+                sifted.drafts.append(Draft(draft.address, draft.payload, key, draft.fallback, asks))
+                sifted.places.append(place)
+        return sifted
 
     async def submit(
         self,
@@ -96,7 +139,8 @@ class Outbox:
                 chunk = slice(start, start + _CHUNK)
                 rows = await self._rows(drafts[chunk], places[chunk], lane, priority, terms)
                 await self._store.add_rows(task.id, rows)
-        await self._store.mark_ready(task.id, [created])
+        # A try before this one may have been made while others had opted out.
+        await self._store.mark_ready(task.id, [created], (task.total, task.skipped))
         return task.id
 
     async def submit_and_wait(
@@ -195,6 +239,7 @@ class Outbox:
                 terms.ordered,
                 terms.on_unknown,
                 draft.fallback,
+                draft.heeds_opt_out,
             )
             for n, draft in zip(places, drafts, strict=True)
         ]

@@ -33,6 +33,7 @@ __all__ = [
     "FALLS_BACK",
     "HELD",
     "NO_WORD",
+    "SUPPRESSED",
     "UNDONE",
     "WINDOW_CLOSED",
     "Answer",
@@ -58,6 +59,7 @@ __all__ = [
     "resolve_unknown",
     "sent_key",
     "shut_out",
+    "suppressed",
     "taken",
     "unanswered",
     "undone",
@@ -66,6 +68,8 @@ __all__ = [
 
 NO_WORD = "no_word"
 """Name of the error of a row of which Meta has said nothing within the grace."""
+SUPPRESSED = "suppressed"
+"""Name of the error of a row that was not sent since its recipient has opted out."""
 WINDOW_CLOSED = "window_closed"
 """Name in the error table of Meta's refusal for want of an open 24-hour window (131047)."""
 _CLOSED_CODE = 131047
@@ -263,8 +267,21 @@ def held_too_long(row: Row, verdict: Verdict, now: int) -> Change:
     return noted(change, row, Ending.GIVEN_UP)
 
 
+def suppressed(row: Row, now: int) -> Change:
+    """Its contact has opted out since it was accepted: it fails without a call."""
+    error = {
+        "name": SUPPRESSED,
+        "title": "the recipient has opted out of messages that they did not ask for",
+        "advice": "Leave them out of broadcasts until they come back: GET /api/suppressions says since when.",
+    }
+    key = _key(row, f"{HELD}{row.retried}")
+    event = _event(EventType.MESSAGE_FAILED, key, row, now, outcome_data(row, error=error))
+    change = msgspec.structs.replace(given_up(row.id, row.attempt, now, error), event=event)
+    return noted(change, row, Ending.GIVEN_UP)
+
+
 def given_up(row_id: str, attempt: int, at: int, error: Mapping[str, Any]) -> Change:
-    """The end of a row that has waited too long, without its event."""
+    """The end of a row that waits, without its event."""
     guards: dict[str, Any] = {"attempt": attempt, "only_from": (State.QUEUED,)}
     return Change(row_id, State.FAILED, at, **guards, **kept_error(error))
 

@@ -9,7 +9,7 @@ not atomic, the rows of a task follow the event that told of it, and are looked 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from store.base import Store
 from store.records import Place, Priority, Row
@@ -73,14 +73,17 @@ class ReadAhead:
         templates: TemplateHolds,
         clock: Clock,
         ordered_s: float,
+        learn: Callable[[Sequence[Row]], Awaitable[None]] | None = None,
     ) -> None:
-        """``ordered_s``: how long an ordered row that is not delivered holds others back."""
+        """``ordered_s``: how long an ordered row that is not delivered holds others back. ``learn``: is shown
+        each page before its rows may leave."""
         self._lane = lane
         self._queue = queue
         self._store = store
         self._templates = templates
         self._clock = clock
         self._ordered_ms = int(1000 * ordered_s)
+        self._learn = learn
         self._places = dict.fromkeys(PRIORITIES, _START)
         self._at_end = dict.fromkeys(PRIORITIES, False)
         self._news = 0
@@ -210,6 +213,8 @@ class ReadAhead:
         place, news = self._places[priority], self._news
         try:
             rows = await self._store.read_ahead(self._lane, priority, place, now, room)
+            if self._learn is not None and rows:
+                await self._learn(rows)
         except BaseException:
             self._at_end[priority] = False
             raise

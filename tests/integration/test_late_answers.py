@@ -24,8 +24,10 @@ from whatsapp.contacts import Contacts
 from whatsapp.intake_watch import IntakeWatch
 from whatsapp.lane_builder import LaneBuilder, LaneLimits
 from whatsapp.number_level import Rates
+from whatsapp.opt_out import OptOutWords
 from whatsapp.outcome import lost, resolve_unknown, taken
 from whatsapp.retry import RetryPolicy
+from whatsapp.suppressions import Suppressions
 from whatsapp.windows import Windows
 
 ROW = "task-0"
@@ -94,6 +96,7 @@ async def asleep(path: Path) -> AsyncIterator[Sleeper]:
             graph=graph,
             contacts=contacts,
             windows=Windows(store, contacts, watch, head=0, keep_days=1.0, now_ms=lambda: 1000),
+            suppressions=Suppressions(store, contacts, OptOutWords((), ()), now_ms=lambda: 1000),
             clock=Clock(lambda: 2000, time.monotonic),
             random=lambda: 0.5,
         ).build(LANE)

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whatsapp.autoreply import Rule, match, normalize
+from whatsapp.autoreply import Rule, match
+from whatsapp.plain_words import normalize
 
 
 def rule(name: str, *keywords: str) -> Rule:
