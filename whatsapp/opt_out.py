@@ -8,7 +8,7 @@ of it is decided by :func:`store.records.suppression_after`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -18,11 +18,23 @@ from whatsapp.clock import metas_time
 from whatsapp.compose import is_marketing
 from whatsapp.events import EventType, build_event, rfc3339
 from whatsapp.identity import Address
-from whatsapp.people import Contacts, sender
+from whatsapp.people import Contacts, preferring
 from whatsapp.plain_words import plain_words
 from whatsapp.templates import Template
 
-__all__ = ["BLOCKED", "OPTED_OUT", "OptOutWords", "Said", "event_of", "marketing_names", "promotes", "said"]
+__all__ = [
+    "BLOCKED",
+    "OPTED_OUT",
+    "PREFERENCE",
+    "REFUSAL",
+    "WORD",
+    "OptOutWords",
+    "Said",
+    "event_of",
+    "marketing_names",
+    "promotes",
+    "said",
+]
 
 OPTED_OUT = "opted_out"
 """Reason: the person wants it so, until they say otherwise."""
@@ -38,7 +50,6 @@ _MARKETING = "marketing_messages"
 _COMES_BACK = {"stop": False, "resume": True, "signup": True}
 _LONGEST = 100
 """Characters of a message that may be one of the words."""
-_OURS = frozenset({EventType.MESSAGE_RECEIVED, EventType.TASK_CREATED, EventType.MESSAGE_SENT})
 
 
 class OptOutWords:
@@ -80,8 +91,11 @@ def said(event: Event, words: OptOutWords) -> Iterator[Said]:
     elif event.type == EventType.MESSAGE_FAILED:
         if _CODE in event.body and event.contact and _fails_of(event) == STOPPED_MARKETING:
             yield Said(False, event.at, REFUSAL, str(STOPPED_MARKETING), event.phone_number_id, event.contact)
-    elif event.type not in _OURS and _MARK in event.body:
-        yield from _in_preferences(event)
+    elif event.type == EventType.CONTACT_PREFERENCES:
+        yield from _in_preferences(event, lambda data: [data.get("value")])
+    elif event.type == EventType.WEBHOOK_OTHER and _MARK in event.body:
+        # As logs from before the name have it: the list in one.
+        yield from _in_preferences(event, _old_list)
 
 
 def event_of(after: Suppression, at: int, phone_number_id: str = "", source: str = "") -> NewEvent:
@@ -192,26 +206,26 @@ def _fails_of(event: Event) -> object:
     return error.code if error else None
 
 
-def _in_preferences(event: Event) -> Iterator[Said]:
+def _in_preferences(event: Event, items: Callable[[dict[str, Any]], object]) -> Iterator[Said]:
     data = msgspec.json.decode(event.body, type=dict[str, Any]).get("data")
-    if (
-        not isinstance(data, dict)
-        or data.get("field") != _PREFERENCES
-        or not isinstance(data.get("value"), dict)
-    ):
+    if not isinstance(data, dict):
         return
-    value = data["value"]
-    people = Contacts(_objects(value.get("contacts")))
-    for one in _objects(value.get(_PREFERENCES)):
+    for one in _objects(items(data)):
         if one.get("category", _MARKETING) != _MARKETING:
             continue
         comes_back = _COMES_BACK.get(str(one.get("value")).lower())
-        address, _ = sender({"from": one.get("wa_id"), "from_user_id": one.get("user_id")}, people)
-        if comes_back is None or not address:
+        address, _ = preferring(one, Contacts())
+        if comes_back is None or not (event.contact or address):
             continue
         at = min(event.at, metas_time(one.get("timestamp"), event.at))
         note = str(one.get("detail") or "")[:200]
-        yield Said(comes_back, at, PREFERENCE, note, event.phone_number_id, address=address)
+        yield Said(comes_back, at, PREFERENCE, note, event.phone_number_id, event.contact, address)
+
+
+def _old_list(data: dict[str, Any]) -> object:
+    value = data.get("value")
+    told = data.get("field") == _PREFERENCES and isinstance(value, dict)
+    return value.get(_PREFERENCES) if told and isinstance(value, dict) else None
 
 
 def _objects(items: object) -> list[dict[str, Any]]:

@@ -148,7 +148,7 @@ async def test_a_changed_number_takes_it_along_and_the_old_one_is_free(tmp_path:
         await gateway.webhook(wrote("stop"))
         await gateway.events.wait("contact.suppressed")
         system = {"body": "changed", "type": "user_changed_number", "wa_id": OTHER}
-        await gateway.webhook(wrote("", "wamid.B", type="system", system=system, text=None))
+        await gateway.webhook(wrote("", "wamid.B", type="system", system=system))
         await gateway.events.wait("contact.changed")
         answer = await gateway.post("/api/send-bulk", to(PHONE, OTHER))
         assert answer.ok["warnings"][0].startswith("recipients[1]: has opted out")

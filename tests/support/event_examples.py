@@ -12,7 +12,7 @@ import msgspec
 from hub import hook_events
 from hub.delivery import Record
 from store.log import Log
-from store.records import NewEvent
+from store.records import NewEvent, Suppression
 from store.states import State
 from tests.support.rows import LANE, TASK, make_row, make_task, make_view
 from tests.support.webhooks import PHONE, USER_ID, body, entry, system_message, text_message
@@ -20,6 +20,7 @@ from whatsapp.contacts import place
 from whatsapp.errors import GraphError, classify
 from whatsapp.events import EventType, RowRef, build_event
 from whatsapp.lanes import Lanes
+from whatsapp.opt_out import OPTED_OUT, PREFERENCE, WORD, event_of
 from whatsapp.outbox import _task_created
 from whatsapp.outcome import (
     cancelled,
@@ -61,7 +62,15 @@ _ANSWER = {
 
 def examples() -> dict[str, NewEvent]:
     """By name."""
-    made = [*_of_messages(), *_of_statuses(), *_of_rows(), *_of_tasks(), *_of_fields(), *_of_operators()]
+    made = [
+        *_of_messages(),
+        *_of_statuses(),
+        *_of_rows(),
+        *_of_tasks(),
+        *_of_fields(),
+        *_of_operators(),
+        *_of_opt_outs(),
+    ]
     found = {event.type: event for event in made}
     assert len(found) == len(made), "two examples of one name"
     return found
@@ -283,3 +292,9 @@ def _of_operators() -> list[NewEvent]:
         hook_events.replayed("crm", "4", 1041, 1000, _NOW),
         hook_events.skipped("crm", "5", refused_event, failing, _NOW),
     ]
+
+
+def _of_opt_outs() -> list[NewEvent]:
+    begun = Suppression(PHONE, _NOW, 0, OPTED_OUT, WORD, "STOP")
+    ended = msgspec.structs.replace(begun, until=_NOW + 86_400_000)
+    return [event_of(begun, _NOW, LANE), event_of(ended, ended.until, LANE, PREFERENCE)]

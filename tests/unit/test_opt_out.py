@@ -95,6 +95,14 @@ def test_a_preference_at_meta_counts(value: str, comes_back: bool) -> None:
     assert (one.at, one.note) == (1_700_000_000_999, "User requested to stop")
 
 
+def test_a_preference_in_an_event_of_its_own_counts() -> None:
+    one = {"wa_id": "5215550001111", "category": "marketing_messages", "value": "stop"}
+    (found,) = all_of(event(EventType.CONTACT_PREFERENCES, {"value": one}, "key"))
+    assert (found.comes_back, found.contact, found.at) == (False, "key", AT)
+    assert all_of(event(EventType.CONTACT_PREFERENCES, {"value": [one]})) == []
+    assert all_of(event(EventType.CONTACT_PREFERENCES, [])) == []
+
+
 def test_a_preference_of_somebody_without_a_phone_counts() -> None:
     (one,) = all_of(preference("stop", wa_id=None, user_id="MX.1"))
     assert one.address == Address(user_id="MX.1")
@@ -148,6 +156,7 @@ def test_nothing_that_meta_may_send_breaks_the_reading(value: Any, contacts: Any
     all_of(preference(value, contacts, timestamp=value, detail=value))
     told = {"field": "user_preferences", "value": {"user_preferences": value, "contacts": contacts}}
     all_of(event(EventType.WEBHOOK_OTHER, told))
+    all_of(event(EventType.CONTACT_PREFERENCES, {"value": value}))
     all_of(received(value, group_id=value, timestamp=value))
 
 
