@@ -140,6 +140,7 @@ async def test_a_dry_run_shows_and_stores_nothing(tmp_path: Path) -> None:
             "valid": 2,
             "invalid": 3,
             "repeated": 1,
+            "suppressed": 0,
             "preview": [
                 {
                     "row": row,
