@@ -1,7 +1,7 @@
 """The claim of rows that are to leave now: durable before their calls begin (``store/states.py``).
 
-Owns that of rows released together each has its call, is ended for its closed window or its contact's opting out, or goes back: none
-stays behind in ``sending`` without somebody who settles it.
+Owns that of rows released together each has its call, is ended (its window is closed, its contact has opted
+out), or goes back: none stays behind in ``sending`` without somebody who settles it.
 """
 
 from __future__ import annotations
