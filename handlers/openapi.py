@@ -186,9 +186,12 @@ def _path_parameters(path: str) -> list[dict[str, Any]]:
 
 
 def _query_parameters(query: type | None) -> Iterator[dict[str, Any]]:
-    for name, schema in plain_fields(query).items() if query is not None else ():
-        what = schema.pop("description")
-        yield {"name": name, "in": "query", "schema": schema, "description": what}
+    if query is None:
+        return
+    required = {field.encode_name for field in msgspec.structs.fields(query) if field.required}
+    for name, schema in plain_fields(query).items():
+        told = {"name": name, "in": "query", "schema": schema, "description": schema.pop("description")}
+        yield told | ({"required": True} if name in required else {})
 
 
 def _operation_id(operation: Operation) -> str:

@@ -76,6 +76,10 @@ async def test_a_query_is_described_by_the_type_that_checks_it(tmp_path: Path) -
     assert queries["limit"]["schema"] == {"type": "integer", "minimum": 1, "maximum": 500}
     assert set(queries["state"]["schema"]["enum"]) == set(State)
     assert all(told["description"] for told in queries.values())
+    (start,) = (
+        one for one in paths["/api/hooks/{name}/replay"]["post"]["parameters"] if one["name"] == "from"
+    )
+    assert start["required"] and not any("required" in told for told in queries.values())
 
 
 @pytest.mark.parametrize("path", [*ONE, *MANY])

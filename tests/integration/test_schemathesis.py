@@ -36,6 +36,8 @@ async def test_every_answer_is_as_described(tmp_path: Path) -> None:
         # Nearly all goes to one person, to whom one message in 6 s may go after the first 45. So long does a
         # direct send wait for its turn until it is answered 202, and there are hundreds of them.
         DIRECT_TIMEOUT_S=0.05,
+        # A receiver to be asked about; nobody listens there.
+        HOOKS_ENDPOINTS=json.dumps([{"name": "crm", "url": "http://127.0.0.1:9/"}]),
     )
     process = await gateway.start()
     try:
