@@ -15,7 +15,6 @@ from whatsapp.attempt_history import attempts_of
 from whatsapp.errors import GraphError, classify
 from whatsapp.events import rfc3339
 from whatsapp.outcome import (
-    carried_again,
     fell_back,
     held_too_long,
     lost,
@@ -26,6 +25,7 @@ from whatsapp.outcome import (
     taken,
     unanswered,
 )
+from whatsapp.outcome_events import carried_again
 from whatsapp.retry import RetryPolicy
 
 NOW = 1_700_000_000_000
