@@ -426,7 +426,7 @@ def test_a_row_that_was_late_expires_unless_it_has_left() -> None:
     change = expired(row, NOW)
     assert untold(change) == Change(row.id, State.EXPIRED, NOW, only_from=(State.QUEUED,))
     assert (told(change).type, told(change).key) == ("message.expired", f"row:{TASK}-2:0:expired")
-    assert data_of(told(change)) == {**ABOUT_ROW, "attempt": 0, "wamid": None}
+    assert data_of(told(change)) == {**ABOUT_ROW, "attempt": 0, "wamid": None, "reason": "expires_at"}
 
 
 def test_a_double_is_told_once_for_each_further_id() -> None:
