@@ -35,6 +35,7 @@ from handlers.status import Overview
 from handlers.upload_form import UploadDesk
 from handlers.webhook import WebhookReceiver
 from hub.hub import Hub
+from hub.names import Names
 from hub.outlets import Outlets
 from settings import Secret
 from store.base import Store
@@ -126,7 +127,17 @@ class Gateway:
             self._log,
             buffer_bytes=settings.hub.buffer_bytes,
             max_subscribers=settings.hub.max_subscribers,
+            now_ms=_now_ms,
         )
+        self._names = Names(
+            self._store,
+            self._hub,
+            self._log,
+            owner=self._owner,
+            most=settings.hub.max_names,
+            now_ms=_now_ms,
+        )
+        self._parts.push_async_callback(self._names.close)
         self._monitor = StoreMonitor(self._store, now_ms=_now_ms, monotonic=time.monotonic)
         self._contacts = Contacts(self._store)
         self._parts.push_async_callback(self._contacts.flush)
@@ -190,6 +201,7 @@ class Gateway:
         self._start_task("windows-sweep", self._windows.sweep())
         self._start_task("unheard-sweep", self._make_unheard_sweep().run())
         self._start_task("positions", self._hub.run())
+        self._start_task("names", self._names.run())
         for consumer in self._consumers:
             self._start_task(consumer.name, consumer.run())
         self._lanes_task = self._start_task("lanes", self._lanes.run())
@@ -411,6 +423,7 @@ class Gateway:
             store=self._store,
             log=self._log,
             hub=self._hub,
+            names=self._names,
             contacts=self._contacts,
             suppressions=self._suppressions,
             media=self._media,

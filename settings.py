@@ -195,10 +195,12 @@ class GraphSettings(_Section, frozen=True):
 
 
 class HubSettings(_Section, frozen=True):
-    """Subscribers of ``/ws``."""
+    """Subscribers of ``/ws`` and ``/api/events/stream``."""
 
     buffer_bytes: Annotated[int, Meta(ge=1024, le=1024 * 1024 * 1024)] = 1024 * 1024
     max_subscribers: Count = 20_000
+    max_names: Annotated[int, Meta(ge=0, le=100_000)] = 1000
+    """Subscribers whose place is kept under a name."""
 
 
 class RelaySettings(_Section, frozen=True):

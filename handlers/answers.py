@@ -18,6 +18,7 @@ __all__ = [
     "DeadLetterDetails",
     "DeadLetterPage",
     "Done",
+    "EventPage",
     "Fault",
     "HookChanged",
     "HookPage",
@@ -37,6 +38,7 @@ __all__ = [
     "SentOne",
     "SentResult",
     "Status",
+    "SubscriberPage",
     "SuppressedMany",
     "SuppressionPage",
     "SuppressionState",
@@ -415,6 +417,47 @@ class HookReplayed(HookChanged, frozen=True):
     offset: int
     recovered: bool
     """False where events after the position were removed from the log: it goes on with the oldest kept."""
+
+
+class EventPage(msgspec.Struct, frozen=True):
+    """Events of the log, oldest first."""
+
+    events: list[dict[str, Any]]
+    next: str
+    """The position to go on after, also where there is none."""
+    more: bool
+    """Whether there is more to read right now."""
+    recovered: bool
+    """False where events past the position were removed unseen, or the position is of another log."""
+
+
+class SubscriberTold(msgspec.Struct, frozen=True):
+    """A name, or a connection without one."""
+
+    name: str | None
+    kind: Literal["ws", "sse"]
+    connected: bool
+    number: int | None
+    """Of the connection, in its process; null where it is not at the process that answers."""
+    state: Literal["idle", "replaying", "live"] | None
+    since: str | None
+    process: str | None
+    cursor: int
+    """Of a name: what it acknowledged last; else what it was given."""
+    lag: int
+    """Events past the cursor."""
+    buffer_bytes: int | None
+    filters: dict[str, Any]
+    created_at: str | None
+    seen_at: str | None
+    """Of a name: when it last came, acknowledged, or went."""
+
+
+class SubscriberPage(msgspec.Struct, frozen=True):
+    """Who reads the log."""
+
+    subscribers: list[SubscriberTold]
+    next: str | None
 
 
 class Alive(msgspec.Struct, frozen=True):

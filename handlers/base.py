@@ -21,6 +21,8 @@ from tornado.web import HTTPError, RequestHandler
 from handlers.access import Access, AccessDenied, KeyRequired
 from handlers.idempotency import REPLAYED, Idempotency, IdempotencyMismatch, Work
 from handlers.parameters import KEY_HEADER
+from hub.replay import BadPosition
+from hub.subscription import BadFilter
 from store.errors import GatewayError, StoreError, StoreUnavailable
 from whatsapp.failures import (
     Draining,
@@ -92,6 +94,8 @@ STATUS_OF: dict[type[GatewayError], int] = {
     OptedOut: 400,
     MetaRefused: 400,
     BadPayload: 400,
+    BadPosition: 400,
+    BadFilter: 400,
     KeyRequired: 401,
     AccessDenied: 403,
     NotFound: 404,

@@ -15,10 +15,13 @@ from handlers.options import Phone
 from handlers.parameters import (
     FORMATS,
     DeadQuery,
+    EventsQuery,
     ListQuery,
     MediaQuery,
     MessagesQuery,
     ReplayQuery,
+    StreamQuery,
+    SubscribersQuery,
     SuppressionsQuery,
     TemplatesQuery,
 )
@@ -155,6 +158,7 @@ def operations() -> Iterator[Operation]:
     )
     yield from _resumptions()
     yield from _hooks()
+    yield from _events()
     yield from _status()
 
 
@@ -427,6 +431,46 @@ def _hooks() -> Iterator[Operation]:
         "Have it go on from another position, back or forward",
         {200: ("Where it goes on.", answers.HookReplayed), 404: unknown},
         query=ReplayQuery,
+    )
+
+
+def _events() -> Iterator[Operation]:
+    yield Operation(
+        "GET",
+        "/api/events",
+        "events",
+        "The event log, by page",
+        {200: ("A page, which may be empty before the end.", answers.EventPage)},
+        query=EventsQuery,
+    )
+    yield Operation(
+        "GET",
+        "/api/events/stream",
+        "events",
+        "The event log as server-sent events, which do not end",
+        {200: ("The stream.", None)},
+        query=StreamQuery,
+        raw={200: ["text/event-stream"]},
+    )
+    yield Operation(
+        "GET",
+        "/api/subscribers",
+        "events",
+        "Who reads the event log, and how far each has come",
+        {
+            200: (
+                "A page: the names, then the connections here without one.",
+                answers.SubscriberPage,
+            )
+        },
+        query=SubscribersQuery,
+    )
+    yield Operation(
+        "DELETE",
+        "/api/subscribers/{name}",
+        "events",
+        "Forget a name and its place",
+        {200: ("Done.", answers.Done), 404: ("There is no such name.", answers.Refusal)},
     )
 
 

@@ -21,11 +21,15 @@ __all__ = ["cursor_of", "foreign_cursor", "place_of_cursor", "query_of"]
 Q = TypeVar("Q", bound=Checked)
 
 
-def query_of(handler: RequestHandler, kind: type[Q], numbers: Sequence[str]) -> Q:
-    """A request's query, of which these are numbers. Raises InvalidRequest."""
+def query_of(handler: RequestHandler, kind: type[Q], numbers: Sequence[str], lists: Sequence[str] = ()) -> Q:
+    """A request's query, of which these are numbers, and these lists whose repetitions go on. Raises
+    InvalidRequest."""
     given: dict[str, Any] = {
         name: handler.get_query_argument(name) for name in handler.request.query_arguments
     }
+    for name in lists:
+        if name in given:
+            given[name] = ",".join(handler.get_query_arguments(name))
     for name in numbers:
         text = given.get(name, "")
         if text.removeprefix("-").isdecimal() and text.isascii():

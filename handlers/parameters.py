@@ -23,11 +23,15 @@ __all__ = [
     "KEY_PATTERN",
     "DeadFields",
     "DeadQuery",
+    "EventFields",
+    "EventsQuery",
     "ListQuery",
     "MediaQuery",
     "MessagesQuery",
     "ReplayQuery",
     "StateName",
+    "StreamQuery",
+    "SubscribersQuery",
     "SuppressionsQuery",
     "TaskKind",
     "TemplatesQuery",
@@ -163,6 +167,48 @@ class SuppressionsQuery(Checked, frozen=True):
 
     limit: Annotated[int, Meta(ge=1, le=1000, description="How many.")] = 100
     cursor: Annotated[str, Meta(max_length=700, description="`next` of the page before.")] = ""
+
+
+class EventFields(Checked, frozen=True):
+    """Which events: those in which everything that is named is so."""
+
+    types: Annotated[
+        str,
+        Meta(description="Only these events, between commas; `message.*` for all that begin so."),
+    ] = ""
+    phone_number_id: Annotated[str, Meta(max_length=100, description="Only those of this number.")] = ""
+    contact: Annotated[
+        str, Meta(max_length=200, description="Only those of this contact: a phone, a user id, or our key.")
+    ] = ""
+
+
+class EventsQuery(EventFields, frozen=True):
+    """Query of ``GET /api/events``."""
+
+    after: Annotated[
+        str, Meta(max_length=100, description="`next` of the page before, or the position of an event.")
+    ] = ""
+    limit: Annotated[int, Meta(ge=1, le=1000, description="How many.")] = 100
+    wait: Annotated[
+        int, Meta(ge=0, le=30, description="Seconds to wait for an event where there is none.")
+    ] = 0
+
+
+class StreamQuery(EventFields, frozen=True):
+    """Query of ``GET /api/events/stream``."""
+
+    since: Annotated[
+        str,
+        Meta(max_length=100, description="A position to go on after, where there is no `Last-Event-ID`."),
+    ] = ""
+    token: Annotated[str, Meta(description="The API key, for a browser's `EventSource`.")] = ""
+
+
+class SubscribersQuery(Checked, frozen=True):
+    """Query of ``GET /api/subscribers``."""
+
+    limit: Annotated[int, Meta(ge=1, le=1000, description="How many.")] = 100
+    cursor: Annotated[str, Meta(max_length=200, description="`next` of the page before.")] = ""
 
 
 class MediaQuery(Checked, frozen=True):

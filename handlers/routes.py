@@ -17,6 +17,7 @@ from handlers.base import NothingHere
 from handlers.broadcasts import Broadcasts
 from handlers.dead_letters import DeadLetterList, DeadLetterPage, RetryDeadLetter, RetryDeadLetters
 from handlers.docs import DocsAsset, DocsPage, Document, OpenApi
+from handlers.events import EventPage, EventStream
 from handlers.front import Front
 from handlers.hooks import HookList, HookPage, PauseHook, ReplayHook, ResumeHook
 from handlers.idempotency import Idempotency
@@ -30,13 +31,17 @@ from handlers.sends import MANY, ONE
 from handlers.sends_many import SendMany
 from handlers.sends_one import SendOne
 from handlers.socket import APPLICATION_SETTINGS, socket_routes
+from handlers.socket_send import SEND_OWN, SEND_TEXT, LetIn, SendFrames
 from handlers.status import Health, Overview, Ready, StatusPage
+from handlers.subscribers import RemoveSubscriber, SubscriberList
 from handlers.suppressions import SuppressionList, SuppressionPage
 from handlers.tasks import CancelTask, RetryTask, TaskList, TaskMessages, TaskStatus
 from handlers.templates import TemplateList
 from handlers.upload_form import UploadDesk
 from handlers.webhook import WebhookCheck, WebhookReceiver
+from hub.frames import server_sent
 from hub.hub import Hub
+from hub.names import Names
 from hub.outlets import Outlets
 from store.base import Store
 from store.log import Log
@@ -55,6 +60,8 @@ __all__ = ["make_server"]
 
 _IDLE_S = 3600
 _BODY_S = 60
+_RETRY_MS = 1000
+"""How long a browser waits before it opens a stream of events again."""
 
 
 def make_server(
@@ -70,6 +77,7 @@ def make_server(
     store: Store,
     log: Log,
     hub: Hub,
+    names: Names,
     contacts: Contacts,
     suppressions: Suppressions,
     media: Media,
@@ -106,13 +114,17 @@ def make_server(
         "direct_timeout_s": direct_timeout_s,
         "now_ms": now_ms,
     }
+    own = {**sends, "read_marks": read_marks}
+    read = {**shared, "hub": hub, "log": log}
+    events = {**read, "resolve_contact": contacts.find_text}
+    subscribers = {**read, "names": names, "store": store}
     document = Document(lambda: describe(operations(), version))
     routes: list[Any] = [
         (r"/webhook", WebhookCheck, {**shared, "verify_token": verify_token}),
         *((path, SendOne, {**sends, "send": send}) for path, send in ONE.items()),
         *((path, SendMany, {**sends, "send": send}) for path, send in MANY.items()),
         (r"/api/broadcasts", Broadcasts, sends),
-        (r"/api/messages", OwnMessages, {**sends, "read_marks": read_marks}),
+        (r"/api/messages", OwnMessages, own),
         (r"/api/task-status/([^/]+)", TaskStatus, tasks),
         (r"/api/tasks", TaskList, tasks),
         (r"/api/tasks/([^/]+)", TaskStatus, tasks),
@@ -142,7 +154,23 @@ def make_server(
         (r"/api/health", Health, shared),
         (r"/api/ready", Ready, {**shared, "overview": overview}),
         (r"/api/status", StatusPage, {**shared, "overview": overview}),
-        *socket_routes(hub=hub, log=log, access=access, resolve_contact=contacts.find_text),
+        (r"/api/events", EventPage, {**events, "waiting": set()}),
+        (r"/api/events/stream", EventStream, {**events, "wire": server_sent(log.epoch, _RETRY_MS)}),
+        (r"/api/subscribers", SubscriberList, subscribers),
+        (r"/api/subscribers/([^/]+)", RemoveSubscriber, subscribers),
+        *socket_routes(
+            hub=hub,
+            log=log,
+            access=access,
+            resolve_contact=contacts.find_text,
+            names=names,
+            send_op=SendFrames(
+                [
+                    (SEND_TEXT, SendOne, {**sends, "send": ONE[SEND_TEXT], "access": LetIn()}),
+                    (SEND_OWN, OwnMessages, {**own, "access": LetIn()}),
+                ]
+            ),
+        ),
     ]
     if sandbox is not None:
         routes += [

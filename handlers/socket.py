@@ -5,6 +5,8 @@ leave. What it is sent, in which order and from where, is the hub's.
 
 Close codes of its own, beside those of ``hub/subscription.py``: 4400 after the third bad frame, 4401 for a
 missing or wrong key. Both are the client's to mend before it connects again.
+
+A client that says much is read no faster than some thousand frames a second; the rest waits in the network.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from handlers.socket_frames import Ack, Auth, BadFrame, Ping, Request, Send, Sub
 from handlers.socket_transport import SocketTransport
 from hub.frames import error_frame, pong_frame, result_frame
 from hub.hub import Hub
-from hub.replay import parse_position, resume
+from hub.names import Names, check_name
+from hub.replay import Start, parse_position, resume
 from hub.subscription import FAULT, FULL, Close, Filter, State, Subscription
 from store.errors import GatewayError, StoreError
 from store.log import Log
@@ -50,7 +53,8 @@ ResolveContact = Callable[[str], Awaitable[str]]
 known by it. May raise GatewayError."""
 
 SendOp = Callable[[dict[str, Any]], Awaitable[Mapping[str, Any]]]
-"""Does what a ``send`` frame asks for, given its fields; returns the answer's. May raise GatewayError."""
+"""Does what a ``send`` frame asks for, given its fields; returns what the REST API would answer, refusals
+too. May raise GatewayError."""
 
 APPLICATION_SETTINGS: Final[Mapping[str, Any]] = MappingProxyType(
     {
@@ -66,7 +70,11 @@ BAD_TOKEN = Close(4401, "a valid API key is required")
 _BAD_REQUEST = Close(4400, "the request cannot be served, see the error before")
 _STORE_AWAY = Close(1013, "the store is away, try again later")
 
-_QUERY = ("token", "since", "types", "phone_number_id", "contact")
+_QUERY = ("token", "since", "subscriber", "types", "phone_number_id", "contact")
+_REST_EVERY = 50
+"""Frames of a client, or so many times _FRAME_BYTES, after which it is not read for _REST_S."""
+_FRAME_BYTES = 1024
+_REST_S = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +107,18 @@ def socket_routes(
     log: Log,
     access: Access,
     resolve_contact: ResolveContact,
+    names: Names | None = None,
     send_op: SendOp | None = None,
     settings: SocketSettings | None = None,
 ) -> list[tuple[str, type[SocketHandler], dict[str, Any]]]:
-    """Routes for a ``tornado.web.Application`` made with :data:`APPLICATION_SETTINGS`."""
+    """Routes for a ``tornado.web.Application`` made with :data:`APPLICATION_SETTINGS`. ``names`` None: nobody
+    may have one."""
     collaborators = {
         "hub": hub,
         "log": log,
         "access": access,
         "resolve_contact": resolve_contact,
+        "names": names,
         "send_op": send_op,
         "settings": settings or SocketSettings(),
         "shared": _Shared(),
@@ -125,6 +136,7 @@ class SocketHandler(WebSocketHandler):
         log: Log,
         access: Access,
         resolve_contact: ResolveContact,
+        names: Names | None,
         send_op: SendOp | None,
         settings: SocketSettings,
         shared: _Shared,
@@ -134,6 +146,7 @@ class SocketHandler(WebSocketHandler):
         self._events = log
         self._access = access
         self._resolve_contact = resolve_contact
+        self._names = names
         self._send_op = send_op
         self._options = settings
         self._shared = shared
@@ -145,6 +158,7 @@ class SocketHandler(WebSocketHandler):
         self._needs_key = False
         self._bad_frames = 0
         self._sends = 0
+        self._read = 0
 
     # -- before the upgrade ------------------------------------------------------------------------------
 
@@ -210,6 +224,7 @@ class SocketHandler(WebSocketHandler):
             phone_number_id=self.get_query_argument("phone_number_id", ""),
             contact=self.get_query_argument("contact", ""),
             since=self.get_query_argument("since", "") or None,
+            subscriber=self.get_query_argument("subscriber", "") or None,
         )
         _check(asked)
         return asked
@@ -242,11 +257,21 @@ class SocketHandler(WebSocketHandler):
         subscription, self._subscription = self._subscription, None
         if subscription is not None:
             self._hub.unregister(subscription)
+            if self._names is not None:
+                self._names.release(subscription)
         if self._transport is not None:
             self._transport.release()
 
     def on_message(self, message: str | bytes) -> Awaitable[None] | None:
         """Do what a client's frame asks for. Tornado reads the next one when this has ended."""
+        work = self._take(message)
+        self._read += 1 + len(message) // _FRAME_BYTES
+        if self._read < _REST_EVERY:
+            return work
+        self._read = 0
+        return _rest_after(work)
+
+    def _take(self, message: str | bytes) -> Awaitable[None] | None:
         subscription = self._subscription
         if subscription is None or subscription.state is State.CLOSED:
             return None
@@ -294,7 +319,7 @@ class SocketHandler(WebSocketHandler):
             case Ping():
                 self._hub.send(subscription, pong_frame())
             case Ack(offset):
-                self._check_ack(subscription, offset)
+                self._acknowledge(subscription, offset)
             case Auth(token):
                 return self._authorise(subscription, token)
             case Subscribe():
@@ -309,10 +334,12 @@ class SocketHandler(WebSocketHandler):
         if self._bad_frames >= self._options.max_bad_frames or self._needs_key:
             self._hub.close(subscription, BAD_TOKEN if self._needs_key else BAD_FRAMES)
 
-    def _check_ack(self, subscription: Subscription, offset: int) -> None:
+    def _acknowledge(self, subscription: Subscription, offset: int) -> None:
         place = self._hub.place_of(subscription)
         if not 0 <= offset <= place:
             raise BadFrame(f"ack: offset {offset} was not given to you yet, the last is {place}")
+        if self._names is not None:
+            self._names.acknowledge(subscription, offset)
 
     async def _begin(self, subscription: Subscription) -> None:
         try:
@@ -339,9 +366,21 @@ class SocketHandler(WebSocketHandler):
             raise BadFrame("contact: nobody is known by this phone, user id or key")
         wanted = Filter.of(asked.type_names, phone_number_id=asked.phone_number_id or "", contact=contact)
         start = None
-        if asked.since is not None:
+        if asked.subscriber:
+            start, wanted = await self._take_name(subscription, asked, wanted)
+        elif asked.since is not None:
             start = resume(asked.since, self._events.epoch, await self._events.bounds())
+        if not asked.subscriber and self._names is not None:
+            self._names.release(subscription)
         self._hub.subscribe(subscription, wanted, start, _warnings(asked))
+
+    async def _take_name(
+        self, subscription: Subscription, asked: Subscribe, wanted: Filter
+    ) -> tuple[Start, Filter]:
+        if self._names is None:
+            raise BadFrame("subscriber: names are not kept here")
+        given = wanted if asked.filters else None
+        return await self._names.take(subscription, asked.subscriber or "", asked.since, given)
 
     # -- sending -----------------------------------------------------------------------------------------
 
@@ -367,7 +406,7 @@ class SocketHandler(WebSocketHandler):
 
     async def _send(self, send_op: SendOp, subscription: Subscription, request: Send) -> None:
         try:
-            answer = result_frame(request.id, await send_op(request.fields))
+            answer = _answer_frame(request.id, await send_op(request.fields))
         except GatewayError as error:
             answer = error_frame(error.code, error.message, error.details, id=request.id)
         except Exception:  # noqa: BLE001 - whatever it is, the client is answered
@@ -376,9 +415,25 @@ class SocketHandler(WebSocketHandler):
         self._hub.send(subscription, answer)
 
 
+async def _rest_after(work: Awaitable[None] | None) -> None:
+    if work is not None:
+        await work
+    await asyncio.sleep(_REST_S)
+
+
+def _answer_frame(id: str | int, answer: Mapping[str, Any]) -> bytes:
+    """What the REST API answers, as a frame: a refusal is an error frame with all that it says."""
+    if answer.get("success") is not False:
+        return result_frame(id, answer)
+    more = {name: value for name, value in answer.items() if name not in ("success", "error", "code")}
+    return error_frame(str(answer["code"]), str(answer["error"]), id=id, more=more)
+
+
 def _check(asked: Subscribe) -> None:
     """Raises GatewayError for what cannot be right whatever the store holds."""
     Filter.of(asked.type_names)
+    if asked.subscriber is not None:
+        check_name(asked.subscriber)
     if asked.since is not None:
         parse_position(asked.since)
 

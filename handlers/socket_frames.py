@@ -46,6 +46,13 @@ class Subscribe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A phone, a user id, or a contact's key."""
     since: str | int | None = None
     """A position; None: from now on."""
+    subscriber: str | None = None
+    """The name under which the server keeps the client's place; None: it keeps none."""
+
+    @property
+    def filters(self) -> bool:
+        """Whether it says what to hand over."""
+        return bool(self.type_names or self.phone_number_id or self.contact)
 
     @property
     def type_names(self) -> tuple[str, ...]:

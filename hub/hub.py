@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from hub.frames import Batch, hello_frame, position_frame
+from hub.frames import Batch, Wire
 from hub.replay import Start, Step, next_step, portions
 from hub.subscription import (
     FAULT,
@@ -39,6 +39,9 @@ _log = logging.getLogger(__name__)
 
 _PAGE_EVENTS = 100
 _PORTION_BYTES = 256 * 1024
+_STORE_READS = 4
+"""Pages that all replays together read from the store at a time, so that thousands of them keep nobody else's
+reads waiting."""
 _BREATHE_EVERY = 200
 """Clients that are told their place before the loop may do something else; about a millisecond."""
 
@@ -70,6 +73,7 @@ class Hub:
         buffer_bytes: int = 1024 * 1024,
         max_subscribers: int = 20_000,
         position_s: float = 10.0,
+        now_ms: Callable[[], int] = lambda: 0,
     ) -> None:
         """``buffer_bytes``: kept for one client. ``position_s``: how often filtered ones get their place."""
         self._log = log
@@ -77,8 +81,12 @@ class Hub:
         self._max_subscribers = max_subscribers
         self._position_s = position_s
         self._portion_bytes = min(_PORTION_BYTES, buffer_bytes)
-        self._members: set[Subscription] = set()
-        self._live: dict[Filter, dict[Transport, Subscription]] = {}
+        self._now_ms = now_ms
+        self._members: dict[Subscription, None] = {}
+        """In the order of their coming."""
+        self._came = 0
+        self._live: dict[Wire, dict[Filter, dict[Transport, Subscription]]] = {}
+        self._store_reads = asyncio.Semaphore(_STORE_READS)
         self._closing: Close | None = None
         self._replaying = 0
         self._events = 0
@@ -103,19 +111,31 @@ class Hub:
 
     def register(self, subscription: Subscription) -> Close | None:
         """Take a new connection; or how to close it, when it is not taken. Twice is once."""
-        if self._closing is not None:
-            return self._closing
-        if len(self._members) >= self._max_subscribers and subscription not in self._members:
+        if subscription in self._members:
+            return None
+        refusal = self.refusal()
+        if refusal is None:
+            self._came += 1
+            subscription.number, subscription.since = self._came, self._now_ms()
+            self._members[subscription] = None
+        return refusal
+
+    def refusal(self) -> Close | None:
+        """How a connection would be closed that came now, which is counted; None: it would be taken."""
+        if self._closing is None and len(self._members) >= self._max_subscribers:
             self._refused += 1
             return FULL
-        self._members.add(subscription)
-        return None
+        return self._closing
 
     def unregister(self, subscription: Subscription) -> None:
         """Forget a connection that is gone. Twice is once, and unknown is nothing."""
         self._stop_events(subscription)
         subscription.state = State.CLOSED
-        self._members.discard(subscription)
+        self._members.pop(subscription, None)
+
+    def members(self, after: int = 0) -> Iterator[Subscription]:
+        """The connections, in the order of their numbers, past this one."""
+        return (subscription for subscription in self._members if subscription.number > after)
 
     def subscribe(
         self,
@@ -136,13 +156,18 @@ class Hub:
             start = Start(self._log.head, True)
         subscription.wanted = wanted
         subscription.place = start.offset
-        hello = hello_frame(self._log.epoch, start.offset, start.recovered, warnings)
-        if not self.send(subscription, hello):
+        if not self._greet(subscription, start, warnings):
             return
         if start.offset == self._log.head:
             self._go_live(subscription)
         else:
             self._start_replay(subscription)
+
+    def _greet(self, subscription: Subscription, start: Start, warnings: Sequence[str] = ()) -> bool:
+        hello = subscription.wire.hello
+        return self.send(
+            subscription, hello(self._log.epoch, start.offset, start.recovered, warnings, subscription.name)
+        )
 
     def place_of(self, subscription: Subscription) -> int:
         """Offset up to which the client has been given, or spared, everything."""
@@ -179,11 +204,12 @@ class Hub:
 
     def _publish(self, events: Sequence[Event]) -> None:
         self._events += len(events)
-        batch = Batch(events)
-        for wanted, members in tuple(self._live.items()):
-            data, count = batch.joined(None if wanted.is_open else wanted.matches)
-            if count:
-                self._deliveries += count * self._fan_out(members, data)
+        for wire, groups in self._live.items():
+            batch = Batch(events, wire.event)
+            for wanted, members in tuple(groups.items()):
+                data, count = batch.joined(None if wanted.is_open else wanted.matches)
+                if count:
+                    self._deliveries += count * self._fan_out(members, data)
 
     def _fan_out(self, members: Mapping[Transport, Subscription], data: bytes) -> int:
         """Send to each; how many took it.
@@ -209,15 +235,17 @@ class Hub:
 
     def _go_live(self, subscription: Subscription) -> None:
         subscription.state = State.LIVE
-        self._live.setdefault(subscription.wanted, {})[subscription.transport] = subscription
+        groups = self._live.setdefault(subscription.wire, {})
+        groups.setdefault(subscription.wanted, {})[subscription.transport] = subscription
 
     def _stop_events(self, subscription: Subscription) -> None:
         """Take a subscription out of what it is in the middle of; it is idle then."""
         if subscription.state is State.LIVE:
-            members = self._live[subscription.wanted]
+            groups = self._live[subscription.wire]
+            members = groups[subscription.wanted]
             members.pop(subscription.transport, None)
             if not members:
-                del self._live[subscription.wanted]
+                del groups[subscription.wanted]
         elif subscription.state is State.REPLAYING:
             self._end_replay(subscription)
         if subscription.state is not State.CLOSED:
@@ -251,7 +279,7 @@ class Hub:
         while subscription.state is State.REPLAYING:
             # Before the read, so that a slow reader holds neither a page nor, once live, a part of its past.
             await subscription.transport.drained()
-            page = await self._log.read(subscription.place, _PAGE_EVENTS)
+            page = await self._read_page(subscription.place)
             # No await from here to the switch: the head cannot move in between.
             step = next_step(page, subscription.place, self._log.head)
             if step is Step.LIVE:
@@ -266,8 +294,15 @@ class Hub:
             else:
                 await self._send_page(subscription, page)
 
+    async def _read_page(self, place: int) -> Sequence[Event]:
+        if self._log.has_in_memory(place):
+            return await self._log.read(place, _PAGE_EVENTS)
+        async with self._store_reads:
+            return await self._log.read(place, _PAGE_EVENTS)
+
     async def _send_page(self, subscription: Subscription, page: Sequence[Event]) -> None:
-        for portion in portions(page, subscription.wanted.matches, self._portion_bytes):
+        wanted, frame_of = subscription.wanted.matches, subscription.wire.event
+        for portion in portions(page, wanted, frame_of, self._portion_bytes):
             await subscription.transport.drained()
             if portion.data:
                 subscription.transport.send(portion.data, self._buffer_bytes)
@@ -284,7 +319,7 @@ class Hub:
 
     def _skip_to(self, subscription: Subscription, offset: int) -> None:
         subscription.place = offset
-        self.send(subscription, hello_frame(self._log.epoch, offset, False))
+        self._greet(subscription, Start(offset, False))
 
     # -- places ------------------------------------------------------------------------------------------
 
@@ -295,12 +330,17 @@ class Hub:
             await self.send_positions()
 
     async def send_positions(self) -> None:
-        """Tell every filtered client up to where it has been given everything of its own."""
+        """Tell every filtered client up to where it has been given everything of its own, and others that
+        they are thought of."""
         for n, subscription in enumerate(tuple(self._members)):
             if n % _BREATHE_EVERY == _BREATHE_EVERY - 1:
                 await asyncio.sleep(0)
-            if not subscription.wanted.is_open and self._may_be_told(subscription):
-                self.send(subscription, position_frame(self.place_of(subscription)))
+            if not self._may_be_told(subscription):
+                continue
+            if not subscription.wanted.is_open:
+                self.send(subscription, subscription.wire.position(self.place_of(subscription)))
+            elif subscription.wire.idle:
+                self.send(subscription, subscription.wire.idle)
 
     @staticmethod
     def _may_be_told(subscription: Subscription) -> bool:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from typing import NamedTuple
 
-from hub.frames import event_frame
 from store.errors import GatewayError
 from store.records import Event, LogBounds
 
@@ -119,14 +118,19 @@ class Portion(NamedTuple):
     """The client's place once it has this."""
 
 
-def portions(page: Sequence[Event], wanted: Callable[[Event], bool], max_bytes: int) -> Iterator[Portion]:
+def portions(
+    page: Sequence[Event],
+    wanted: Callable[[Event], bool],
+    frame_of: Callable[[Event], bytes],
+    max_bytes: int,
+) -> Iterator[Portion]:
     """Cut a page, in order, into what is sent at once: at most ``max_bytes``, or one event that is larger."""
     frames: list[bytes] = []
     size = 0
     place = 0
     for event in page:
         if wanted(event):
-            frame = event_frame(event)
+            frame = frame_of(event)
             if frames and size + len(frame) > max_bytes:
                 yield Portion(b"".join(frames), len(frames), place)
                 frames, size = [], 0

@@ -10,7 +10,10 @@ Close codes, and what a client should do then:
 1011    a fault of the server's                      connect again, with its position
 1013    as many subscribers as may be                connect again, later
 4008    the client reads too slowly                  connect again, with its position
-44xx    the client is at fault (``handlers``)        not connect again before that is mended
+4400    the client is at fault (``handlers``)        not connect again before that is mended
+4401    its key is missing or wrong (``handlers``)   not connect again without the right one
+4409    another connection has taken its name        not connect again under that name
+4410    its name was removed                         not connect again under that name, unless to begin anew
 ======  ===========================================  =============================================
 """
 
@@ -24,6 +27,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from hub.frames import WEBSOCKET, Wire
 from store.errors import GatewayError
 from store.records import Event
 
@@ -31,6 +35,8 @@ __all__ = [
     "FAULT",
     "FULL",
     "GOING_AWAY",
+    "REMOVED",
+    "TAKEN_OVER",
     "TOO_SLOW",
     "BadFilter",
     "Close",
@@ -62,6 +68,8 @@ GOING_AWAY = Close(1001, "the server stops, connect again")
 FAULT = Close(1011, "a fault of the server, connect again with your position")
 FULL = Close(1013, "too many connections, try again later")
 TOO_SLOW = Close(4008, "too slow, connect again with your position")
+TAKEN_OVER = Close(4409, "another connection has taken this name")
+REMOVED = Close(4410, "this name was removed, with its position")
 
 
 class Filter(msgspec.Struct, frozen=True):
@@ -152,10 +160,17 @@ class State(Enum):
 class Subscription:
     """One client. Only the hub changes it."""
 
-    __slots__ = ("place", "replay", "state", "transport", "wanted")
+    __slots__ = ("name", "number", "place", "replay", "since", "state", "transport", "wanted", "wire")
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, wire: Wire = WEBSOCKET) -> None:
         self.transport = transport
+        self.wire = wire
+        self.number = 0
+        """Of the connection, in the order of their coming."""
+        self.since = 0
+        """When it came; milliseconds since 1970."""
+        self.name = ""
+        """Under which its place is kept; empty: it is not kept."""
         self.wanted = Filter()
         self.state = State.IDLE
         self.place = 0

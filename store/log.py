@@ -60,6 +60,10 @@ class Log:
         """Append those that are new; return just these. They have reached every listener by then."""
         return await self._store.append_events(events)
 
+    def has_in_memory(self, after: int) -> bool:
+        """Whether what comes past ``after`` is read without asking the store."""
+        return after >= self._floor
+
     async def read(self, after: int, limit: int) -> Sequence[Event]:
         """The oldest events past ``after``, at most ``limit``; empty when there is none yet.
 
@@ -67,7 +71,7 @@ class Log:
         """
         if after >= self._head:
             return ()
-        if after >= self._floor:
+        if self.has_in_memory(after):
             return self._from_memory(after, limit)
         return await self._store.events_after(after, limit)
 

@@ -59,6 +59,8 @@ async def test_a_key_is_described_where_it_counts(tmp_path: Path) -> None:
         document = (await gateway.get("/api/openapi.json")).ok
         for path, methods in document["paths"].items():
             for method, told in methods.items():
+                if path.endswith("/stream"):
+                    continue
                 described = any(parameter["name"] == "Idempotency-Key" for parameter in told["parameters"])
                 assert described == (method == "post"), path
                 assert described == ("422" in told["responses"]), path
@@ -107,6 +109,8 @@ async def test_answers_have_the_shapes_that_are_described(tmp_path: Path) -> Non
             ("/api/health", answers.Alive),
             ("/api/ready", answers.Alive),
             ("/api/status", answers.Status),
+            ("/api/events", answers.EventPage),
+            ("/api/subscribers", answers.SubscriberPage),
         ):
             msgspec.convert((await gateway.get(path)).ok, kind)
         for action, kind in (("cancel", answers.Cancelled), ("retry", answers.Retried)):

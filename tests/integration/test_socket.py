@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 import logging
 import socket
@@ -319,7 +318,7 @@ async def test_frames_are_built_once_for_all_clients() -> None:
     async with serving() as gateway:
         clients = [await gateway.greeted() for _ in range(50)]
         build = mock.Mock(side_effect=event_frame)
-        with mock.patch("hub.hub.Batch", functools.partial(Batch, build=build)):
+        with mock.patch("hub.hub.Batch", lambda events, _: Batch(events, build)):
             await gateway.append("a", "b")
             await gateway.append("c")
         assert build.call_count == 3
@@ -521,7 +520,8 @@ async def test_the_key_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     [
         ("?since=x", "bad_position", "since"),
         ("?types=a%20b", "bad_filter", "types"),
-        ("?subscriber=me", "bad_frame", "subscriber"),
+        ("?subscriber=a%20b", "bad_subscriber", "subscriber"),
+        ("?nothing=1", "bad_frame", "nothing"),
     ],
 )
 async def test_a_query_that_cannot_be_is_refused_before_the_upgrade(query: str, code: str, says: str) -> None:

@@ -7,10 +7,12 @@ output.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,12 +59,12 @@ def _taken_apart(arguments: Sequence[str]) -> Mapping[str, Sequence[str]]:
     left = iter(arguments)
     for argument in left:
         option = argument if argument.startswith("-") else ""
-        assert option in ("", "-s", "-X", "-H", "-d", "-F", "-o", "--form-string"), (
+        assert option in ("", "-s", "-sN", "-m", "-X", "-H", "-d", "-F", "-o", "--form-string"), (
             f"only curl itself knows {option}"
         )
-        if option != "-s":
+        if option not in ("-s", "-sN"):
             found[option].append(next(left) if option else argument)
-    assert all(len(found[once]) <= 1 for once in ("", "-X", "-d", "-o")) and found[""], arguments
+    assert all(len(found[once]) <= 1 for once in ("", "-X", "-d", "-o", "-m")) and found[""], arguments
     assert not (found["-d"] and (found["-F"] or found["--form-string"])), arguments
     return found
 
@@ -87,11 +89,21 @@ async def _ask(asked: Mapping[str, Sequence[str]], folder: Path) -> Ran:
             *(asked["-X"] or [method]), *asked[""], headers=headers, data=data, allow_redirects=False
         ) as answer,
     ):
-        content = await answer.read()
+        content = await _read(answer, *map(float, asked["-m"]))
     if asked["-o"]:
         (folder / asked["-o"][0]).write_bytes(content)
         content = b""
     return Ran(0, content.decode(), answer.status, "")
+
+
+async def _read(answer: aiohttp.ClientResponse, most_s: float = GUARD_S) -> bytes:
+    """The body, as far as it has come in this time."""
+    content = b""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(most_s):
+            async for piece in answer.content.iter_any():
+                content += piece
+    return content
 
 
 def _form(fields: Sequence[str], folder: Path) -> aiohttp.FormData:

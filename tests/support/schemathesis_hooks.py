@@ -4,14 +4,14 @@
 
 from __future__ import annotations
 
-from itertools import count
+from itertools import count, cycle
 from typing import Any
 
 import schemathesis
 
 from handlers import answers
 
-__all__ = ["before_call", "before_load_schema"]
+__all__ = ["NAMES", "before_call", "before_load_schema"]
 
 _KEY = "Idempotency-Key"
 _SHARED = 8
@@ -19,6 +19,10 @@ _SHARED = 8
 _OPEN = {"Status"}
 """Answers that are described in part only."""
 _number = count()
+
+NAMES = [f"name-{n}" for n in range(20)]
+"""Subscribers that there are."""
+_names = cycle(NAMES)
 
 
 @schemathesis.hook
@@ -37,3 +41,7 @@ def before_call(context: Any, case: schemathesis.Case, kwargs: dict[str, Any]) -
     number = next(_number)
     if case.headers.get(_KEY) and number % _SHARED:
         case.headers[_KEY] += str(number)
+    if isinstance(wait := (case.query or {}).get("wait"), int):
+        case.query["wait"] = min(wait, 1)
+    if case.path == "/api/subscribers/{name}" and number % 2:
+        case.path_parameters["name"] = next(_names)

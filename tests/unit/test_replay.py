@@ -127,7 +127,7 @@ def test_portions_hold_what_is_wanted_in_order_within_their_bound(
     items: list[tuple[str, int]], max_bytes: int
 ) -> None:
     page = [event(n, n - 1, type, size) for n, (type, size) in enumerate(items, start=1)]
-    cut = list(portions(page, Filter.of(["a"]).matches, max_bytes))
+    cut = list(portions(page, Filter.of(["a"]).matches, event_frame, max_bytes))
     wanted = [event for event in page if event.type == "a"]
     assert b"".join(portion.data for portion in cut) == b"".join(map(event_frame, wanted))
     assert sum(portion.events for portion in cut) == len(wanted)
