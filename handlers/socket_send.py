@@ -51,7 +51,7 @@ class SendFrames:
     async def __call__(self, fields: dict[str, Any]) -> Mapping[str, Any]:
         """The answer. Raises InvalidRequest."""
         key = fields.pop(_KEY_FIELD, None)
-        headers = HTTPHeaders({"Content-Type": "application/json"})
+        headers = HTTPHeaders({"Host": "localhost", "Content-Type": "application/json"})
         if key is not None:
             if not isinstance(key, str):
                 raise InvalidRequest(f"{_KEY_FIELD}: must be text", [(_KEY_FIELD, "must be text")])

@@ -9,6 +9,7 @@ from typing import Any
 from handlers.base import BaseHandler, NotFound
 from handlers.pages import cursor_of, foreign_cursor, place_of_cursor, query_of
 from handlers.parameters import SubscribersQuery
+from hub.frames import WEBSOCKET
 from hub.hub import Hub
 from hub.names import Names, filter_of
 from hub.subscription import Filter, Subscription
@@ -59,15 +60,21 @@ class SubscriberList(_SubscriberHandler):
 
     def _name(self, subscriber: Subscriber, alive: set[str]) -> Told:
         held = self.names.held(subscriber.name)
-        told: Told = {"name": subscriber.name, "number": None, "kind": "ws", "state": None, "since": None}
-        told |= {"process": subscriber.holder or None, "buffer_bytes": None}
-        told["connected"] = held is not None or (
-            subscriber.holder != self.names.owner and subscriber.holder in alive
-        )
-        if held is not None:
-            told |= self._connection(held.subscription)
-        elif not told["connected"]:
-            told["process"] = None
+        here = held.subscription if held else None
+        # Of a process that was killed the name is still there, until somebody else takes it.
+        elsewhere = subscriber.holder != self.names.owner and subscriber.holder in alive
+        told: Told = {
+            "name": subscriber.name,
+            "connected": here is not None or elsewhere,
+            "number": None,
+            "kind": WEBSOCKET.kind,
+            "state": None,
+            "since": None,
+            "process": subscriber.holder if elsewhere else None,
+            "buffer_bytes": None,
+        }
+        if here is not None:
+            told |= self._connection(here)
         told["cursor"] = max(subscriber.offset, held.acknowledged if held else 0)
         told["created_at"], told["seen_at"] = rfc3339(subscriber.created_at), rfc3339(subscriber.seen_at)
         return {**told, "filters": _filters(filter_of(subscriber))}

@@ -51,9 +51,10 @@ class TooManyNames(GatewayError):
 
 
 class Held(NamedTuple):
-    """A name that is connected here."""
+    """A name that is connected here, or was until a moment ago."""
 
-    subscription: Subscription
+    subscription: Subscription | None
+    """None once it is over."""
     acknowledged: int
     """Everything up to here."""
 
@@ -173,11 +174,11 @@ class Names:
         return removed
 
     def held(self, name: str) -> Held | None:
-        """The name's connection, where it is here."""
+        """What is known here of a name, and not in the store yet; None: nothing."""
         holding = self._by_name.get(name)
-        if holding is None or holding.leaves:
+        if holding is None:
             return None
-        return Held(holding.subscription, holding.acknowledged)
+        return Held(None if holding.leaves else holding.subscription, holding.acknowledged)
 
     def _hold(self, holding: _Holding) -> None:
         subscription = holding.subscription

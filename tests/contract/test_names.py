@@ -303,6 +303,7 @@ async def test_a_name_whose_connection_ended_while_it_was_taken_is_free(store: S
     await room.names.save()
     assert (await store.find_subscribers(["crm"]))["crm"].holder == ""
     assert room.names.held("crm") is None
+    assert client.start == Start(-1, False)
 
 
 async def test_a_removed_name_is_closed_and_forgotten(store: Store) -> None:
