@@ -10,9 +10,11 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import config
@@ -91,9 +93,19 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 # -- to run ----------------------------------------------------------------------------------------------
 
 
+def _allow_files() -> None:
+    """Open as many files as the system allows: each connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        # Some systems name a limit that they do not take.
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 async def _serve(settings: config.Settings) -> int:
     for notice in settings.notices:
         _log.warning("%s", notice)
+    _allow_files()
     gateway = server.Gateway(settings)
     reloader = reloading.Reloader(
         settings,

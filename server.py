@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 import random
+import resource
 import socket
 import sys
 import time
@@ -126,7 +127,7 @@ class Gateway:
         self._hub = Hub(
             self._log,
             buffer_bytes=settings.hub.buffer_bytes,
-            max_subscribers=settings.hub.max_subscribers,
+            max_subscribers=_most_connections(settings.hub.max_subscribers),
             now_ms=_now_ms,
         )
         self._names = Names(
@@ -495,6 +496,13 @@ class Gateway:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=5)
+
+
+def _most_connections(wanted: int) -> int:
+    """For subscribers at once: a part of the files that the process may open stays for all else, since one
+    that can open none takes no webhook any more."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return wanted if files == resource.RLIM_INFINITY else min(wanted, files * 3 // 4)
 
 
 def make_store(settings: config.Settings, *, lock_timeout_s: float | None = None) -> Store:

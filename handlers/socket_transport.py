@@ -99,7 +99,8 @@ class SocketTransport:
         """Return once the stream holds nothing back, or is closed."""
         while self._stream.writing():
             try:
-                await self._stream.write(b"")
+                # Its future is Tornado's: a replay that is given up may not cancel it.
+                await asyncio.shield(self._stream.write(b""))
             except StreamClosedError:
                 return
 

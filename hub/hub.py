@@ -61,6 +61,8 @@ class HubStats(msgspec.Struct, frozen=True):
     """Clients closed with 4008."""
     refused: int
     """Connections not taken because there were as many as may be."""
+    most: int
+    """How many may be at once."""
 
 
 class Hub:
@@ -105,6 +107,7 @@ class Hub:
             deliveries=self._deliveries,
             slow_closed=self._slow_closed,
             refused=self._refused,
+            most=self._max_subscribers,
         )
 
     # -- coming and going --------------------------------------------------------------------------------
