@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -605,3 +605,63 @@ async def test_sends_by_frame_are_refused_while_the_gateway_stops(tmp_path: Path
         refused = await answered(client, op="send", id=1, phone="5215550001111", message="hello")
         assert (refused["type"], refused["code"]) == ("error", "draining")
         await client.close()
+
+
+# -- far behind ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["ws", "sse"])
+async def test_one_that_is_far_behind_catches_up_in_bounded_memory_beside_live_ones(
+    tmp_path: Path, kind: str
+) -> None:
+    """The same with a million is in tests/soak/catch_up.py."""
+    async with serving(tmp_path, hub={"buffer_bytes": 256 * 1024}) as gateway:
+        hub = gateway.gateway._hub
+        for _ in range(40):
+            # Past what is kept in memory.
+            await some(gateway, *["a"] * 500, size=700)
+        live = await connected(gateway)
+        behind = reading_from_the_start(kind, gateway)
+        async with behind as next_offset:
+            await until(lambda: hub.stats.replaying == 1)
+            most, seen, last = 0, [], 0
+            for turn in range(20):
+                (last,) = await some(gateway, "b")
+                assert (await live.receive())["offset"] == last, "a live one waits for nobody"
+                most = max(most, *(member.transport.buffered for member in hub.members()))
+                seen += [await next_offset() for _ in range(200)]
+                assert turn > 5 or hub.stats.replaying == 1
+            while seen[-1] < last:
+                seen.append(await next_offset())
+                most = max(most, *(member.transport.buffered for member in hub.members()))
+        assert seen == list(range(1, last + 1))
+        assert most <= 512 * 1024
+        assert hub.stats.slow_closed == 0
+        await live.close()
+
+
+@asynccontextmanager
+async def reading_from_the_start(kind: str, gateway: Harness) -> AsyncIterator[Callable[[], Awaitable[int]]]:
+    """A client from the beginning on, which reads only what is asked for; offset by offset."""
+    if kind == "sse":
+        async with streaming(stream_url(gateway, "?since=0")) as stream:
+            await stream.message()
+
+            async def next_of_stream() -> int:
+                message = await stream.message()
+                assert message is not None
+                offset: int = message.data["offset"]
+                return offset
+
+            yield next_of_stream
+        return
+    client = WebsocketsClient(max_queue=1)
+    await client.open(f"ws://127.0.0.1:{gateway.port}/ws?since=0")
+    await client.receive()
+
+    async def next_of_socket() -> int:
+        offset: int = (await client.receive())["offset"]
+        return offset
+
+    yield next_of_socket
+    await client.close()

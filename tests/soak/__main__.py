@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tests.soak.catch_up import Behind, catch_up
 from tests.soak.flat import Steady, stay_flat
 from tests.soak.kills import GOAL, soak_kills
 from tests.soak.limits import Broadcasts, broadcast_within_limits
@@ -69,6 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     limits.add_argument("--second", type=int, default=8_000, help="sends under a lowered one (%(default)s)")
     limits.set_defaults(work=_limits)
+    behind = parts.add_parser("catch-up", help="subscribers that are a long log behind, beside live ones")
+    behind.add_argument("--store", choices=STORES, default=STORES[0], help="default: %(default)s")
+    behind.add_argument("--events", type=int, default=1_000_000, help="default: %(default)s")
+    behind.add_argument("--readers", type=int, default=1, help="default: %(default)s")
+    behind.set_defaults(work=_catch_up)
     report = parts.add_parser("report", help="write docs/soak.md from what was found so far")
     report.set_defaults(work=_report)
     return parser
@@ -101,6 +107,13 @@ async def _flat(options: argparse.Namespace, folder: Path) -> bool:
     seed = f"flat {state.begin('flat')}"
     wanted = Steady(options.store, options.minutes)
     return await held(state, "flat", seed, folder, partial(stay_flat, wanted=wanted, seed=seed))
+
+
+async def _catch_up(options: argparse.Namespace, folder: Path) -> bool:
+    state = State(options.state)
+    seed = f"catch-up {state.begin('catch-up')}"
+    wanted = Behind(options.store, options.events, options.readers)
+    return await held(state, "catch-up", seed, folder, partial(catch_up, wanted=wanted))
 
 
 async def _report(options: argparse.Namespace, folder: Path) -> bool:

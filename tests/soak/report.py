@@ -66,12 +66,22 @@ up with what is kept for a while, is left out. Goal: 20 minutes with flat memory
 """
 
 
+_CATCH_UP = """\
+## Far behind
+
+Subscribers that read the log from its beginning, while webhooks come at 100 a second and reach another that
+is live. Goal: what the live one gets is not noticeably later for it, and memory is bounded. All of it runs
+on one machine, readers too, so that their work shows in the delays.
+"""
+
+
 def page(state: State) -> str:
     """The whole page; a part that was never run says so."""
     parts = [
         (_KILLS, [_kills(state, store) for store in STORES], [part(store) for store in STORES]),
         (_UNKNOWN, [_unknown(found) for found in state.rounds("unknown")], ["unknown"]),
         (_LIMITS, [row for found in state.rounds("limits") for row in _limits(found)], ["limits"]),
+        (_CATCH_UP, [_catch_up(found) for found in state.rounds("catch-up")], ["catch-up"]),
         (_FLAT, [_flat(found) for found in state.rounds("flat")], ["flat"]),
     ]
     sections = [_HEAD]
@@ -135,6 +145,24 @@ def _limits(found: Json) -> list[Json]:
             "when, version": _when([found]),
         },
     ]
+
+
+def _catch_up(found: Json) -> Json:
+    return {
+        "store": found["store"],
+        "events": f"{found['events']:,}",
+        "readers": found["readers"],
+        "seconds": found["seconds_to_catch_up"],
+        "events a second": f"{found['per_s']:,}",
+        "MB before, at most": f"{found['mb_before']}, {found['mb_most']}",
+        "ms to the live one: alone": _ms(found["alone_ms"]),
+        "beside": _ms(found["beside_ms"]),
+        "when, version": _when([found]),
+    }
+
+
+def _ms(found: Json) -> str:
+    return f"p50 {found['p50']}, p99 {found['p99']}"
 
 
 def _flat(found: Json) -> Json:
