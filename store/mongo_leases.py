@@ -176,12 +176,12 @@ class Coordination:
         if not aliases:
             return {}
         found = await self._db.find("aliases", {"_id": {"$in": list(aliases)}})
-        return {d["_id"]: Alias(d["_id"], d["contact"], d["peer"]) for d in found}
+        return {d["_id"]: _alias(d) for d in found}
 
     async def aliases_of(self, contact: str) -> list[Alias]:
         """By the index of contacts."""
         found = await self._db.find("aliases", {"contact": contact}, sort=[("_id", 1)])
-        return [Alias(d["_id"], d["contact"], d["peer"]) for d in found]
+        return [_alias(d) for d in found]
 
     async def put_aliases(self, aliases: Sequence[Alias]) -> None:
         """Store each, the later of two for one address last."""
@@ -190,11 +190,18 @@ class Coordination:
 
     async def _put(self, aliases: Sequence[Alias]) -> None:
         latest = {alias.alias: alias for alias in aliases}
-        documents = [{"_id": a.alias, "contact": a.contact, "peer": a.peer} for a in latest.values()]
+        documents = [
+            {"_id": a.alias, "contact": a.contact, "peer": a.peer, "at": a.at} for a in latest.values()
+        ]
         known = await self._db.insert_new("aliases", documents)
         replacements = [ReplaceOne({"_id": documents[place]["_id"]}, documents[place]) for place in known]
         if replacements:
             await self._db.call(lambda: self._db["aliases"].bulk_write(replacements, ordered=False))
+
+
+def _alias(found: Document) -> Alias:
+    # Earlier versions kept no time.
+    return Alias(found["_id"], found["contact"], found["peer"], int(found.get("at", 0)))
 
 
 def lost(lease: Lease) -> LeaseLost:

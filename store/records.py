@@ -177,6 +177,8 @@ class Alias(msgspec.Struct, frozen=True, gc=False):
     """Key of the contact that answers to it."""
     peer: str = ""
     """The address of the other kind that it was last seen with."""
+    at: int = 0
+    """When it came to lead there, and to be seen with that, by Meta's clock; 0: not known."""
 
 
 class Window(msgspec.Struct, frozen=True, gc=False):

@@ -208,6 +208,7 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         # Most contacts have one address, which is their key.
         "CREATE INDEX aliases_contact ON aliases (contact) WHERE alias != contact",
     ),
+    ("ALTER TABLE aliases ADD COLUMN at INTEGER NOT NULL DEFAULT 0",),
 )
 
 VERSION = len(_MIGRATIONS)

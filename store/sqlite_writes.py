@@ -137,9 +137,9 @@ class Writes:
     def put_aliases(self, aliases: Sequence[Alias]) -> None:
         """Store each, in place of what the address was before."""
         self._db.executemany(
-            "INSERT INTO aliases VALUES (?, ?, ?) ON CONFLICT (alias)"
-            " DO UPDATE SET contact = excluded.contact, peer = excluded.peer",
-            [(alias.alias, alias.contact, alias.peer) for alias in aliases],
+            "INSERT INTO aliases VALUES (?, ?, ?, ?) ON CONFLICT (alias)"
+            " DO UPDATE SET contact = excluded.contact, peer = excluded.peer, at = excluded.at",
+            [(alias.alias, alias.contact, alias.peer, alias.at) for alias in aliases],
         )
 
     def create_task(

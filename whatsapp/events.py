@@ -73,6 +73,8 @@ class EventType:
     """Rows of it that had failed are queued again."""
     TASK_COMPLETED = "task.completed"
     CONTACT_CHANGED = "contact.changed"
+    CONTACT_MERGED = "contact.merged"
+    """Two contacts turned out to be one person."""
     CONTACT_PREFERENCES = "contact.preferences"
     """A customer stopped or resumed marketing messages, or signed up."""
     CONTACT_ACTION = "contact.action"

@@ -12,8 +12,9 @@ from store.base import Store
 from store.deadline import answered_in_time
 from store.log import Log
 from store.records import NewEvent
-from whatsapp.contacts import Contacts
-from whatsapp.events import build_event
+from whatsapp.contacts import Contacts, Merge
+from whatsapp.events import EventType, build_event
+from whatsapp.identity import Address
 from whatsapp.webhook import Update, parse
 
 __all__ = ["Intake"]
@@ -40,11 +41,14 @@ class Intake:
 
     async def _append(self, updates: Sequence[Update]) -> None:
         updates = await self._not_told(updates)
-        keys = await self._keys(updates)
-        await self._add_callback_data([update for update in updates if update.has_callback_data])
         now = self._now_ms()
-        events = [_event(update, key, now) for update, key in zip(updates, keys, strict=True)]
+        keys = await self._keys(updates, now)
+        await self._add_callback_data([update for update in updates if update.has_callback_data])
+        merges = self._contacts.untold
+        events = [_merged(merge, now) for merge in merges]
+        events += [_event(update, key, now) for update, key in zip(updates, keys, strict=True)]
         await self._log.append(events)
+        self._contacts.were_told(merges)
 
     async def _not_told(self, updates: Sequence[Update]) -> Sequence[Update]:
         """Without the parts of what an earlier version has told as one: Meta repeats for seven days."""
@@ -59,18 +63,28 @@ class Intake:
             if (view := rows.get(update.message_id)) is not None:
                 update.data["callback_data"] = view.row.callback_data
 
-    async def _keys(self, updates: Sequence[Update]) -> list[str]:
+    async def _keys(self, updates: Sequence[Update], now: int) -> list[str]:
         """Whom each update is about; all are looked up at once, unless somebody changes in between."""
         if any(update.change is not None for update in updates):
-            return [await self._key(update) for update in updates]
-        found = await self._contacts.resolve({update.address for update in updates if update.address})
+            return [(await self._together([update], now))[0] for update in updates]
+        return await self._together(updates, now)
+
+    async def _together(self, updates: Sequence[Update], now: int) -> list[str]:
+        change = updates[0].change if updates else None
+        if change is not None:
+            return [await self._contacts.change(change.old, change.new, min(updates[0].at, now))]
+        times: dict[Address, int] = {}
+        for update in updates:
+            if update.address:
+                times[update.address] = max(times.get(update.address, 0), min(update.at, now))
+        found = await self._contacts.resolve(times, times)
         return [found.get(update.address, "") for update in updates]
 
-    async def _key(self, update: Update) -> str:
-        if update.change is not None:
-            return await self._contacts.change(update.change.old, update.change.new)
-        found = await self._contacts.resolve([update.address] if update.address else [])
-        return found.get(update.address, "")
+
+def _merged(merge: Merge, now: int) -> NewEvent:
+    data = {"kept": merge.kept, "gone": merge.gone}
+    key = f"merged:{merge.gone}:{merge.kept}"
+    return build_event(EventType.CONTACT_MERGED, key, now, data, contact=merge.kept)
 
 
 def _event(update: Update, contact: str, now: int) -> NewEvent:

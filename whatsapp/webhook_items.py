@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from whatsapp.clock import metas_time
 from whatsapp.errors import error_of_status
 from whatsapp.events import (
     FROM_CUSTOMERS,
@@ -115,6 +116,8 @@ class Update(msgspec.Struct, frozen=True, gc=False):
     """A customer said something to us: it counts against the number's throughput and opens the window. True
     for nothing but messages of the field ``messages``; never for those of the system, of ``standby`` and of
     ``history``."""
+    at: int = 0
+    """When it happened by Meta's clock, in milliseconds; 0 where Meta does not tell."""
     former_key: str = ""
     """The key under which earlier versions told the change that this is a part of, as one event: where the
     log has that, this was told. Empty: nothing of the kind."""
@@ -160,6 +163,7 @@ def read_message(frame: Frame, part: str, message: Any) -> Update:
         address=address,
         change=change,
         inbound=type in FROM_CUSTOMERS,
+        at=metas_time(message.get("timestamp"), 0),
     )
 
 
@@ -194,6 +198,7 @@ def read_past(frame: Frame, part: str, message: Any, thread: Json | None = None)
         data=_message_data(frame, message, contact) | {"thread": thread, "ours": ours},
         phone_number_id=frame.phone_number_id,
         address=address,
+        at=metas_time(message.get("timestamp"), 0),
     )
 
 
@@ -205,6 +210,7 @@ def read_status(frame: Frame, part: str, status: Any) -> Update:
     name = _name_of(status, "status")
     address, contact = recipient(status, frame.contacts)
     wamid = text_of(status.get("id"))
+    at = metas_time(status.get("timestamp"), 0)
     if kind not in _MESSAGE_STATUS_TYPES:
         return Update(
             key=_key("", frame, part, status),
@@ -212,6 +218,7 @@ def read_status(frame: Frame, part: str, status: Any) -> Update:
             data=_item_data(frame, part, status, contact),
             phone_number_id=frame.phone_number_id,
             address=address,
+            at=at,
         )
     row = RowRef.parse(status.get("biz_opaque_callback_data"))
     data = {
@@ -238,6 +245,7 @@ def read_status(frame: Frame, part: str, status: Any) -> Update:
         message_id=row.row_id if row else "",
         attempt=row.attempt if row else 0,
         has_callback_data=row.has_data if row else False,
+        at=at,
     )
 
 
@@ -284,6 +292,7 @@ def read_item(frame: Frame, part: str, item: Any, *, type: str, person: Person |
         data=_item_data(frame, part, item, contact),
         phone_number_id=frame.phone_number_id,
         address=address,
+        at=metas_time(item.get("timestamp"), 0),
     )
 
 

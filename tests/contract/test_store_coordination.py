@@ -244,7 +244,7 @@ async def test_an_address_that_was_never_put_is_not_found(store: Store) -> None:
 async def test_just_the_asked_for_addresses_are_found(store: Store) -> None:
     phone = Alias("15550001", "contact-1", "CC.1")
     user = Alias("CC.1", "contact-1", "15550001")
-    await store.put_aliases([phone, user, Alias("15550002", "contact-2")])
+    await store.put_aliases([phone, user, Alias("15550002", "contact-2", at=1_700_000_000_123)])
     assert await store.find_aliases(["15550001", "CC.1", "unknown"]) == {"15550001": phone, "CC.1": user}
 
 

@@ -1,4 +1,4 @@
-"""Who a contact is: the rule as tables, then the cache over the real embedded store."""
+"""Addresses to contacts: the cache, and who asks at once, over the real embedded store."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from itertools import permutations
 from pathlib import Path
 from typing import cast
 
+import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from tornado.ioloop import IOLoop
 
 from store.base import Store
 from store.errors import StoreUnavailable
-from store.records import Alias, Event
+from store.records import Alias, Event, Suppression
 from store.sqlite import SqliteStore
 from tests.support.faulty_store import FaultyStore
 from tests.support.waiting import GUARD_S
-from whatsapp.contacts import Contacts, move, place
+from whatsapp.contacts import Contacts, Merge
 from whatsapp.identity import Address
 
 P, Q, R = "15550000001", "15550000002", "15550000003"
@@ -32,247 +31,9 @@ def known(*aliases: Alias) -> dict[str, Alias]:
     return {alias.alias: alias for alias in aliases}
 
 
-def put(book: dict[str, Alias], aliases: Sequence[Alias]) -> dict[str, Alias]:
-    """The book with these stored in it."""
-    return book | known(*aliases)
-
-
 def pair(contact: str, phone: str, user_id: str) -> tuple[Alias, Alias]:
     """Both addresses of a contact, met together."""
     return Alias(phone, contact, user_id), Alias(user_id, contact, phone)
-
-
-# -- place -------------------------------------------------------------------------------------------------
-
-FRESH: dict[str, Alias] = {}
-BY_PHONE = known(Alias(P, P))
-BY_USER = known(Alias(U, U))
-BOTH = known(*pair(P, P, U))
-
-
-@pytest.mark.parametrize(
-    ("book", "address", "contact", "stored"),
-    [
-        pytest.param(FRESH, Address(P), P, [Alias(P, P)], id="a new phone is its own key"),
-        pytest.param(FRESH, Address("", U), U, [Alias(U, U)], id="a new user id is its own key"),
-        pytest.param(FRESH, Address(P, U), P, [*pair(P, P, U)], id="of both, the phone is the key"),
-        pytest.param(BY_PHONE, Address(P), P, [], id="a known phone"),
-        pytest.param(BY_USER, Address("", U), U, [], id="a known user id"),
-        pytest.param(BOTH, Address(P), P, [], id="the phone of a person with both"),
-        pytest.param(BOTH, Address("", U), P, [], id="the user id of a person with both"),
-        pytest.param(BOTH, Address(P, U), P, [], id="both of a person with both"),
-        pytest.param(BY_PHONE, Address(P, U), P, [*pair(P, P, U)], id="a known phone learns its user id"),
-        pytest.param(BY_USER, Address(P, U), U, [*pair(U, P, U)], id="a known user id learns its phone"),
-        pytest.param(
-            BOTH, Address(P, V), V, [*pair(V, P, V)], id="a phone with another user id is another person"
-        ),
-        pytest.param(
-            known(*pair(P, P, U), *pair(Q, Q, V)),
-            Address(P, V),
-            Q,
-            [Alias(P, Q, V), Alias(V, Q, P)],
-            id="a phone that passes to a known person",
-        ),
-        pytest.param(
-            known(Alias(P, P), Alias(U, U)),
-            Address(P, U),
-            U,
-            [*pair(U, P, U)],
-            id="two keys that turn out to be one person are the user id's",
-        ),
-        pytest.param(
-            known(Alias(P, P, U), Alias(U, U)),
-            Address(P, U),
-            U,
-            [*pair(U, P, U)],
-            id="half of a pair that was stored is completed",
-        ),
-        pytest.param(known(Alias(P, P, U)), Address(P, U), P, [Alias(U, P, P)], id="or its other half"),
-    ],
-)
-def test_place(book: dict[str, Alias], address: Address, contact: str, stored: list[Alias]) -> None:
-    assert place(book, address) == (contact, stored)
-
-
-def test_a_recycled_phone_leaves_the_former_owner_their_user_id() -> None:
-    book = put(BOTH, place(BOTH, Address(P, V))[1])
-    assert place(book, Address(P))[0] == V
-    assert place(book, Address("", U))[0] == P
-    assert place(book, Address(Q, U))[0] == P
-
-
-ADDRESSES = st.builds(Address, st.sampled_from(["", P, Q, R]), st.sampled_from(["", U, V, W])).filter(bool)
-MOVES = st.tuples(ADDRESSES, ADDRESSES)
-HISTORIES = st.lists(ADDRESSES | MOVES, max_size=12)
-
-
-def after(history: Sequence[Address | tuple[Address, Address]]) -> dict[str, Alias]:
-    """What is known once all this has happened."""
-    book: dict[str, Alias] = {}
-    for happening in history:
-        if isinstance(happening, Address):
-            book = put(book, place(book, happening)[1])
-        else:
-            book = put(book, move(book, *happening)[1])
-    return book
-
-
-@given(HISTORIES, ADDRESSES)
-def test_placing_again_finds_the_same_and_stores_nothing(
-    history: list[Address | tuple[Address, Address]], address: Address
-) -> None:
-    book = after(history)
-    contact, stored = place(book, address)
-    assert place(put(book, stored), address) == (contact, [])
-
-
-@given(HISTORIES, ADDRESSES)
-def test_each_part_of_an_address_leads_to_its_contact(
-    history: list[Address | tuple[Address, Address]], address: Address
-) -> None:
-    book = after(history)
-    contact, stored = place(book, address)
-    book = put(book, stored)
-    assert {book[part].contact for part in address if part} == {contact}
-
-
-@given(HISTORIES, ADDRESSES)
-def test_only_addresses_that_were_named_are_stored(
-    history: list[Address | tuple[Address, Address]], address: Address
-) -> None:
-    stored = place(after(history), address)[1]
-    assert {alias.alias for alias in stored} <= set(address)
-
-
-# -- move --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("book", "old", "new", "contact", "stored"),
-    [
-        pytest.param(
-            BOTH,
-            Address(P, U),
-            Address(Q, V),
-            P,
-            [*pair(P, Q, V), Alias(P, P_NEXT)],
-            id="number and user id change together",
-        ),
-        pytest.param(
-            BY_PHONE, Address(P), Address(Q), P, [Alias(Q, P), Alias(P, P_NEXT)], id="a number alone"
-        ),
-        pytest.param(
-            BOTH, Address("", U), Address("", V), P, [Alias(V, P)], id="a user id, and no phone is told"
-        ),
-        pytest.param(
-            BOTH, Address(P, U), Address(P, V), P, [*pair(P, P, V)], id="a user id, and the phone stays"
-        ),
-        pytest.param(
-            FRESH,
-            Address(P, U),
-            Address(Q, V),
-            P,
-            [*pair(P, Q, V), Alias(P, P_NEXT)],
-            id="a person not met before",
-        ),
-        pytest.param(
-            known(*pair(P, P, U), *pair(V, Q, V)),
-            Address(P, U),
-            Address(Q, V),
-            P,
-            [*pair(P, Q, V), Alias(P, P_NEXT)],
-            id="a person who wrote from the new number before the change was told",
-        ),
-        pytest.param(
-            known(Alias(P, P), Alias(U, U)),
-            Address(P, U),
-            Address(Q),
-            U,
-            [Alias(Q, U), Alias(P, f"{U}/{P}")],
-            id="the user id tells who it is",
-        ),
-        pytest.param(BOTH, Address(P, U), Address(), P, [], id="no new address"),
-        pytest.param(BOTH, Address(), Address(Q, V), "", [], id="nobody named"),
-    ],
-)
-def test_move(book: dict[str, Alias], old: Address, new: Address, contact: str, stored: list[Alias]) -> None:
-    assert move(book, old, new) == (contact, stored)
-
-
-def test_after_a_change_both_old_ids_and_new_ones_lead_where_they_should() -> None:
-    book = put(BOTH, move(BOTH, Address(P, U), Address(Q, V))[1])
-    assert [place(book, address)[0] for address in (Address(Q), Address("", V), Address("", U))] == [P, P, P]
-    assert place(book, Address(P))[0] == P_NEXT
-    assert place(book, Address(P, W))[0] == P_NEXT
-
-
-CHANGES = [
-    pytest.param(Address(P, U), Address(Q, V), id="number and user id"),
-    pytest.param(Address(P), Address(Q), id="number alone"),
-    pytest.param(Address(P), Address(Q, V), id="old user id not told"),
-    pytest.param(Address("", U), Address("", V), id="user id alone"),
-    pytest.param(Address(P, U), Address(P, V), id="user id with its phone"),
-]
-
-
-@pytest.mark.parametrize(("old", "new"), CHANGES)
-@pytest.mark.parametrize("start", [pytest.param(FRESH, id="fresh"), pytest.param(BOTH, id="known")])
-def test_a_repeated_change_changes_nothing(start: dict[str, Alias], old: Address, new: Address) -> None:
-    contact, stored = move(start, old, new)
-    assert stored
-    assert move(put(start, stored), old, new) == (contact, [])
-
-
-@pytest.mark.parametrize(
-    ("first", "second"),
-    [
-        pytest.param((Address(P, U), Address(Q, V)), (Address(Q, V), Address(R, W)), id="with user ids"),
-        pytest.param((Address(P), Address(Q)), (Address(Q), Address(R)), id="numbers alone"),
-        pytest.param((Address("", U), Address("", V)), (Address("", V), Address("", W)), id="user ids alone"),
-    ],
-)
-def test_a_stale_change_does_not_undo_a_newer_one(
-    first: tuple[Address, Address], second: tuple[Address, Address]
-) -> None:
-    book = put(BOTH, move(BOTH, *first)[1])
-    book = put(book, move(book, *second)[1])
-    assert move(book, *first) == (P, [])
-    assert place(book, second[1])[0] == P
-
-
-def test_whoever_has_a_phone_next_is_nobody_else() -> None:
-    # One person moves twice, and leaves two phones to two others.
-    book = put(BOTH, move(BOTH, Address(P, U), Address(Q, V))[1])
-    book = put(book, move(book, Address(Q, V), Address(R, W))[1])
-    contacts = [place(book, Address(phone))[0] for phone in (P, Q, R)]
-    assert len(set(contacts)) == 3
-    assert contacts[2] == P
-
-
-def test_a_person_may_come_back_to_an_old_number() -> None:
-    book = put(BOTH, move(BOTH, Address(P, U), Address(Q, V))[1])
-    book = put(book, move(book, Address(Q, V), Address(P, W))[1])
-    assert [place(book, Address(phone))[0] for phone in (P, Q)] == [P, f"{P}/{Q}"]
-
-
-def test_a_phone_may_be_given_up_by_one_after_another() -> None:
-    book = put(BOTH, move(BOTH, Address(P, U), Address(Q, V))[1])
-    book = put(book, place(book, Address(P, W))[1])
-    book = put(book, move(book, Address(P, W), Address(R, "US.444"))[1])
-    owners = [P, P_NEXT, f"{P_NEXT}/{P}"]
-    assert [place(book, address)[0] for address in (Address(Q), Address(R), Address(P))] == owners
-
-
-@given(HISTORIES, MOVES)
-def test_a_change_with_user_ids_is_made_once(
-    history: list[Address | tuple[Address, Address]], change: tuple[Address, Address]
-) -> None:
-    old, new = change
-    book = after(history)
-    contact, stored = move(book, old, new)
-    if old.user_id and new.user_id and old.user_id in book:
-        assert move(put(book, stored), old, new) == (contact, [])
-        assert put(book, stored)[new.user_id].contact == contact
 
 
 # -- Contacts ----------------------------------------------------------------------------------------------
@@ -492,7 +253,7 @@ async def test_what_meta_answers_is_learnt(store: FaultyStore) -> None:
     await contacts.resolve([Address(P)])
     await contacts.learn(P, Address(Q, U))
     assert await contacts.resolve([Address(Q), Address("", U)]) == {Address(Q): P, Address("", U): P}
-    assert await store.as_store().find_aliases([Q, U]) == known(Alias(Q, P), Alias(U, P))
+    assert await store.as_store().find_aliases([Q, U]) == known(Alias(Q, P, U), Alias(U, P, Q))
 
 
 @pytest.mark.parametrize(("first", "contact"), [("learn", P), ("resolve", Q)])
@@ -555,11 +316,83 @@ async def test_who_stops_to_wait_leaves_nothing_under_way(store: FaultyStore) ->
     assert contacts.cached(Address(P)) == P
 
 
-async def test_what_leads_elsewhere_is_not_learnt(store: FaultyStore) -> None:
+async def test_a_number_that_was_only_dialled_is_whoever_the_answer_names(store: FaultyStore) -> None:
+    # Brazil, Mexico and Argentina: the number that a customer writes from is not quite the one to dial.
     contacts = Contacts(store.as_store())
-    await contacts.resolve([Address(P), Address(Q)])
+    await contacts.resolve([Address(P), Address(Q, U)])
+    await contacts.learn(P, Address(Q))
+    assert await contacts.resolve([Address(P), Address(Q), Address("", U)]) == {
+        Address(P): Q,
+        Address(Q): Q,
+        Address("", U): Q,
+    }
+    assert contacts.untold == [Merge(P, Q)]
+    contacts.were_told([Merge(P, Q)])
+    calls = store.calls["put_aliases"]
+    await contacts.learn(P, Address(Q))
+    assert (store.calls["put_aliases"], contacts.untold) == (calls, [])
+
+
+async def test_of_a_person_who_is_known_what_leads_elsewhere_is_not_learnt(store: FaultyStore) -> None:
+    contacts = Contacts(store.as_store())
+    await contacts.resolve([Address(P, V), Address(Q)])
     await contacts.learn(P, Address(Q, U))
-    assert await contacts.resolve([Address(Q), Address("", U)]) == {Address(Q): Q, Address("", U): P}
+    assert await contacts.resolve([Address(P), Address(Q), Address("", U)]) == {
+        Address(P): P,
+        Address(Q): Q,
+        Address("", U): P,
+    }
+    assert contacts.untold == []
+
+
+async def test_all_addresses_of_who_is_merged_lead_to_the_one_who_stays(store: FaultyStore) -> None:
+    first = Contacts(store.as_store())
+    await first.resolve([Address(P)])
+    await first.learn(P, Address(Q))
+    await first.resolve([Address("", U)])
+    contacts = Contacts(store.as_store())
+    asked = [Address(P, U), Address(Q), Address("", U)]
+    assert await contacts.resolve(asked) == dict.fromkeys(asked, U)
+    assert contacts.untold == [Merge(P, U)]
+    assert {alias.alias for alias in await store.as_store().aliases_of(U)} == {P, Q, U}
+    assert await store.as_store().aliases_of(P) == []
+
+
+@pytest.mark.parametrize("firm", [False, True])
+async def test_who_asked_for_silence_under_one_key_has_it_under_the_other(
+    store: FaultyStore, firm: bool
+) -> None:
+    contacts = Contacts(store.as_store())
+    await contacts.resolve([Address(P)])
+    await contacts.resolve([Address("", U)])
+    word = Suppression(P, since=5000, reason="opt_out", source="message", firm=firm)
+    await store.as_store().put_suppressions([word], by_operator=firm)
+    store.fail("put_aliases")
+    with pytest.raises(StoreUnavailable):
+        await contacts.resolve([Address(P, U)])
+    store.heal()
+    await contacts.resolve([Address(P, U)])
+    found = await store.as_store().find_suppressions([P, U])
+    assert found[U] == msgspec.structs.replace(word, contact=U)
+
+
+async def test_who_came_after_somebody_may_turn_out_to_be_known(store: FaultyStore) -> None:
+    contacts = Contacts(store.as_store())
+    await contacts.resolve([Address("", W)])
+    await contacts.change(Address(P, U), Address(Q, V), 5)
+    assert await contacts.resolve([Address(P)]) == {Address(P): P_NEXT}
+    assert await contacts.resolve([Address(P, W)]) == {Address(P, W): W}
+    assert contacts.untold == [Merge(P_NEXT, W)]
+    # The key that is no address leads there too.
+    assert await contacts.find_text(P_NEXT) == W
+
+
+async def test_words_that_come_late_do_not_give_a_phone_back(store: FaultyStore) -> None:
+    contacts = Contacts(store.as_store())
+    for address, at in ((Address(P, U), 1000), (Address(P, V), 2000), (Address(P, U), 1000)):
+        await contacts.resolve([address], {address: at})
+    asked = [Address(P), Address("", U), Address("", V)]
+    assert await contacts.resolve(asked) == {asked[0]: V, asked[1]: P, asked[2]: V}
 
 
 async def test_learning_what_is_known_asks_nobody(store: FaultyStore) -> None:

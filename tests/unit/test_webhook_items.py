@@ -49,6 +49,7 @@ def test_a_message_comes_with_contact_metadata_and_text() -> None:
             "text": "Hello",
         },
         inbound=True,
+        at=1749416383999,
     )
 
 
@@ -288,6 +289,7 @@ def test_a_status_and_the_row_that_it_settles(name: str, type: str) -> None:
         address=Address(PHONE, USER_ID),
         message_id=ROW,
         attempt=2,
+        at=1750030073999,
         data={
             "status": item,
             "contact": CONTACT,
