@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.curl import run
 from tests.support.mongod import Mongod, database_url
+from tests.support.ports import free_port
 from tests.support.process import (
     NOTHING_SET,
     NUMBER,
@@ -22,7 +23,6 @@ from tests.support.process import (
     TOKEN,
     Installation,
     Process,
-    free_port,
     running_sandbox,
 )
 from tests.support.waiting import eventually

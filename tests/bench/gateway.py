@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from socket import socket
 
 from tests.bench.bench import Bench
 from tests.bench.children import REPOSITORY, Child, start
+from tests.support.ports import free_port
 
 __all__ = [
     "APP_SECRET",
@@ -20,7 +20,6 @@ __all__ = [
     "NUMBER",
     "TOKEN",
     "Served",
-    "free_port",
     "gateway",
     "probed_gateway",
     "sandbox",
@@ -38,13 +37,6 @@ class Served:
 
     child: Child
     port: int
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def gateway(

@@ -17,7 +17,7 @@ from handlers import answers
 from settings import HookSettings, Secret
 from tests.support.gateway import Harness, Json, serving
 from tests.support.receiver import Answer, Delivery, Receiver, receiving
-from tests.support.store_values import eventually
+from tests.support.waiting import eventually
 from whatsapp.post_signature import SIGNATURE, TIMESTAMP, signed_headers
 
 _QUICK: Mapping[str, Any] = {"retry_base_s": 0.01, "retry_cap_s": 0.02, "answer_timeout_s": 5.0}

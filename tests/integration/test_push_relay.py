@@ -18,7 +18,7 @@ from settings import Secret
 from tests.support.gateway import Harness, Json, serving
 from tests.support.relay import relaying
 from tests.support.socket_server import SocketServer, pushed_to
-from tests.support.store_values import eventually
+from tests.support.waiting import eventually
 from whatsapp.retry import RetryPolicy
 
 _QUICK = {"types": ("message.received",), "connect_timeout_s": 5.0, "answer_timeout_s": 5.0}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,8 @@ from urllib.parse import urlsplit
 
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
+
+from tests.support.ports import free_port
 
 __all__ = ["Mongod", "database_url", "drop_database", "shared_mongod"]
 
@@ -31,7 +32,7 @@ class Mongod:
         """``options``: further ones of the server's command line."""
         self._directory = directory
         self._options = options
-        self._port = _free_port()
+        self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -130,10 +131,3 @@ def _answers(url: str) -> bool:
     except PyMongoError:
         return False
     return True
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port

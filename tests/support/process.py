@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import resource
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
@@ -22,6 +20,7 @@ from typing import Any
 
 import aiohttp
 
+from tests.support.ports import free_port
 from tests.support.waiting import GUARD_S, eventually
 
 __all__ = [
@@ -34,8 +33,6 @@ __all__ = [
     "Process",
     "SandboxProcess",
     "eventually",
-    "free_port",
-    "kept_port",
     "running_sandbox",
 ]
 
@@ -49,28 +46,6 @@ NOTHING_SET: dict[str, object] = dict.fromkeys(
 """Of an :class:`Installation`: no credentials, so that it starts on its sandbox."""
 _DISPLAY = "15550783881"
 _KEPT = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "SYSTEMROOT")
-_QUIET_PORTS = (15_000, 32_000)
-"""Below those that systems give to outgoing connections."""
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
-def kept_port() -> int:
-    """A port that nobody listens on, and that no outgoing connection is given while its owner is away."""
-    while True:
-        port = random.randrange(*_QUIET_PORTS)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        return port
 
 
 def _heed_interrupts() -> None:
@@ -193,7 +168,7 @@ class Installation:
     def __init__(self, folder: Path, **variables: object) -> None:
         """``variables``: settings beside, or in place of, those that make it run. None: not set."""
         self.folder = folder
-        self.port = kept_port()
+        self.port = free_port()
         settings: dict[str, object] = {
             "PORT": self.port,
             "VERIFY_TOKEN": "a-verify-token",

@@ -25,10 +25,11 @@ import msgspec
 from tests.bench.bench import Bench
 from tests.bench.bulk import bulk_post, people
 from tests.bench.children import start
-from tests.bench.gateway import NUMBER, TOKEN, Served, free_port, gateway, sandbox
+from tests.bench.gateway import NUMBER, TOKEN, Served, gateway, sandbox
 from tests.bench.http import call, request, subscribe
 from tests.bench.machine import fsync_ms
 from tests.bench.measure import BenchError, Line, Run, Series, at_least, costs
+from tests.support.ports import free_port
 from whatsapp.compose import text_message
 from whatsapp.graph import with_reference
 from whatsapp.identity import Address
