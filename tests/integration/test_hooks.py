@@ -53,7 +53,7 @@ async def state_when(gateway: Harness, ready: Callable[[Json], bool], name: str 
         found = await state(gateway, name)
         return found if ready(found) else None
 
-    return await eventually(ask, 20)
+    return await eventually(ask)
 
 
 async def healthy(gateway: Harness) -> None:
@@ -62,7 +62,7 @@ async def healthy(gateway: Harness) -> None:
     async def ask() -> bool | None:
         return (await gateway.status())["status"] == "healthy" or None
 
-    await eventually(ask, 20)
+    await eventually(ask)
 
 
 def texts(posts: list[Delivery]) -> list[str]:

@@ -49,7 +49,7 @@ async def state_when(gateway: Harness, ready: Callable[[Json], bool]) -> Json:
         told: Json = found
         return told if ready(told) else None
 
-    return await eventually(ask, 20)
+    return await eventually(ask)
 
 
 # -- what comes --------------------------------------------------------------------------------------------
@@ -268,7 +268,7 @@ async def test_who_is_behind_for_long_is_told_as_trouble(tmp_path: Path) -> None
                 found: list[Json] = [one for one in status["trouble"] if one["what"] == "hook"]
                 return {**found[0], "status": status["status"]} if found else None
 
-            trouble = await eventually(ask, 20)
+            trouble = await eventually(ask)
             assert (trouble["name"], trouble["status"]) == ("relay", "degraded")
             assert (await gateway.get("/api/ready")).status == 200
             shown = json.dumps([await gateway.status(), (await gateway.get("/api/hooks")).ok])
