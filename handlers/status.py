@@ -83,7 +83,8 @@ class Overview:
         hooks = [hook_state(outlet, self._log.epoch) for outlet in outlets]
         now = self._now_ms()
         troubled = [hook for hook, outlet in zip(hooks, outlets, strict=True) if outlet.troubles(now)]
-        trouble = [*trouble_of(store_up, lanes, troubled), *self._accounts.trouble()]
+        consumers = [self._describe_consumer(consumer) for consumer in self._consumers]
+        trouble = [*trouble_of(store_up, lanes, troubled, consumers), *self._accounts.trouble()]
         return {
             "status": "degraded" if trouble else "healthy",
             "services": {
@@ -104,7 +105,7 @@ class Overview:
             "lanes": lanes,
             "depth": await self._depth(),
             "dead_letters": await self._dead_letters(),
-            "consumers": [self._describe_consumer(consumer) for consumer in self._consumers],
+            "consumers": consumers,
             "subscribers": {name: getattr(hub, name) for name in hub.__struct_fields__},
             "hooks": hooks,
             "media": self._media(),

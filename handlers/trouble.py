@@ -14,14 +14,19 @@ _STORE = (
     "The store does not answer: what comes is refused with 503, nothing is sent, and all goes on by itself."
 )
 _TEMPLATE = "Where it is right again before Meta says so, POST /api/templates/resume tries it at once."
+_CONSUMER = "Look in the log for the error, and report it."
 _BROADCASTS = "POST /api/numbers/resume ends the pause sooner."
 
 
 def trouble_of(
-    store_up: bool, lanes: Iterable[Mapping[str, Any]], hooks: Iterable[Mapping[str, Any]] = ()
+    store_up: bool,
+    lanes: Iterable[Mapping[str, Any]],
+    hooks: Iterable[Mapping[str, Any]] = (),
+    consumers: Iterable[Mapping[str, Any]] = (),
 ) -> Iterator[dict[str, Any]]:
-    """``{what, why, ...}`` for each: ``what`` is store, number, broadcasts, template or hook; those of lanes
-    with ``phone_number_id``, a template with ``name`` and ``language`` too, a hook with ``name``.
+    """``{what, why, ...}`` for each: ``what`` is store, number, broadcasts, template, hook or consumer; those
+    of lanes with ``phone_number_id``, a template with ``name`` and ``language`` too, a hook or consumer with
+    ``name``.
 
     ``hooks``: those that have been behind for long, or were paused by no person.
     """
@@ -38,6 +43,10 @@ def trouble_of(
             yield {"what": "template", "why": f"{held['why']} {_TEMPLATE}", **number, **named}
     for hook in hooks:
         yield {"what": "hook", "why": _hook(hook), "name": hook["name"]}
+    for consumer in consumers:
+        if fault := consumer["fault"]:
+            why = f"It fails at an event after offset {consumer['offset']} ({fault}), and tries again."
+            yield {"what": "consumer", "why": f"{why} {_CONSUMER}", "name": consumer["name"]}
 
 
 def _hook(hook: Mapping[str, Any]) -> str:
