@@ -11,12 +11,14 @@ from hub.delivery import Reason, Record
 from store.records import Event, NewEvent
 from whatsapp.events import EventType, build_event, rfc3339
 
-__all__ = ["concerns", "missed", "paused", "replayed", "resumed", "skipped"]
+__all__ = ["missed", "paused", "replayed", "resumed", "skipped", "subject"]
+
+_KEY = "hook:"
 
 
-def concerns(event: Event, name: str) -> bool:
-    """Whether an event is about the receiver of this name."""
-    return event.key.startswith(_about(name))
+def subject(event: Event) -> str:
+    """The name of the receiver that an event is about; empty where it is about none."""
+    return event.key.split(":", 2)[1] if event.key.startswith(_KEY) else ""
 
 
 def paused(name: str, which: str, reason: Reason, record: Record, cursor: int, now: int) -> NewEvent:
@@ -58,9 +60,5 @@ def missed(name: str, which: str, after: int, through: int, now: int) -> NewEven
     return _event(EventType.HOOK_SKIPPED, name, f"{which}:{after}:{through}", now, data)
 
 
-def _about(name: str) -> str:
-    return f"hook:{name}:"
-
-
 def _event(type: str, name: str, which: str, now: int, data: dict[str, Any]) -> NewEvent:
-    return build_event(type, f"{_about(name)}{type}:{which}", now, {"hook": name, **data})
+    return build_event(type, f"{_KEY}{name}:{type}:{which}", now, {"hook": name, **data})

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import msgspec
 
 from hub.delivery import NOWHERE, Again, Failure, Fault, Pause, Reason, Record, Rules, Skip, decide, troubled
-from hub.hook_events import concerns, missed, paused, replayed, resumed, skipped
+from hub.hook_events import missed, paused, replayed, resumed, skipped
 from store.base import Store
 from store.errors import LeaseLost, StoreError, StoreUnavailable
 from store.leasing import under_lease
@@ -180,11 +180,10 @@ class Outlet:
         if await self._store.find_memo(self._id) is None:
             await self._store.put_memo(self._memo(1, Record(go_to=self._log.head)))
 
-    def notice(self, batch: Sequence[Event]) -> None:
-        """To be told of every batch of the log: what persons want of it is in there."""
-        if any(concerns(event, self.name) for event in batch):
-            self._stale = True
-            self._woken.set()
+    def notice(self) -> None:
+        """To be told that there is an event about it: a person may want something of it."""
+        self._stale = True
+        self._woken.set()
 
     async def pause(self) -> None:
         """Have nothing sent until :meth:`resume`; what is under way may still arrive."""
@@ -207,8 +206,7 @@ class Outlet:
             lambda before: Record(go_to=before.go_to),
             lambda which, before: resumed(self.name, which, cursor, self._now_ms()),
         )
-        self._stale = True
-        self._woken.set()
+        self.notice()
 
     async def replay(self, offset: int) -> None:
         """Have it go on past this offset, back or forward; a pause stays."""

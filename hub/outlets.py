@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from hub.hook_events import subject
 from hub.outlet import Outlet, OutletStatus
 from hub.subscription import Filter
 from store.records import Event
@@ -49,8 +50,9 @@ class Outlets:
 
     def notice(self, batch: Sequence[Event]) -> None:
         """To be told of every batch of the log."""
-        for outlet in self.by_name.values():
-            outlet.notice(batch)
+        for event in batch:
+            if (outlet := self.by_name.get(subject(event))) is not None:
+                outlet.notice()
 
     async def status(self) -> list[OutletStatus]:
         """How each stands."""
