@@ -38,6 +38,7 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _PAGE_EVENTS = 100
+_PAGE_BYTES = 4 * 1024 * 1024
 _PORTION_BYTES = 1024 * 1024
 _SAVE_S = 0.25
 _LOOK_S = 10.0
@@ -164,6 +165,7 @@ class Outlet:
         self._owes = False
         """Whether events were taken since the cursor was saved."""
         self._ahead: deque[Event] = deque()
+        self._page = _PAGE_EVENTS
         self._alone_until = 0
         """Events up to here go one by one: one of them was refused, together with others."""
         self._tries = 0
@@ -377,9 +379,10 @@ class Outlet:
             if not self._ahead:
                 if self._owes:
                     await self._save(lease)
-                page = await self._log.read(self._offset, _PAGE_EVENTS)
+                page = await self._log.read(self._offset, self._page)
                 if not page:
                     return []
+                self._page = _page_after(page)
                 if page[0].prev > self._offset:
                     await self._tell_gap(page[0].prev, lease)
                 self._ahead.extend(page)
@@ -531,6 +534,12 @@ class Outlet:
         await self._log.append([paused(self.name, f"{self._version + 1}", reason, record, self._offset, now)])
         if await self._keep(msgspec.structs.replace(record, paused_at=now, reason=reason)):
             _log.error("%s is paused, it gets nothing until it is resumed: %s", self.name, record.why)
+
+
+def _page_after(page: Sequence[Event]) -> int:
+    """How many events to read next: those of a size like these that are not too much for memory."""
+    size = sum(len(event.body) for event in page)
+    return max(1, min(_PAGE_EVENTS, len(page) * _PAGE_BYTES // max(1, size)))
 
 
 async def _end(task: asyncio.Task[Any]) -> None:

@@ -80,12 +80,12 @@ class _Line:
         await self._in_time(self._until(lambda: self.acked > before), "the events were not acknowledged")
 
     async def close(self) -> None:
-        """End it; the other side has a second to say goodbye."""
+        """End it, and say so, if the other side reads that within a second."""
+        self._listening.cancel()
+        await asyncio.wait({self._listening})
         with suppress(aiohttp.ClientError, TimeoutError, OSError):
             async with asyncio.timeout(_CLOSE_S):
                 await self._socket.close(code=GOING_AWAY.code)
-        self._listening.cancel()
-        await asyncio.wait({self._listening})
 
     async def _in_time(self, work: Awaitable[None], else_why: str) -> None:
         try:
@@ -186,7 +186,7 @@ class Relay:
                 await line.ping()
                 self._seen_at = self._monotonic()
         except _Broken as error:
-            await self.close()
+            await self._hang_up()
             return error.failure
         return None
 
@@ -205,7 +205,7 @@ class Relay:
             self._seen_at = self._monotonic()
         except _Broken as error:
             taken = sum(event.offset <= acked for event in events)
-            await self.close()
+            await self._hang_up()
             return Carried(taken, error.failure)
         return Carried(len(events))
 
@@ -215,16 +215,19 @@ class Relay:
 
     async def close(self) -> None:
         """Say goodbye."""
-        line, self._line = self._line, None
-        if line is not None:
-            await line.close()
+        await self._hang_up()
         session, self._session = self._session, None
         if session is not None:
             await session.close()
 
+    async def _hang_up(self) -> None:
+        line, self._line = self._line, None
+        if line is not None:
+            await line.close()
+
     async def _connected(self, after: int) -> _Line:
-        if self._line is not None and self._line.ended.is_set():
-            await self.close()
+        if not self.connected:
+            await self._hang_up()
         if self._line is None:
             self._line = _Line(await self._connect(), self._answer_timeout_s)
             self._seen_at = self._monotonic()

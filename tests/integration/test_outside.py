@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import ssl
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -126,3 +130,26 @@ async def test_a_name_that_is_none_is_told_as_such() -> None:
     with pytest.raises(Unanswered, match=r"no-such-host\.invalid"):
         await sender.post(b"{}", {})
     await sender.close()
+
+
+@pytest.fixture
+def own_certificate(tmp_path: Path) -> ssl.SSLContext:
+    """Of a server that nobody vouches for."""
+    if not shutil.which("openssl"):
+        pytest.skip("there is no openssl here to make a certificate")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    making = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    making += ["-nodes", "-subj", "/CN=localhost", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(making, check=True, capture_output=True)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_refused(own_certificate: ssl.SSLContext) -> None:
+    async with receiving(own_certificate) as receiver:
+        sender = poster(receiver.url)
+        with pytest.raises(Unanswered, match="CERTIFICATE_VERIFY_FAILED"):
+            await sender.post(b"{}", {})
+        await sender.close()
+        assert receiver.posts == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
@@ -32,8 +33,9 @@ class Delivery(NamedTuple):
 class Receiver:
     """Use within :func:`receiving`. Answers 200 unless :attr:`answer` is set."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.port = 0
+        self._tls = tls
         self.posts: list[Delivery] = []
         """All that came, whatever it was answered."""
         self.taken: list[Delivery] = []
@@ -47,7 +49,7 @@ class Receiver:
     @property
     def url(self) -> str:
         """Where it is, or was before it went away."""
-        return f"http://127.0.0.1:{self.port}/events"
+        return f"http{'s' if self._tls else ''}://127.0.0.1:{self.port}/events"
 
     @property
     def offsets(self) -> list[int]:
@@ -61,7 +63,7 @@ class Receiver:
         application.router.add_post("/events", self._take)
         self._runner = web.AppRunner(application, shutdown_timeout=0.01)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self._tls)
         await site.start()
         self.port = self._runner.addresses[0][1]
 
@@ -116,9 +118,9 @@ class Receiver:
 
 
 @asynccontextmanager
-async def receiving() -> AsyncIterator[Receiver]:
+async def receiving(tls: ssl.SSLContext | None = None) -> AsyncIterator[Receiver]:
     """A receiver that listens; gone at the end."""
-    receiver = Receiver()
+    receiver = Receiver(tls)
     await receiver.start()
     try:
         yield receiver
