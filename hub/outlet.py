@@ -158,6 +158,8 @@ class Outlet:
         self._version = 0
         self._stale = True
         self._looked_at = 0.0
+        self._seen_at = 0.0
+        """When the receiver was last looked after."""
         self._woken = asyncio.Event()
         self._offset = 0
         self._saved = 0
@@ -368,33 +370,36 @@ class Outlet:
             await self._save(lease)
             await self.carrier.close()
             await self._wait(lost, _LOOK_S)
-        elif portion := await self._next(lease):
+        elif not self._ahead and not await self._read_on(lease):
+            await self._rest(lease, lost)
+        elif portion := self._portion():
+            self._behind_since = self._behind_since or self._now_ms()
             await self._hand_over(portion, lease, lost)
         else:
-            await self._rest(lease, lost)
-
-    async def _next(self, lease: Lease) -> list[Event]:
-        """The events to hand over next; none where there is none yet."""
-        while True:
-            if not self._ahead:
-                if self._owes:
-                    await self._save(lease)
-                page = await self._log.read(self._offset, self._page)
-                if not page:
-                    return []
-                self._page = _page_after(page)
-                if page[0].prev > self._offset:
-                    await self._tell_gap(page[0].prev, lease)
-                self._ahead.extend(page)
-            while self._ahead and not self._wanted(self._ahead[0]):
-                self._passed(self._ahead[0].offset)
-            if self._ahead:
-                self._behind_since = self._behind_since or self._now_ms()
-                return self._portion()
             # A long log of which nothing is wanted must not keep the loop to itself.
             await asyncio.sleep(0)
+            if self._monotonic() - self._saved_at >= _LOOK_S:
+                await self._save(lease)
+
+    async def _read_on(self, lease: Lease) -> bool:
+        """Read the next page; False where there is none yet."""
+        if self._owes:
+            await self._save(lease)
+        page = await self._log.read(self._offset, self._page)
+        if not page:
+            return False
+        self._page = _page_after(page)
+        if page[0].prev > self._offset:
+            await self._tell_gap(page[0].prev, lease)
+        self._ahead.extend(page)
+        return True
 
     def _portion(self) -> list[Event]:
+        """What is to be handed over next of the page; what is not wanted before it is passed."""
+        while self._ahead and not self._wanted(self._ahead[0]):
+            self._passed(self._ahead[0].offset)
+        if not self._ahead:
+            return []
         most = 1 if self._ahead[0].offset <= self._alone_until else self.carrier.most
         portion: list[Event] = []
         size = 0
@@ -410,14 +415,19 @@ class Outlet:
     async def _rest(self, lease: Lease, lost: asyncio.Task[None]) -> None:
         """All has been handed over: see that the receiver is still there, and wait for more."""
         self._behind_since = 0
-        if failure := await self._while_held(self.carrier.look(self._offset), lost):
-            await self._fail([], failure, lease, lost)
-            return
+        if self.carrier.connected is False or self._monotonic() - self._seen_at >= _LOOK_S:
+            self._seen_at = self._monotonic()
+            if failure := await self._while_held(self.carrier.look(self._offset), lost):
+                await self._fail([], failure, lease, lost)
+                return
         if self.carrier.connected:
             await self._recover()
         if self._owes or self._monotonic() - self._saved_at >= _LOOK_S:
             await self._save(lease)
-        await self._wait(lost, _LOOK_S, self._log.wait(self._offset), self.carrier.parted())
+        signals = [self._log.wait(self._offset)]
+        if self.carrier.connected is not None:
+            signals.append(self.carrier.parted())
+        await self._wait(lost, _LOOK_S, *signals)
 
     async def _hand_over(self, portion: Sequence[Event], lease: Lease, lost: asyncio.Task[None]) -> None:
         taken, failure = await self._carry(portion, lost)
