@@ -213,7 +213,6 @@ async def test_of_many_words_at_once_none_is_lost(store: Store) -> None:
         await receiver.took(1)
         await asyncio.gather(first.outlet.pause(), second.outlet.replay(0))
         assert (await first.outlet.status()).state == "paused"
-        assert receiver.taken == ["a"]
         await second.outlet.resume()
         assert await receiver.took(2) == ["a", "a"]
 
