@@ -49,6 +49,7 @@ from whatsapp.account_watch import AccountWatch
 from whatsapp.autoreply import AutoReply, Rule
 from whatsapp.clock import Clock
 from whatsapp.contacts import Contacts
+from whatsapp.conversations import CONVERSATIONS, ConversationKeeper
 from whatsapp.graph import Graph
 from whatsapp.intake import Intake
 from whatsapp.intake_watch import IntakeWatch
@@ -167,7 +168,7 @@ class Gateway:
         self._media = Media(graph, self._store, folder=folder, now_ms=_now_ms)
         self._templates = self._make_templates(graph)
         self._log.subscribe(self._templates.notice)
-        self._read_marks = ReadMarks(graph, now_ms=_now_ms)
+        self._read_marks = ReadMarks(graph, self._store, now_ms=_now_ms)
         self._lanes = Lanes(
             list(self._rates),
             self._lane_builder(graph).build,
@@ -181,6 +182,7 @@ class Gateway:
             self._consumer(TRACKER, self._make_tracker()),
             self._consumer(WINDOWS, self._windows, self._windows.lost),
             self._consumer(SUPPRESSIONS, self._suppressions),
+            self._consumer(CONVERSATIONS, ConversationKeeper(self._store)),
         ]
         if settings.autoreply.enabled:
             self._consumers.append(self._consumer("autoreply", self._make_autoreply()))
@@ -377,7 +379,7 @@ class Gateway:
     def _consumer(
         self,
         name: str,
-        handler: Tracker | Windows | Suppressions | AutoReply | MediaKeeper,
+        handler: Tracker | Windows | Suppressions | AutoReply | MediaKeeper | ConversationKeeper,
         on_skip: OnSkip | None = None,
     ) -> Consumer:
         return Consumer(
@@ -427,6 +429,7 @@ class Gateway:
             names=self._names,
             contacts=self._contacts,
             suppressions=self._suppressions,
+            windows=self._windows,
             media=self._media,
             uploads=self._uploads,
             templates=self._templates,

@@ -14,6 +14,8 @@ __all__ = [
     "Alive",
     "Broadcast",
     "Cancelled",
+    "ContactTold",
+    "ConversationPage",
     "DeadLetter",
     "DeadLetterDetails",
     "DeadLetterPage",
@@ -24,7 +26,9 @@ __all__ = [
     "HookPage",
     "HookReplayed",
     "HookState",
+    "Marked",
     "MediaInfo",
+    "MessageLife",
     "MessagePage",
     "MetaError",
     "OwnSent",
@@ -46,6 +50,7 @@ __all__ = [
     "TaskResult",
     "TaskState",
     "TemplatePage",
+    "ThreadPage",
     "Uploaded",
 ]
 
@@ -325,6 +330,185 @@ class RevivedMany(Revived, frozen=True):
 
     more: bool
     """Whether there are more that the filter fits."""
+
+
+class StatusTold(msgspec.Struct, frozen=True):
+    """What Meta told of a message."""
+
+    status: str
+    at: str
+    """When the gateway learnt of it."""
+    timestamp: Any
+    """Meta's own time, as it came."""
+    wamid: str | None
+    attempt: int | None
+    recipient: Any
+    pricing: Any
+    conversation: Any
+    errors: Any
+
+
+class EventTold(msgspec.Struct, frozen=True):
+    """An event of the log."""
+
+    offset: int
+    event: str
+    at: str
+    data: dict[str, Any]
+
+
+class DeliveryTold(msgspec.Struct, frozen=True):
+    """How a message of ours stands."""
+
+    task_id: str
+    message_id: str
+    state: str
+    attempt: int
+    wamids: list[str]
+    error: dict[str, Any] | None
+    created_at: str
+    sent_at: str | None
+    delivered_at: str | None
+    read_at: str | None
+    played_at: str | None
+    ended_at: str | None
+    callback_data: str | None
+    fallback: bool
+    pricing: dict[str, Any] | None
+
+
+class ThreadMessage(msgspec.Struct, frozen=True):
+    """A message in a conversation."""
+
+    position: int
+    """Its place, which no other message has."""
+    at: str
+    direction: Literal["in", "out"]
+    from_: Literal["customer", "gateway", "elsewhere"] = msgspec.field(name="from")
+    standby: bool
+    """Whether it is in a thread that Meta's own agent answers."""
+    phone_number_id: str
+    """Our number."""
+    sender: str | None
+    """Within a group: the key of who wrote it."""
+    wamid: str | None
+    type: str | None
+    text: str | None
+    message: dict[str, Any] | None
+    """Meta's object; null where it was taken back, or is too large to be shown."""
+    reply_to: str | None
+    """Meta's id of the message that it answers."""
+    edited_at: str | None
+    revoked_at: str | None
+    delivery: DeliveryTold | None
+    """Of what the gateway sent."""
+
+
+class MessageLife(msgspec.Struct, frozen=True):
+    """All that is known of a message; what only one of ours has is left out of others."""
+
+    direction: Literal["in", "out"]
+    phone_number_id: str
+    contact: str
+    message: dict[str, Any] | None
+    """Of ours Meta's object as it is sent; else as conversations show it."""
+    statuses: list[StatusTold]
+    replies: list[ThreadMessage]
+    """What answers it, among the next two hundred messages."""
+    events: list[EventTold]
+    wamid: str | UnsetType = UNSET
+    message_id: str | UnsetType = UNSET
+    task_id: str | UnsetType = UNSET
+    to: dict[str, str | None] | UnsetType = UNSET
+    state: str | UnsetType = UNSET
+    attempt: int | UnsetType = UNSET
+    wamids: list[str] | UnsetType = UNSET
+    error: dict[str, Any] | UnsetType | None = UNSET
+    created_at: str | UnsetType = UNSET
+    sent_at: str | UnsetType | None = UNSET
+    delivered_at: str | UnsetType | None = UNSET
+    read_at: str | UnsetType | None = UNSET
+    played_at: str | UnsetType | None = UNSET
+    ended_at: str | UnsetType | None = UNSET
+    callback_data: str | UnsetType | None = UNSET
+    fallback: bool | UnsetType = UNSET
+    pricing: dict[str, Any] | UnsetType | None = UNSET
+    retried: int | UnsetType = UNSET
+    doubt: bool | UnsetType = UNSET
+    advice: str | UnsetType | None = UNSET
+    attempts: list[AttemptTold] | UnsetType = UNSET
+    attempts_left_out: int | UnsetType = UNSET
+
+
+class ConversationTold(msgspec.Struct, frozen=True):
+    """How a conversation stands."""
+
+    contact: str
+    phone_number_id: str
+    name: str | None
+    position: int
+    """Of its last message."""
+    last_at: str
+    last_heard_at: str | None
+    unread: int
+    """Up to 100."""
+    last: ThreadMessage | None
+
+
+class ConversationPage(msgspec.Struct, frozen=True):
+    """Those in which something was said last first."""
+
+    conversations: list[ConversationTold]
+    next: int | None
+
+
+class ThreadPage(msgspec.Struct, frozen=True):
+    """What was said, the oldest first."""
+
+    contact: str
+    messages: list[ThreadMessage]
+    older: int | None
+    """For `before`; null where this is the beginning."""
+    newer: int
+    """For `after`, now or once there is more."""
+
+
+class Marked(msgspec.Struct, frozen=True):
+    """What Meta was told of."""
+
+    success: Literal[True]
+    contact: str
+    phone_number_id: str
+    wamid: str
+    """The last message of the customer's."""
+    position: int
+
+
+class WindowTold(msgspec.Struct, frozen=True):
+    """How the 24-hour window is at one of our numbers."""
+
+    phone_number_id: str
+    state: Literal["open", "closed", "unknown"]
+    until: str | None
+    last_heard_at: str | None
+
+
+class ContactTold(msgspec.Struct, frozen=True):
+    """All that is known of a contact."""
+
+    contact: str
+    """Our permanent key."""
+    name: str | None
+    phones: list[str]
+    user_ids: list[str]
+    first_heard_at: str | None
+    last_heard_at: str | None
+    windows: list[WindowTold]
+    last_received: ThreadMessage | None
+    last_sent: ThreadMessage | None
+    preferences: dict[str, Any] | None
+    """As Meta told them last."""
+    suppression: SuppressionState | None
 
 
 class MediaInfo(msgspec.Struct, frozen=True):

@@ -14,18 +14,22 @@ from handlers.openapi import Operation, plain_fields
 from handlers.options import Phone
 from handlers.parameters import (
     FORMATS,
+    ConversationsQuery,
     DeadQuery,
     EventsQuery,
     ListQuery,
     MediaQuery,
+    MessageQuery,
     MessagesQuery,
     ReplayQuery,
     StreamQuery,
     SubscribersQuery,
     SuppressionsQuery,
     TemplatesQuery,
+    ThreadQuery,
 )
 from handlers.requests import (
+    MarkRequest,
     ResumeNumbers,
     ResumeTemplate,
     RetryRequest,
@@ -144,6 +148,7 @@ def operations() -> Iterator[Operation]:
     yield from _tasks()
     yield from _dead_letters()
     yield from _suppressions()
+    yield from _conversations()
     yield from _media()
     yield Operation(
         "GET",
@@ -334,6 +339,57 @@ def _suppressions() -> Iterator[Operation]:
         examples={"an opt-out": {"reason": "opted_out", "note": "asked for by phone"}},
     )
     yield Operation("DELETE", path, tag, "Have broadcasts reach somebody again", {200: stands, 404: none})
+
+
+def _conversations() -> Iterator[Operation]:
+    nothing = ("Nothing is known of it.", answers.Refusal)
+    yield Operation(
+        "GET",
+        "/api/messages",
+        "messages",
+        "A message's whole life, by Meta's id of it or by ours",
+        {200: ("All that is known.", answers.MessageLife), 404: nothing},
+        query=MessageQuery,
+    )
+    yield Operation(
+        "GET",
+        "/api/conversations",
+        "conversations",
+        "Conversations, those in which something was said last first",
+        {200: ("A page of them.", answers.ConversationPage)},
+        query=ConversationsQuery,
+    )
+    yield Operation(
+        "GET",
+        "/api/conversations/{contact}/messages",
+        "conversations",
+        "What was said with a contact, in both directions",
+        {200: ("A page of it.", answers.ThreadPage)},
+        query=ThreadQuery,
+    )
+    marks = {
+        200: ("Meta knows.", answers.Marked),
+        404: ("The contact has written nothing that is known.", answers.Refusal),
+        502: ("Meta gave no answer, or refused.", answers.Refusal),
+    }
+    for word, what in (("read", "Mark as read what a contact wrote"), ("typing", "Show that one writes")):
+        yield Operation(
+            "POST",
+            f"/api/conversations/{{contact}}/{word}",
+            "conversations",
+            what,
+            marks,
+            request=MarkRequest,
+            bodiless=True,
+            examples={"the last conversation": {}},
+        )
+    yield Operation(
+        "GET",
+        "/api/contacts/{contact}",
+        "contacts",
+        "All that is known of a contact",
+        {200: ("It.", answers.ContactTold), 404: nothing},
+    )
 
 
 def _media() -> Iterator[Operation]:

@@ -21,12 +21,14 @@ __all__ = [
     "FORMATS",
     "KEY_HEADER",
     "KEY_PATTERN",
+    "ConversationsQuery",
     "DeadFields",
     "DeadQuery",
     "EventFields",
     "EventsQuery",
     "ListQuery",
     "MediaQuery",
+    "MessageQuery",
     "MessagesQuery",
     "ReplayQuery",
     "StateName",
@@ -35,6 +37,7 @@ __all__ = [
     "SuppressionsQuery",
     "TaskKind",
     "TemplatesQuery",
+    "ThreadQuery",
 ]
 
 KEY_HEADER = "Idempotency-Key"
@@ -209,6 +212,45 @@ class SubscribersQuery(Checked, frozen=True):
 
     limit: Annotated[int, Meta(ge=1, le=1000, description="How many.")] = 100
     cursor: Annotated[str, Meta(max_length=200, description="`next` of the page before.")] = ""
+
+
+_POSITION = 2**53
+"""Offsets stay below (contract.md, Events)."""
+
+
+class MessageQuery(Checked, frozen=True):
+    """Query of ``GET /api/messages``: one of the two."""
+
+    wamid: Annotated[str, Meta(max_length=600, description="The id that Meta gave it.")] = ""
+    message_id: Annotated[str, Meta(max_length=100, description="Our own id of a message of ours.")] = ""
+
+
+class ConversationsQuery(Checked, frozen=True):
+    """Query of ``GET /api/conversations``."""
+
+    limit: Annotated[int, Meta(ge=1, le=200, description="How many.")] = 50
+    before: Annotated[int, Meta(ge=0, lt=_POSITION, description="`next` of the page before.")] | None = None
+    phone_number_id: Annotated[
+        str, Meta(max_length=100, description="Only those with this number of ours.")
+    ] = ""
+    unread: (
+        Annotated[Literal["true", "false"], Meta(description="Only those with something unread.")] | None
+    ) = None
+
+
+class ThreadQuery(Checked, frozen=True):
+    """Query of ``GET /api/conversations/<contact>/messages``."""
+
+    limit: Annotated[int, Meta(ge=1, le=200, description="How many.")] = 50
+    before: (
+        Annotated[int, Meta(ge=0, lt=_POSITION, description="Only those before: `older` of a page.")] | None
+    ) = None
+    after: (
+        Annotated[int, Meta(ge=0, lt=_POSITION, description="Only those after: `newer` of a page.")] | None
+    ) = None
+    phone_number_id: Annotated[
+        str, Meta(max_length=100, description="Only those with this number of ours.")
+    ] = ""
 
 
 class MediaQuery(Checked, frozen=True):

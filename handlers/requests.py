@@ -34,6 +34,7 @@ __all__ = [
     "InteractiveRequest",
     "ListRequest",
     "LocationRequest",
+    "MarkRequest",
     "MediaRequest",
     "PersonalizedBroadcast",
     "Recipient",
@@ -312,6 +313,13 @@ class RetryRequest(Checked, frozen=True):
 
 
 # -- what is held ------------------------------------------------------------------------------------------
+
+
+class MarkRequest(Checked, frozen=True):
+    """Body of ``POST /api/conversations/<contact>/read`` and ``/typing``."""
+
+    phone_number_id: Annotated[str, Meta(max_length=100)] = ""
+    """The number of ours whose conversation it is; that in which the contact wrote last unless named."""
 
 
 class ResumeTemplate(Checked, frozen=True):

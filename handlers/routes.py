@@ -15,6 +15,8 @@ from tornado.web import Application, RequestHandler
 from handlers.access import Access
 from handlers.base import NothingHere
 from handlers.broadcasts import Broadcasts
+from handlers.contacts import ContactPage
+from handlers.conversations import ConversationList, ConversationMessages, MarkRead, ShowTyping
 from handlers.dead_letters import DeadLetterList, DeadLetterPage, RetryDeadLetter, RetryDeadLetters
 from handlers.docs import DocsAsset, DocsPage, Document, OpenApi
 from handlers.events import EventPage, EventStream
@@ -22,9 +24,9 @@ from handlers.front import Front
 from handlers.hooks import HookList, HookPage, PauseHook, ReplayHook, ResumeHook
 from handlers.idempotency import Idempotency
 from handlers.media import MediaDownload, MediaResource, MediaUpload
+from handlers.message_life import Messages
 from handlers.openapi import describe
 from handlers.operations import operations
-from handlers.own_messages import OwnMessages
 from handlers.resuming import NumbersResumption, TemplateResumption
 from handlers.sandbox import SandboxFaults, SandboxInbound, SandboxWebhook
 from handlers.sends import MANY, ONE
@@ -45,9 +47,12 @@ from hub.names import Names
 from hub.outlets import Outlets
 from store.base import Store
 from store.log import Log
+from whatsapp.contact_view import ContactViews
 from whatsapp.contacts import Contacts
+from whatsapp.conversations import Conversations
 from whatsapp.dead_letters import DeadLetters
 from whatsapp.media import Media
+from whatsapp.message_life import MessageLives
 from whatsapp.outbox import Outbox
 from whatsapp.read_marks import ReadMarks
 from whatsapp.resuming import Resuming
@@ -55,6 +60,7 @@ from whatsapp.sandbox import Sandbox
 from whatsapp.suppressions import Suppressions
 from whatsapp.task_control import TaskControl
 from whatsapp.template_list import Templates
+from whatsapp.windows import Windows
 
 __all__ = ["make_server"]
 
@@ -80,6 +86,7 @@ def make_server(
     names: Names,
     contacts: Contacts,
     suppressions: Suppressions,
+    windows: Windows,
     media: Media,
     uploads: UploadDesk,
     templates: Templates,
@@ -114,17 +121,26 @@ def make_server(
         "direct_timeout_s": direct_timeout_s,
         "now_ms": now_ms,
     }
-    own = {**sends, "read_marks": read_marks}
     read = {**shared, "hub": hub, "log": log}
     events = {**read, "resolve_contact": contacts.find_text}
     subscribers = {**read, "names": names, "store": store}
+    conversations = Conversations(store)
+    own = {**sends, "read_marks": read_marks, "lives": MessageLives(store, conversations)}
+    views = ContactViews(store, contacts, windows, conversations, numbers)
+    threads = {
+        **shared,
+        "conversations": conversations,
+        "contacts": contacts,
+        "read_marks": read_marks,
+        "numbers": numbers,
+    }
     document = Document(lambda: describe(operations(), version))
     routes: list[Any] = [
         (r"/webhook", WebhookCheck, {**shared, "verify_token": verify_token}),
         *((path, SendOne, {**sends, "send": send}) for path, send in ONE.items()),
         *((path, SendMany, {**sends, "send": send}) for path, send in MANY.items()),
         (r"/api/broadcasts", Broadcasts, sends),
-        (r"/api/messages", OwnMessages, own),
+        (r"/api/messages", Messages, own),
         (r"/api/task-status/([^/]+)", TaskStatus, tasks),
         (r"/api/tasks", TaskList, tasks),
         (r"/api/tasks/([^/]+)", TaskStatus, tasks),
@@ -137,6 +153,11 @@ def make_server(
         (r"/api/dead-letters/([^/]+)/retry", RetryDeadLetter, dead),
         (r"/api/suppressions", SuppressionList, suppressed),
         (r"/api/suppressions/([^/]+)", SuppressionPage, suppressed),
+        (r"/api/conversations", ConversationList, threads),
+        (r"/api/conversations/([^/]+)/messages", ConversationMessages, threads),
+        (r"/api/conversations/([^/]+)/read", MarkRead, threads),
+        (r"/api/conversations/([^/]+)/typing", ShowTyping, threads),
+        (r"/api/contacts/([^/]+)", ContactPage, {**shared, "views": views}),
         (r"/api/media", MediaUpload, {**shared, "media": media, "desk": uploads}),
         (r"/api/media/([^/]+)", MediaResource, {**shared, "media": media, "numbers": numbers}),
         (r"/api/media/([^/]+)/download", MediaDownload, {**shared, "media": media, "numbers": numbers}),
@@ -167,7 +188,7 @@ def make_server(
             send_op=SendFrames(
                 [
                     (SEND_TEXT, SendOne, {**sends, "send": ONE[SEND_TEXT], "access": LetIn()}),
-                    (SEND_OWN, OwnMessages, {**own, "access": LetIn()}),
+                    (SEND_OWN, Messages, {**own, "access": LetIn()}),
                 ]
             ),
         ),

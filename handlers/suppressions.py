@@ -16,9 +16,8 @@ from handlers.requests import SuppressManyRequest, SuppressOne, SuppressRequest
 from store.base import Store
 from store.records import Suppression
 from whatsapp.contacts import Contacts
-from whatsapp.events import rfc3339
 from whatsapp.identity import Address
-from whatsapp.opt_out import BLOCKED, OPTED_OUT
+from whatsapp.opt_out import BLOCKED, OPTED_OUT, told_suppression
 from whatsapp.suppressions import Suppressions
 from whatsapp.validate import Findings, validate
 
@@ -65,7 +64,7 @@ class SuppressionList(_SuppressionHandler):
         more = len(found) > len(page)
         self.answer(
             {
-                "suppressions": [_shown(one) for one in page],
+                "suppressions": [told_suppression(one) for one in page],
                 "next": cursor_of(0, page[-1].contact) if more else None,
             }
         )
@@ -117,7 +116,7 @@ class SuppressionPage(_SuppressionHandler):
 
     async def get(self, contact: str) -> None:
         """200 with how it stands; 404 where it is not suppressed."""
-        self.answer(_shown(await self._find(contact)))
+        self.answer(told_suppression(await self._find(contact)))
 
     async def put(self, contact: str) -> None:
         """200 with how it stands, which an older ``since`` may not have changed."""
@@ -130,14 +129,14 @@ class SuppressionPage(_SuppressionHandler):
         assert address is not None
         key = (await self.contacts.resolve([address]))[address]
         (after,) = await self.suppressions.put([_word(key, since, request.reason, "api", request.note)])
-        self.answer(_shown(after))
+        self.answer(told_suppression(after))
 
     async def delete(self, contact: str) -> None:
         """200 once broadcasts reach it again; 404 where it is not suppressed."""
         found = await self._find(contact)
         now = max(self.now_ms(), found.since)
         (after,) = await self.suppressions.put([Suppression(found.contact, 0, now, found.reason, "api")])
-        self.answer(_shown(after))
+        self.answer(told_suppression(after))
 
     async def _find(self, contact: str) -> Suppression:
         key = await self.contacts.find_text(contact)
@@ -149,15 +148,3 @@ class SuppressionPage(_SuppressionHandler):
 
 def _word(contact: str, since: int, reason: str, source: str, note: str) -> Suppression:
     return Suppression(contact, since, 0, reason or OPTED_OUT, source, note, firm=reason == BLOCKED)
-
-
-def _shown(one: Suppression) -> dict[str, Any]:
-    return {
-        "contact": one.contact,
-        "suppressed": one.in_force,
-        "reason": one.reason,
-        "source": one.source,
-        "note": one.note or None,
-        "since": rfc3339(one.since) if one.since else None,
-        "until": rfc3339(one.until) if one.until else None,
-    }

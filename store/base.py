@@ -210,7 +210,9 @@ class Store(Protocol):
         """Keep what a part of the log brings, then save the cursor as in :meth:`save_cursor`.
 
         A message whose offset is there already stays as it is; of a thread every field only grows, as
-        :func:`~store.threads.summed` does it, and an amendment counts only for a message that is there.
+        :func:`~store.threads.summed` does it, and an amendment counts only for a message that is there. What
+        was moved stays so: what comes of the contact who is gone later goes to the one who is kept, and who
+        asks for the one is answered of the other.
         """
         ...
 

@@ -1,5 +1,5 @@
-"""Conversations on MongoDB: ``said``, a document for each message, and ``threads``, one for each contact and
-number.
+"""Conversations on MongoDB: ``said``, a document for each message; ``threads``, one for each contact and
+number; and ``moved_threads``, one for each contact who is found by another key now.
 
 Documents are made before they are updated and never by an upsert (see ``mongo_leases.py``). What was said is
 stored before the threads that show it, and all of it before the cursor, so that a repetition completes it.
@@ -10,15 +10,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Sequence
 
+import msgspec
 from pymongo import UpdateOne
 
 from store.mongo_connection import Connection, Document
-from store.threads import Said, Thread, ThreadNews, summed
+from store.threads import Said, Thread, ThreadNews, renamed, summed
 
 __all__ = ["SAID", "THREADS", "Threads"]
 
 SAID = "said"
 THREADS = "threads"
+_MOVED = "moved_threads"
 _CHUNK = 100
 """Writes in one bulk, well inside the time of one answer where each takes some milliseconds."""
 _MOST = ("last_offset", "last_at", "heard_offset", "heard_at", "spoke_offset", "read_offset")
@@ -32,6 +34,8 @@ class Threads:
 
     async def note(self, news: ThreadNews) -> None:
         """Insert, then raise."""
+        contacts = {said.contact for said in news.said} | {thread.contact for thread in news.more}
+        news = renamed(news, await self._moved(contacts))
         for start in range(0, len(news.said), _CHUNK):
             await self._db.insert_new(SAID, [_said(said) for said in news.said[start : start + _CHUNK]])
         threads = summed(news)
@@ -40,6 +44,30 @@ class Threads:
         amended = [UpdateOne({"_id": one.offset}, {"$set": {"amended": one.body}}) for one in news.amended]
         for start in range(0, len(amended), _CHUNK):
             await self._write(SAID, amended[start : start + _CHUNK])
+        for moved in news.moved:
+            await self._move(moved.gone, moved.kept)
+
+    async def _move(self, gone: str, kept: str) -> None:
+        """The name first, so that what comes meanwhile goes there; all of it may be done again."""
+        moved = self._db[_MOVED]
+        await self._db.call(lambda: moved.delete_one({"_id": kept}))
+        await self._db.call(lambda: moved.update_many({"kept": gone}, {"$set": {"kept": kept}}))
+        if await self._db.insert_new(_MOVED, [{"_id": gone, "kept": kept}]):
+            await self._db.call(lambda: moved.update_one({"_id": gone}, {"$set": {"kept": kept}}))
+        while found := await self._db.find(SAID, {"contact": gone}, {"_id": 1}, limit=_CHUNK):
+            one = {"$set": {"contact": kept}}
+            await self._write(SAID, [UpdateOne({"_id": document["_id"]}, one) for document in found])
+        threads = [msgspec.structs.replace(one, contact=kept) for one in await self._threads(gone)]
+        await self._raise(threads)
+        await self._db.call(lambda: self._db[THREADS].delete_many({"contact": gone}))
+
+    async def _moved(self, contacts: Collection[str]) -> dict[str, str]:
+        """Of those of these that are found by other keys now, the key."""
+        found = await self._db.find(_MOVED, {"_id": {"$in": list(contacts)}}) if contacts else []
+        return {document["_id"]: document["kept"] for document in found}
+
+    async def _threads(self, contact: str) -> list[Thread]:
+        return [_as_thread(document) for document in await self._db.find(THREADS, {"contact": contact})]
 
     async def _raise(self, threads: Sequence[Thread]) -> None:
         known = await self._db.insert_new(THREADS, [_thread(thread) for thread in threads])
@@ -53,6 +81,7 @@ class Threads:
         self, contact: str, limit: int, before: int | None, after: int | None, phone_number_id: str
     ) -> list[Said]:
         """Down the index of a contact."""
+        contact = (await self._moved([contact])).get(contact, contact)
         where: Document = {"contact": contact, "_id": {"$gt": after or 0}}
         if before is not None:
             where["_id"]["$lt"] = before
@@ -69,7 +98,7 @@ class Threads:
 
     async def find_threads(self, contact: str) -> list[Thread]:
         """Of all numbers."""
-        return [_as_thread(document) for document in await self._db.find(THREADS, {"contact": contact})]
+        return await self._threads((await self._moved([contact])).get(contact, contact))
 
     async def page_of_threads(
         self, numbers: Sequence[str], limit: int, before: int | None, unread: bool

@@ -209,6 +209,7 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX aliases_contact ON aliases (contact) WHERE alias != contact",
     ),
     ("ALTER TABLE aliases ADD COLUMN at INTEGER NOT NULL DEFAULT 0",),
+    ("CREATE TABLE moved_threads (gone TEXT PRIMARY KEY, kept TEXT NOT NULL) WITHOUT ROWID",),
 )
 
 VERSION = len(_MIGRATIONS)

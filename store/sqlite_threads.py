@@ -8,7 +8,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Sequence
 
-from store.threads import Said, Thread, ThreadNews, summed
+import msgspec
+
+from store.threads import Said, Thread, ThreadNews, renamed, summed
 
 __all__ = ["Threads"]
 
@@ -38,6 +40,8 @@ class Threads:
 
     def note(self, news: ThreadNews) -> None:
         """Keep it; what is there already stays."""
+        contacts = {said.contact for said in news.said} | {thread.contact for thread in news.more}
+        news = renamed(news, self._moved(contacts))
         self._db.executemany(
             "INSERT INTO said (offset, contact, phone_number_id, at, kind, message_id, wamid, body)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (offset) DO NOTHING",
@@ -59,6 +63,11 @@ class Threads:
             "UPDATE said SET amended = ? WHERE offset = ?",
             [(amended.body, amended.offset) for amended in news.amended],
         )
+        self._raise(summed(news))
+        for moved in news.moved:
+            self._move(moved.gone, moved.kept)
+
+    def _raise(self, threads: Sequence[Thread]) -> None:
         self._db.executemany(
             _UPSERT,
             [
@@ -75,15 +84,39 @@ class Threads:
                     thread.name,
                     thread.preferences,
                 )
-                for thread in summed(news)
+                for thread in threads
             ],
         )
+
+    def _move(self, gone: str, kept: str) -> None:
+        self._db.execute("DELETE FROM moved_threads WHERE gone = ?", (kept,))
+        self._db.execute("UPDATE moved_threads SET kept = ? WHERE kept = ?", (kept, gone))
+        self._db.execute("INSERT OR REPLACE INTO moved_threads VALUES (?, ?)", (gone, kept))
+        self._db.execute("UPDATE said SET contact = ? WHERE contact = ?", (kept, gone))
+        self._raise([msgspec.structs.replace(one, contact=kept) for one in self._threads(gone)])
+        self._db.execute("DELETE FROM threads WHERE contact = ?", (gone,))
+
+    def _moved(self, contacts: Collection[str]) -> dict[str, str]:
+        """Of those of these that are found by other keys now, the key."""
+        (any_moved,) = self._db.execute("SELECT EXISTS (SELECT 1 FROM moved_threads)").fetchone()
+        if not any_moved:
+            return {}
+        found = {}
+        for contact in contacts:
+            kept = self._db.execute("SELECT kept FROM moved_threads WHERE gone = ?", (contact,)).fetchone()
+            if kept is not None:
+                found[contact] = str(kept[0])
+        return found
+
+    def _threads(self, contact: str) -> list[Thread]:
+        found = self._db.execute(f"SELECT {_THREAD} FROM threads WHERE contact = ?", (contact,))
+        return [Thread(*values) for values in found]
 
     def page(
         self, contact: str, limit: int, before: int | None, after: int | None, phone_number_id: str
     ) -> list[Said]:
         """Down the index of a contact."""
-        where, parameters = ["contact = ?"], [contact]
+        where, parameters = ["contact = ?"], [self._moved([contact]).get(contact, contact)]
         order = "DESC"
         bounds: list[object] = []
         if before is not None:
@@ -113,8 +146,7 @@ class Threads:
 
     def find_threads(self, contact: str) -> list[Thread]:
         """Of all numbers."""
-        found = self._db.execute(f"SELECT {_THREAD} FROM threads WHERE contact = ?", (contact,))
-        return [Thread(*values) for values in found]
+        return self._threads(self._moved([contact]).get(contact, contact))
 
     def page_of_threads(
         self, numbers: Sequence[str], limit: int, before: int | None, unread: bool

@@ -7,11 +7,12 @@ less by that, since every field of a thread only grows.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
 
-__all__ = ["Amended", "Kind", "Said", "Thread", "ThreadNews", "summed"]
+__all__ = ["Amended", "Kind", "Moved", "Said", "Thread", "ThreadNews", "renamed", "summed"]
 
 Kind = Literal["in", "out", "end", "echo", "standby"]
 """``in``: a customer's; ``out``: of ours, taken by Meta; ``end``: of ours, ended before Meta took it;
@@ -49,6 +50,13 @@ class Amended(msgspec.Struct, frozen=True, gc=False):
     body: bytes
 
 
+class Moved(msgspec.Struct, frozen=True, gc=False):
+    """Two contacts turned out to be one person: what was said with the one belongs to the other."""
+
+    gone: str
+    kept: str
+
+
 class Thread(msgspec.Struct, frozen=True, gc=False):
     """How the conversation of a contact with one of our numbers stands. 0 and empty: there is none yet."""
 
@@ -82,9 +90,22 @@ class ThreadNews(msgspec.Struct, frozen=True, gc=False):
     amended: tuple[Amended, ...] = ()
     more: tuple[Thread, ...] = ()
     """What else there is of threads, such as how far they were read."""
+    moved: tuple[Moved, ...] = ()
+    """In this order, after all else."""
 
     def __bool__(self) -> bool:
-        return bool(self.said or self.amended or self.more)
+        return bool(self.said or self.amended or self.more or self.moved)
+
+
+def renamed(news: ThreadNews, moved: Mapping[str, str]) -> ThreadNews:
+    """As it is of contacts that are found by other keys now."""
+    if not moved:
+        return news
+    return msgspec.structs.replace(
+        news,
+        said=tuple(msgspec.structs.replace(s, contact=moved.get(s.contact, s.contact)) for s in news.said),
+        more=tuple(msgspec.structs.replace(t, contact=moved.get(t.contact, t.contact)) for t in news.more),
+    )
 
 
 def summed(news: ThreadNews) -> list[Thread]:

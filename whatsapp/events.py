@@ -72,6 +72,8 @@ class EventType:
     TASK_RETRIED = "task.retried"
     """Rows of it that had failed are queued again."""
     TASK_COMPLETED = "task.completed"
+    CONVERSATION_READ = "conversation.read"
+    """Meta was told that a customer's message, and all before it, was read."""
     CONTACT_CHANGED = "contact.changed"
     CONTACT_MERGED = "contact.merged"
     """Two contacts turned out to be one person."""

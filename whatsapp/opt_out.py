@@ -34,6 +34,7 @@ __all__ = [
     "marketing_names",
     "promotes",
     "said",
+    "told_suppression",
 ]
 
 OPTED_OUT = "opted_out"
@@ -230,3 +231,16 @@ def _old_list(data: dict[str, Any]) -> object:
 
 def _objects(items: object) -> list[dict[str, Any]]:
     return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+
+
+def told_suppression(one: Suppression) -> dict[str, Any]:
+    """As callers read it (contract.md, Suppressions)."""
+    return {
+        "contact": one.contact,
+        "suppressed": one.in_force,
+        "reason": one.reason,
+        "source": one.source,
+        "note": one.note or None,
+        "since": rfc3339(one.since) if one.since else None,
+        "until": rfc3339(one.until) if one.until else None,
+    }

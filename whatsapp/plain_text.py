@@ -56,9 +56,11 @@ def _emoji(content: Any) -> str:
 
 
 def _interactive(content: Any) -> str:
-    """Title of a button or list row, body of a flow's reply."""
+    """Title of a button or list row, body of a flow's reply; of one of ours the text that it shows."""
     kind = _first(content, "type")
-    return _first(content.get(kind), "title", "body", "text") if kind else ""
+    if not kind:
+        return ""
+    return _first(content.get(kind), "title", "body", "text") or _first(content.get("body"), "text")
 
 
 def _location(content: Any) -> str:

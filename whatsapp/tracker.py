@@ -63,6 +63,12 @@ _STATE_AFTER = {
 }
 
 
+_EARLY_MS = 60_000
+_MOST_EARLY = 500
+"""How long, and how many, statuses without our reference wait for Meta's answer. Most that nobody waits for
+are about messages of other programs."""
+
+
 class _Status(msgspec.Struct):
     id: str = ""
     status: str = ""
@@ -139,32 +145,47 @@ class Tracker:
         self._policy = policy
         self._random = random
         self._now_ms = now_ms
+        self._early: list[StatusEvent] = []  # of rows that are not known by Meta's id, or not yet
 
     async def handle(self, batch: Sequence[Event], cursor: Cursor, lease: Lease) -> None:
         """Apply a batch, then save the cursor. Raises StoreUnavailable, LeaseLost."""
-        statuses = await self._statuses(batch)
-        changes = await self._changes(batch, statuses)
-        if changes:
-            await self._store.apply(changes, await self._derived(statuses))
+        statuses, early = await self._named(
+            [status for event in batch if (status := _read_status(event)) is not None]
+        )
+        await self._settle(await self._changes(batch, statuses), statuses)
+        early = [*self._early, *early]
+        if early and any(event.type == EventType.MESSAGE_SENT for event in batch):
+            # By now the answers that were told in this batch are with their rows.
+            late, early = await self._named(early)
+            await self._settle(await self._changes((), late), late)
+            statuses += late
         await self._tell_deaths(batch, statuses)
         await self._complete(_ended_tasks(batch, statuses))
         await self._store.save_cursor(cursor, lease)
+        oldest = self._now_ms() - _EARLY_MS
+        self._early = [status for status in early if status.at > oldest][-_MOST_EARLY:]
 
-    async def _statuses(self, batch: Sequence[Event]) -> list[StatusEvent]:
-        found = [read for event in batch if (read := _read_status(event)) is not None]
-        # Meta echoes our reference in statuses; where it did not, the id that it gave the message names the
-        # row.
+    async def _named(self, found: Sequence[StatusEvent]) -> tuple[list[StatusEvent], list[StatusEvent]]:
+        """Those whose row is known, and the others. Meta echoes our reference in statuses; where it did not,
+        the id that it gave the message names the row, once its answer is there."""
         nameless = {status.wamid for status in found if not status.row_id}
         by_wamid = await self._store.find_by_wamid(nameless) if nameless else {}
-        named = []
+        named, others = [], []
         for status in found:
             row_id = status.row_id or by_wamid.get(status.wamid, "")
             if row_id:
                 named.append(msgspec.structs.replace(status, row_id=row_id))
-        return named
+            else:
+                others.append(status)
+        return named, others
+
+    async def _settle(self, changes: Sequence[Change], statuses: Sequence[StatusEvent]) -> None:
+        if changes:
+            await self._store.apply(changes, await self._derived(statuses))
 
     async def _changes(self, batch: Sequence[Event], statuses: Sequence[StatusEvent]) -> list[Change]:
-        """What a batch does to rows, in the order in which it came."""
+        """What a batch does to rows, in the order in which it came, and then what statuses do that came with
+        none of its events."""
         by_offset = {status.offset: status for status in statuses}
         failed = {status.row_id for status in statuses if status.state is State.FAILED}
         failed |= set() if self._store.atomic else {event.message_id for event in batch if tells_held(event)}
@@ -177,6 +198,10 @@ class Tracker:
                 change := _change_of_outcome(event, views.get(event.message_id))
             ):
                 changes.append(change)
+        told = {event.offset for event in batch}
+        for status in statuses:
+            if status.offset not in told:
+                changes += self._changes_of(status, views.get(status.row_id))
         return changes
 
     def _changes_of(self, status: StatusEvent, view: RowView | None) -> list[Change]:

@@ -150,6 +150,18 @@ class Windows:
             return frozenset()
         return frozenset(row.id for row in asked if row.contact in shut)
 
+    async def states(
+        self, contact: str, numbers: Collection[str]
+    ) -> dict[str, tuple[WindowState, int | None]]:
+        """How the window of a contact is at each of these numbers, and when they were last heard from there.
+        What came a moment ago may not be known yet. Raises StoreUnavailable."""
+        found: dict[str, tuple[WindowState, int | None]] = {}
+        for number in numbers:
+            kept = (await self._store.find_inbound(number, [contact])).get(contact, 0)
+            at = max(kept, self._recent.get(number, {}).get(contact, 0)) or None
+            found[number] = (self._judge(at, number), at)
+        return found
+
     def may_have_opened(self, row: Row) -> bool:
         """Whether the window may be open by what has come since :meth:`closed` said otherwise: to be asked
         just before that is acted upon."""

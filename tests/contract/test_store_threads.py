@@ -9,7 +9,7 @@ import pytest
 from store.base import Store
 from store.errors import LeaseLost
 from store.records import Alias, Cursor, Lease
-from store.threads import Amended, Said, Thread, ThreadNews
+from store.threads import Amended, Moved, Said, Thread, ThreadNews
 from tests.support.store_values import lane_lease, new_event
 
 NUMBER, OTHER = "100", "200"
@@ -28,9 +28,13 @@ async def a_lease(store: Store) -> Lease:
 
 
 async def note(
-    store: Store, *messages: Said, amended: Iterable[Amended] = (), more: Iterable[Thread] = ()
+    store: Store,
+    *messages: Said,
+    amended: Iterable[Amended] = (),
+    more: Iterable[Thread] = (),
+    moved: Iterable[Moved] = (),
 ) -> None:
-    news = ThreadNews(messages, tuple(amended), tuple(more))
+    news = ThreadNews(messages, tuple(amended), tuple(more), tuple(moved))
     await store.note_threads(news, Cursor("conversations", 1), await a_lease(store))
 
 
@@ -152,6 +156,26 @@ async def test_threads_are_listed_from_the_last_word_down(store: Store) -> None:
     assert await listed([OTHER]) == ["c9", "c6", "c3"]
     assert await listed([NUMBER], 2, before=7, unread=True) == ["c4", "c2"]
     assert await listed([]) == await listed(["300"]) == []
+
+
+async def test_two_contacts_who_are_one_person_have_one_thread(store: Store) -> None:
+    await note(
+        store, said(1, contact="5", name="Ann"), said(2, "out", contact="US.1"), said(3, contact="US.1")
+    )
+    await note(store, said(4, contact="5", number=OTHER), more=[marked(1, "5"), marked(2, "US.1")])
+    await note(store, said(5, contact="US.1"), moved=[Moved("5", "US.1")])
+    for key in ("5", "US.1"):
+        assert await offsets(store, key) == [1, 2, 3, 4, 5]
+        threads = {one.phone_number_id: one for one in await store.threads_of(key)}
+        assert threads[NUMBER] == Thread("US.1", NUMBER, 5, 50, 5, 50, 10, 2, 2, "Ann")
+        assert threads[OTHER].heard_offset == 4
+    # What was under way for the key that is gone, and a repetition, go the same way.
+    await note(store, said(6, "out", contact="5"), moved=[Moved("5", "US.1")])
+    assert await offsets(store, "US.1") == [1, 2, 3, 4, 5, 6]
+    assert len(await store.list_threads([NUMBER, OTHER], 10)) == 2
+    await note(store, said(7, contact="7"), moved=[Moved("US.1", "7")])
+    await note(store, said(8, "out", contact="5"))
+    assert await offsets(store, "5") == await offsets(store, "7") == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
 async def test_many_are_noted_at_once(store: Store) -> None:

@@ -163,6 +163,40 @@ async def test_a_status_without_our_reference_finds_its_row_by_metas_id(
     assert (await rig.hear(status(name, attempt=0))).row.state is after
 
 
+async def test_a_status_without_our_reference_waits_for_the_answer_that_it_overtook(rig: Rig) -> None:
+    await rig.add_rows()
+    row = await rig.bring(S.SENDING)
+    assert (
+        await rig.hear(status("delivered", attempt=0), status("read", "wamid.other", attempt=0))
+    ).row == row
+    await rig.settle(*taken(row, "wamid.A", b"{}", NOW))
+    await rig.track()
+    seen = await rig.view()
+    assert (seen.row.state, seen.wamids, seen.sent_at > 0) == (S.DELIVERED, ("wamid.A",), True)
+
+
+async def test_a_status_without_our_reference_waits_where_log_and_rows_are_not_one(loose: Rig) -> None:
+    await loose.add_rows()
+    row = await loose.bring(S.SENDING)
+    _, event = taken(row, "wamid.A", b"{}", NOW)
+    # A crash, or a moment, between the event and the move: both come in one batch.
+    await loose.take(status("delivered", attempt=0))
+    await loose.store.as_store().append_events([event])
+    await loose.track()
+    assert await loose.state() is S.DELIVERED
+
+
+async def test_a_status_waits_for_a_minute_at_most(rig: Rig) -> None:
+    await rig.add_rows()
+    row = await rig.bring(S.SENDING)
+    await rig.hear(status("delivered", attempt=0))
+    rig.now += 60_000
+    await rig.hear(status("read", "wamid.other", attempt=0))
+    await rig.settle(*taken(row, "wamid.A", b"{}", NOW))
+    await rig.track()
+    assert await rig.state() is S.SENT
+
+
 async def test_statuses_move_a_row_forward_and_set_its_times(rig: Rig) -> None:
     await rig.add_rows()
     await rig.bring(S.SENDING)

@@ -19,8 +19,9 @@ from tests.support.follower import Follower, following, read_log
 from tests.support.load import KEYWORD, LEASED, UNDER_LOAD, Load, Record
 from tests.support.mongod import database_url, shared_mongod
 from tests.support.process import Installation, Process, running_sandbox
-from tests.support.proof import Count, check_replies, prove
+from tests.support.proof import Count, check_replies, check_threads, prove
 from tests.support.settling import settled
+from tests.support.threads import read_threads
 from tests.support.waiting import GUARD_S
 
 __all__ = ["STORES", "TRIALS", "Counted", "Trial", "installed", "kill_and_count"]
@@ -186,10 +187,12 @@ async def kill_and_count(folder: Path, store: str, trial: Trial, seed: str) -> C
                     await settled(installation, load.record.sends, follower, meta)
                     head = follower.events[-1]["offset"]
                     log = await read_log(installation.socket_url, head)
+                    threads = await read_threads(installation.url, head)
                 finally:
                     await process.kill()
             installation.check_logs()
             count = _prove(load.record, log, follower, await meta.accepted())
+            check_threads(log, threads)
     return _counted(trial.kills, load.record, follower, log, count)
 
 

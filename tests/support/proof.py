@@ -16,6 +16,7 @@ __all__ = [
     "check_completed",
     "check_direct",
     "check_replies",
+    "check_threads",
     "prove",
 ]
 
@@ -110,6 +111,18 @@ def check_direct(direct: Mapping[str, str], accepted: Iterable[Json]) -> None:
     """Who waited for Meta's answer got one of those that Meta gave to this very message."""
     given = {(_row(item["callback"]), item["wamid"]) for item in accepted}
     _none([task for task, wamid in direct.items() if (f"{task}-0", wamid) not in given], "another's answer")
+
+
+def check_threads(events: Iterable[Json], threads: Mapping[str, Sequence[Json]]) -> None:
+    """Whatever a customer wrote, and whatever Meta took, stands in its thread, once, in the order of the
+    log."""
+    told: dict[str, list[int]] = defaultdict(list)
+    for event in events:
+        if event["event"] in ("message.received", "message.sent"):
+            told[event["contact"]].append(event["offset"])
+    found = {contact: [one["position"] for one in thread] for contact, thread in threads.items()}
+    _none([contact for contact in told if found.get(contact) != told[contact]], "not as the log has it")
+    _none(sorted(found.keys() - told.keys()), "in a thread, and not in the log")
 
 
 def check_completed(events: Iterable[Json]) -> None:
