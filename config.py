@@ -23,6 +23,7 @@ from dotenv import dotenv_values
 from msgspec import inspect
 from msgspec.structs import FieldInfo, fields
 
+from automations import faults_of
 from hub.outlets import INBOUND
 from settings import (
     Key,
@@ -31,6 +32,7 @@ from settings import (
     StoreSettings,
     WhatsAppSettings,
     faults,
+    handover_secret,
     hook_secret,
     is_loopback,
     shown,
@@ -74,6 +76,7 @@ _SECTIONS: Mapping[str, Mapping[str, FieldInfo]] = {
 }
 _TOKEN: Key = ("whatsapp", "access_token")
 _TOKEN_FILE: Key = ("whatsapp", "access_token_file")
+_HANDOVERS: Key = ("autoreply", "handovers")
 _UNPREFIXED = frozenset({"server", "whatsapp"})
 
 
@@ -106,7 +109,8 @@ def load(
     _take_token(given, problems)
     settings, bad = _build(given, problems)
     settings = _with_hook_secrets(settings, layers)
-    for keys, why in faults(settings):
+    rules = faults_of(settings.autoreply) if _HANDOVERS not in bad else ()
+    for keys, why in (*faults(settings), *rules):
         if bad.isdisjoint(keys):
             problems.append((_where(keys[0], given), why))
     unread = tuple(_variable_notices(layers[0], layers[1], str(dotenv), _hook_variables(settings)))
@@ -191,8 +195,9 @@ def _take_token(given: dict[Key, _Given], problems: list[Problem]) -> None:
 
 
 def _hook_variables(settings: Settings) -> frozenset[str]:
-    """Those of secrets, which follow from the names of hooks."""
-    return frozenset(hook_secret(hook.name) for hook in settings.hooks.endpoints)
+    """Those of secrets, which follow from the names of hooks and of who messages are handed over to."""
+    hooks = {hook_secret(hook.name) for hook in settings.hooks.endpoints}
+    return frozenset(hooks | {handover_secret(program.name) for program in settings.autoreply.handovers})
 
 
 def _with_hook_secrets(settings: Settings, layers: Sequence[Mapping[str, str]]) -> Settings:
@@ -202,8 +207,14 @@ def _with_hook_secrets(settings: Settings, layers: Sequence[Mapping[str, str]]) 
         msgspec.structs.replace(hook, secret=Secret(found.get(hook_secret(hook.name), hook.secret)))
         for hook in settings.hooks.endpoints
     )
+    programs = tuple(
+        msgspec.structs.replace(one, secret=Secret(found.get(handover_secret(one.name), one.secret)))
+        for one in settings.autoreply.handovers
+    )
     return msgspec.structs.replace(
-        settings, hooks=msgspec.structs.replace(settings.hooks, endpoints=endpoints)
+        settings,
+        hooks=msgspec.structs.replace(settings.hooks, endpoints=endpoints),
+        autoreply=msgspec.structs.replace(settings.autoreply, handovers=programs),
     )
 
 
@@ -385,6 +396,7 @@ _WARN_BEFORE = timedelta(days=90)
 def _notices(settings: Settings, given: Mapping[Key, _Given], today: date) -> Iterator[str]:
     yield from _version_notices(settings.whatsapp.version, today)
     yield from _outside_notices(settings)
+    yield from _handover_notices(settings)
     if settings.sandbox_mode:
         if settings.store != StoreSettings():
             yield f"{_where(('store', 'url'), given)} is not used by the sandbox, which has SANDBOX_STORE_URL"
@@ -394,6 +406,14 @@ def _notices(settings: Settings, given: Mapping[Key, _Given], today: date) -> It
     if not settings.server.api_key and not is_loopback(settings.server.host):
         who = " and ".join(("this machine", *settings.security.trusted_networks))
         yield f"API_KEY is not set: HOST is {settings.server.host}, but only {who} may send and read"
+
+
+def _handover_notices(settings: Settings) -> Iterator[str]:
+    for program in settings.autoreply.handovers:
+        if not program.secret:
+            yield f"{handover_secret(program.name)} is not set: it cannot tell who posts to it"
+        if program.url.startswith("http:") and not is_loopback(urlsplit(program.url).hostname or ""):
+            yield f"[[autoreply.handovers]] {program.name}: http:// carries what customers write in the clear"
 
 
 def _outside_notices(settings: Settings) -> Iterator[str]:

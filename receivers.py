@@ -24,7 +24,7 @@ from whatsapp.clock import Clock
 from whatsapp.outside import Poster
 from whatsapp.retry import RetryPolicy
 
-__all__ = ["Surroundings", "make_outlets", "renew_secrets"]
+__all__ = ["Surroundings", "headers_of", "make_outlets", "renew_secrets"]
 
 _RELAY_CAP_S = 60.0
 
@@ -77,7 +77,7 @@ def _relay(settings: Settings, around: Surroundings) -> Iterator[Outlet]:
     url, relay = settings.whatsapp.websocket_url, settings.relay
     if not url:
         return
-    headers = _headers(relay.headers)
+    headers = headers_of(relay.headers)
     if relay.token:
         headers["Authorization"] = f"Bearer {relay.token}"
     carrier = Relay(
@@ -107,7 +107,7 @@ def _hook(hook: HookSettings, settings: Settings, around: Surroundings) -> Hook:
     poster = Poster(
         str(hook.url),
         secret=str(hook.secret),
-        headers=_headers(hook.headers),
+        headers=headers_of(hook.headers),
         connect_timeout_s=settings.hooks.connect_timeout_s,
         answer_timeout_s=settings.hooks.answer_timeout_s,
         now_ms=around.clock.now_ms,
@@ -122,7 +122,8 @@ def _hook(hook: HookSettings, settings: Settings, around: Surroundings) -> Hook:
     )
 
 
-def _headers(lines: Iterable[str]) -> dict[str, str]:
+def headers_of(lines: Iterable[str]) -> dict[str, str]:
+    """Headers as they are written in the settings, by their names."""
     pairs = (line.partition(":") for line in lines)
     return {name: value.strip() for name, _, value in pairs}
 

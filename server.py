@@ -26,6 +26,7 @@ from msgspec.structs import replace
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
+import automations
 import config
 import receivers
 import reloading
@@ -37,7 +38,6 @@ from handlers.upload_form import UploadDesk
 from handlers.webhook import WebhookReceiver
 from hub.hub import Hub
 from hub.names import Names
-from hub.outlets import Outlets
 from settings import Secret
 from store.base import Store
 from store.consumer import Consumer, OnSkip
@@ -46,11 +46,12 @@ from store.log import Log
 from store.monitor import StoreMonitor
 from store.states import State
 from whatsapp.account_watch import AccountWatch
-from whatsapp.autoreply import AutoReply, Rule
+from whatsapp.autoreply import AutoReply
 from whatsapp.clock import Clock
 from whatsapp.contacts import Contacts
 from whatsapp.conversations import CONVERSATIONS, ConversationKeeper
 from whatsapp.graph import Graph
+from whatsapp.handover import HandOver
 from whatsapp.intake import Intake
 from whatsapp.intake_watch import IntakeWatch
 from whatsapp.lane_builder import LaneBuilder, LaneLimits
@@ -184,7 +185,11 @@ class Gateway:
             self._consumer(SUPPRESSIONS, self._suppressions),
             self._consumer(CONVERSATIONS, ConversationKeeper(self._store)),
         ]
+        handovers: list[HandOver] = []
         if settings.autoreply.enabled:
+            handovers = automations.make_handovers(settings.autoreply, self._around, self._outbox)
+            for handover in handovers:
+                await handover.begin()
             self._consumers.append(self._consumer("autoreply", self._make_autoreply()))
         if folder is not None:
             self._keeper = MediaKeeper(
@@ -193,7 +198,7 @@ class Gateway:
             await self._keeper.prepare()
             self._consumers.append(self._consumer("media", self._keeper))
             self._start_task("media-keeper", self._keeper.run())
-        self._outlets = self._make_outlets()
+        self._outlets = receivers.make_outlets(settings, self._around)
         self._log.subscribe(self._outlets.notice)
         await self._outlets.begin()
         for outlet in self._outlets.by_name.values():
@@ -205,8 +210,10 @@ class Gateway:
         self._start_task("unheard-sweep", self._make_unheard_sweep().run())
         self._start_task("positions", self._hub.run())
         self._start_task("names", self._names.run())
-        for consumer in self._consumers:
-            self._start_task(consumer.name, consumer.run())
+        followers: list[Consumer | HandOver] = [*self._consumers, *handovers]
+        self._followers = followers
+        for follower in followers:
+            self._start_task(follower.name, follower.run())
         self._lanes_task = self._start_task("lanes", self._lanes.run())
         self._accept(sockets)
 
@@ -356,17 +363,18 @@ class Gateway:
     def _make_autoreply(self) -> AutoReply:
         settings = self._settings.autoreply
         return AutoReply(
-            [Rule(rule.name, rule.keywords, rule.text) for rule in settings.rules],
+            automations.automations_of(settings),
             store=self._store,
             outbox=self._outbox,
             numbers=self._lanes.numbers,
-            cooldown_s=settings.cooldown_s,
             max_age_s=settings.max_age_s,
+            max_per_minute=settings.max_per_minute,
             now_ms=_now_ms,
         )
 
-    def _make_outlets(self) -> Outlets:
-        around = receivers.Surroundings(
+    @property
+    def _around(self) -> receivers.Surroundings:
+        return receivers.Surroundings(
             store=self._store,
             log=self._log,
             owner=self._owner,
@@ -374,7 +382,6 @@ class Gateway:
             clock=Clock(_now_ms, time.monotonic),
             random=random.random,
         )
-        return receivers.make_outlets(self._settings, around)
 
     def _consumer(
         self,
@@ -455,7 +462,7 @@ class Gateway:
             monitor=self._monitor,
             hub=self._hub,
             lanes=self._lanes,
-            consumers=self._consumers,
+            consumers=self._followers,
             outlets=self._outlets,
             intake=self._intake,
             watch=self._watch,

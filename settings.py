@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -29,6 +29,7 @@ __all__ = [
     "DrainSettings",
     "Fault",
     "GraphSettings",
+    "HandOverSettings",
     "HookSettings",
     "HooksSettings",
     "HubSettings",
@@ -41,6 +42,7 @@ __all__ = [
     "RelaySettings",
     "RetentionSettings",
     "RetrySettings",
+    "RuleConditions",
     "SandboxSettings",
     "Secret",
     "SecuritySettings",
@@ -50,6 +52,7 @@ __all__ = [
     "UnknownSettings",
     "WhatsAppSettings",
     "faults",
+    "handover_secret",
     "hook_secret",
     "is_loopback",
     "shown",
@@ -247,12 +250,64 @@ class LeaseSettings(_Section, frozen=True):
     ttl_s: Seconds = 15.0
 
 
-class AutoReplyRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Answers a text that has one of ``keywords`` with ``text``, at most 4,096 long (CLOUD_API.md 1.3)."""
+Word = Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class RuleConditions(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """What must hold of a customer's message: all that is given, and of each list one."""
+
+    keywords: tuple[Word, ...] = ()
+    """Words, or phrases, anywhere in the text; case and accents are ignored."""
+    texts: tuple[Annotated[str, Meta(min_length=1, max_length=256)], ...] = ()
+    """The whole text, compared in the same way."""
+    patterns: tuple[Annotated[str, Meta(min_length=1, max_length=1000)], ...] = ()
+    """Regular expressions of RE2's, anywhere in the text; case is ignored."""
+    types: tuple[Word, ...] = ()
+    """Meta's kinds of messages: ``text``, ``image``, ``location``, ..."""
+    buttons: tuple[Annotated[str, Meta(min_length=1, max_length=256)], ...] = ()
+    """Ids of buttons and rows that were chosen."""
+    numbers: tuple[Word, ...] = ()
+    """Our numbers (phone_number_id) that were written to."""
+    hours: tuple[str, ...] = ()
+    timezone: str = ""
+    first_contact: bool = False
+    """The contact has never written before, to any of our numbers."""
+    first_within_days: Annotated[float, Meta(gt=0, le=365)] | None = None
+    """The contact has not written for so long."""
+
+
+class AutoReplyRule(
+    RuleConditions, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """Answers a message, or hands it over, where its conditions hold and those of ``unless`` do not."""
 
     name: Annotated[str, Meta(min_length=1, max_length=64)]
-    keywords: Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=64)], ...], Meta(min_length=1)]
-    text: Annotated[str, Meta(min_length=1, max_length=4096)]
+    unless: RuleConditions | None = None
+    always: bool = False
+    """For a rule without a condition."""
+    text: Annotated[str, Meta(max_length=4096)] = ""
+    """At most 4,096 long (CLOUD_API.md 1.3)."""
+    message: dict[str, Any] | None = None
+    """Meta's message object, without to whom."""
+    send: dict[str, Any] | None = None
+    """``kind`` and the fields of ``/api/send-<kind>``, without to whom."""
+    hand_over: str = ""
+    """The name of one of ``handovers``."""
+    stop: bool = True
+    """Whether the rules after it are passed over where it acts."""
+    cooldown_s: Annotated[float, Meta(ge=0, le=31_536_000)] | None = None
+    """In place of that of the section."""
+
+
+class HandOverSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A program that rules hand messages over to."""
+
+    name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+    url: Secret
+    secret: Secret = Secret()
+    headers: Headers = ()
 
 
 _DEFAULT_RULES = (
@@ -283,13 +338,20 @@ _DEFAULT_RULES = (
 
 
 class AutoReplySettings(_Section, frozen=True):
-    """Answers to what customers write, by keyword."""
+    """What is done by rules with what customers write."""
 
     enabled: bool = True
     cooldown_s: Annotated[float, Meta(ge=0, le=86_400)] = 60.0
     """The same contact gets the same rule's answer at most once in this time."""
     max_age_s: Seconds = 300.0
     """An older message is no longer answered."""
+    timezone: str = "UTC"
+    """Of the hours of rules."""
+    max_per_minute: Count = 10
+    """Times that rules act for one contact within a minute, so that two machines do not talk for ever."""
+    handover_timeout_s: Seconds = 15.0
+    """For the answer of a program that a message is handed over to."""
+    handovers: Annotated[tuple[HandOverSettings, ...], Meta(max_length=32)] = ()
     rules: tuple[AutoReplyRule, ...] = _DEFAULT_RULES
 
 
@@ -444,6 +506,7 @@ def faults(settings: Settings) -> Iterator[Fault]:
     yield from _check_stores(settings)
     yield from _check_outside(settings)
     yield from _check_opt_out(settings)
+    yield from _check_handovers(settings)
     if settings.retry.cap_s < settings.retry.base_s:
         yield (("retry", "cap_s"), ("retry", "base_s")), "must not be less than [retry] base_s"
     names = [rule.name for rule in settings.autoreply.rules]
@@ -579,7 +642,23 @@ def _check_outside(settings: Settings) -> Iterator[Fault]:
         yield (_HOOKS,), f"must not name an endpoint {RELAY!r}, which is what WEBSOCKET_URL is called"
 
 
-def _url_fault(hook: HookSettings) -> str:
+def handover_secret(name: str) -> str:
+    """The environment variable of the secret of who messages are handed over to."""
+    return f"AUTOREPLY_{name.upper().replace('-', '_')}_SECRET"
+
+
+def _check_handovers(settings: Settings) -> Iterator[Fault]:
+    key: Key = ("autoreply", "handovers")
+    programs = settings.autoreply.handovers
+    for program in programs:
+        for why in filter(None, (_url_fault(program), _headers_fault(program.headers))):
+            yield (key,), f"{program.name!r}: {why}"
+    variables = [handover_secret(program.name) for program in programs]
+    if len(set(variables)) < len(variables):
+        yield (key,), "gives two the same name, or names that differ by a dash only"
+
+
+def _url_fault(hook: HookSettings | HandOverSettings) -> str:
     fits = _host_of(hook.url, ("https", "http")) and re.fullmatch(r"[!-~]+", hook.url)
     return "" if fits else "url must be an https:// or http:// address"
 

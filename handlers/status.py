@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from handlers.base import BaseHandler
 from handlers.hooks import hook_state
@@ -12,7 +12,6 @@ from handlers.trouble import trouble_of
 from hub.hub import Hub
 from hub.outlets import Outlets
 from store.base import Store
-from store.consumer import Consumer
 from store.errors import StoreError
 from store.log import Log
 from store.monitor import StoreMonitor
@@ -29,6 +28,16 @@ _MOST_DEAD = 10_000
 """Dead letters that are counted, so that telling of them costs the same however many there are."""
 
 
+class Follower(Protocol):
+    """What follows the log from a cursor of its own, as far as it is told."""
+
+    name: str
+    offset: int
+    fault: str
+    skipped: int
+    last_skipped: int
+
+
 class Overview:
     """Gathers what the status pages tell. ``about``: facts that do not change, such as the version;
     ``media``: how files are."""
@@ -42,7 +51,7 @@ class Overview:
         monitor: StoreMonitor,
         hub: Hub,
         lanes: Lanes,
-        consumers: Sequence[Consumer],
+        consumers: Sequence[Follower],
         outlets: Outlets,
         intake: Intake,
         watch: IntakeWatch,
@@ -134,7 +143,7 @@ class Overview:
             return None
         return {"total": total, "last_day": by_name}
 
-    def _describe_consumer(self, consumer: Consumer) -> dict[str, Any]:
+    def _describe_consumer(self, consumer: Follower) -> dict[str, Any]:
         return {
             "name": consumer.name,
             "offset": consumer.offset,

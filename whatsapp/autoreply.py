@@ -1,41 +1,49 @@
-"""Automatic replies: the rules, and the consumer of the log that answers by them.
+"""Automations: the consumer of the log that acts by rules on what customers write.
 
-Owns the matching (pure: :func:`match`) and what keeps a reply from being sent twice: a reply's task has an id
-made from the inbound event and the rule, and each rule answers a contact once per cooldown. Only customers'
-messages of the field ``messages`` are looked at; echoes of our own, ``standby`` and ``history`` are other
-events.
+Which rules are met is decided in ``rules.py``. Owns what keeps an answer from being sent twice: its task has
+an id made from the inbound event and the rule, and each rule acts for a contact once per cooldown. Only
+customers' messages of the field ``messages`` are looked at; echoes of our own, ``standby`` and ``history``
+are other events. What is handed over to a program of the operator's is only asked for here, by an event:
+whoever carries it there (``handover.py``) keeps nobody waiting.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Collection, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from store.base import Store
 from store.errors import StoreUnavailable
-from store.records import Cursor, Event, Lease
+from store.records import Cursor, Event, Lease, NewEvent
 from whatsapp.clock import metas_time
-from whatsapp.compose import text_message
-from whatsapp.events import EventType
+from whatsapp.compose import addressed, encode, is_marketing
+from whatsapp.events import EventType, build_event
 from whatsapp.failures import Draining
 from whatsapp.identity import Address, parse_address
+from whatsapp.loop_guard import LoopGuard
 from whatsapp.outbox import HIGH, Draft, Outbox
-from whatsapp.plain_words import plain_words
+from whatsapp.places import settled
+from whatsapp.rules import Incoming, Matched, Rule, match
+from whatsapp.silence import Silence
 
-__all__ = ["AutoReply", "Rule", "match"]
+__all__ = ["AutoReply", "Automation", "failed_event", "sender_of", "task_id_of"]
 
 _NAMESPACE = uuid.UUID("6f1f2a52-4f0c-4a53-9a5e-0e3c5c3f7a10")
 
 
-class Rule(msgspec.Struct, frozen=True):
-    """Answers ``text`` to a message that has one of ``keywords`` as a whole word."""
+class Automation(msgspec.Struct, frozen=True):
+    """A rule, and what it does: it answers, or hands the message over."""
 
-    name: str
-    keywords: tuple[str, ...]
-    text: str
+    rule: Rule
+    kind: str = "text"
+    """Of the answer, as tasks have it."""
+    content: Mapping[str, Any] = {}
+    """Meta's object of the answer, without to whom, with its places."""
+    hand_over: str = ""
+    """The name of who is to get the message instead."""
 
 
 class _Message(msgspec.Struct):
@@ -46,6 +54,9 @@ class _Message(msgspec.Struct):
     group_id: str = ""
     timestamp: object = None
     """Seconds since 1970, as text."""
+    type: str = ""
+    interactive: Any = None
+    button: Any = None
 
 
 class _Metadata(msgspec.Struct):
@@ -56,31 +67,14 @@ class _Data(msgspec.Struct):
     message: _Message
     metadata: _Metadata | None = None
     text: str = ""
+    contact: Any = None
 
 
 class _Body(msgspec.Struct):
     data: _Data
 
 
-def match(rules: Sequence[Rule], text: str) -> Rule | None:
-    """The first rule with a keyword in this text: whole words, case and accents ignored."""
-    words = _words(text)
-    for rule in rules:
-        if any(keyword in words for keyword in map(_phrase, rule.keywords)):
-            return rule
-    return None
-
-
-def _words(text: str) -> str:
-    """The words of a text with a space before and after each, so that a phrase is found as a part."""
-    return f" {plain_words(text)} "
-
-
-@lru_cache(maxsize=1024)
-def _phrase(keyword: str) -> str:
-    # Asked for every keyword with every inbound message; there are few keywords.
-    words = _words(keyword)
-    return words if words.strip() else "\n"
+_decode = msgspec.json.Decoder(_Body).decode
 
 
 class AutoReply:
@@ -88,59 +82,140 @@ class AutoReply:
 
     def __init__(
         self,
-        rules: Sequence[Rule],
+        automations: Sequence[Automation],
         *,
         store: Store,
         outbox: Outbox,
         numbers: Collection[str],
-        cooldown_s: float,
         max_age_s: float,
+        max_per_minute: int,
         now_ms: Callable[[], int],
     ) -> None:
-        self._rules = tuple(rules)
+        self._by_name = {automation.rule.name: automation for automation in automations}
+        self._rules = tuple(automation.rule for automation in automations)
+        self._asks_silence = any(_asks_silence(rule) for rule in self._rules)
         self._store = store
         self._outbox = outbox
         self._numbers = frozenset(numbers)
-        self._cooldown_ms = int(cooldown_s * 1000)
         self._max_age_ms = int(max_age_s * 1000)
+        self._guard = LoopGuard(max_per_minute)
+        self._silence = Silence(store)
         self._now_ms = now_ms
 
     async def handle(self, batch: Sequence[Event], cursor: Cursor, lease: Lease) -> None:
-        """Answer what is to be answered, then save the cursor. Raises StoreUnavailable, LeaseLost."""
+        """Act on what calls for it, then save the cursor. Raises StoreUnavailable, LeaseLost."""
+        told: list[NewEvent] = []
+        self._silence.begin()
         for event in batch:
             if event.type == EventType.MESSAGE_RECEIVED and event.phone_number_id in self._numbers:
-                await self._consider(event)
-        await self._store.save_cursor(cursor, lease)
+                told += await self._consider(event)
+        self._silence.keep()
+        if told:
+            await self._store.apply((), told, cursor, lease)
+        else:
+            await self._store.save_cursor(cursor, lease)
 
-    async def _consider(self, event: Event) -> None:
+    async def _consider(self, event: Event) -> list[NewEvent]:
         try:
-            data = msgspec.json.decode(event.body, type=_Body).data
+            data = _decode(event.body).data
         except msgspec.MsgspecError:
-            return
+            return []
+        # Of each, in order, also of one that is not answered.
+        silent_ms = await self._silence.before(event) if self._asks_silence and event.contact else None
         if self._now_ms() - min(event.at, metas_time(data.message.timestamp, event.at)) > self._max_age_ms:
-            return
+            return []
         address = _sender(data)
-        rule = match(self._rules, data.text) if address and data.text else None
-        if rule is not None:
-            await self._answer(event, rule, address)
+        if not address:
+            return []
+        incoming = Incoming(
+            data.text,
+            data.message.type,
+            _button(data.message),
+            event.phone_number_id,
+            event.at,
+            silent_ms,
+        )
+        told: list[NewEvent] = []
+        for matched in match(self._rules, incoming):
+            if (event_of_it := await self._act(event, matched, address, data)) is not None:
+                told.append(event_of_it)
+        return told
 
-    async def _answer(self, event: Event, rule: Rule, to: Address) -> None:
+    async def _act(self, event: Event, matched: Matched, to: Address, data: _Data) -> NewEvent | None:
+        """Do what a rule says, once; what is to be told of it, if anything."""
+        rule, now = matched.rule, self._now_ms()
         claim = f"autoreply:{rule.name}:{event.contact}"
-        if not await self._store.claim_once(claim, event.key, self._now_ms(), self._cooldown_ms):
-            return
-        draft = Draft(to, text_message(to, rule.text))
+        if not await self._store.claim_once(claim, event.key, now, rule.cooldown_ms):
+            return None
+        if not self._guard.allows(event.contact, f"{event.key}:{rule.name}", now):
+            return _limited(event, rule.name, now)
+        automation = self._by_name[rule.name]
+        if automation.hand_over:
+            return _handover(event, automation, matched, now)
+        content, findings = settled(automation.content, matched.values(_name(data)))
+        if findings.problems:
+            why = "; ".join(f"{path}: {problem}" for path, problem in findings.problems)
+            return failed_event(event, rule.name, "answer", why, now)
+        payload = addressed(to, encode(content))
         try:
             await self._outbox.submit(
-                "text",
-                [draft],
+                automation.kind,
+                [Draft(to, payload, heeds_opt_out=is_marketing(payload))],
                 lane=event.phone_number_id,
                 priority=HIGH,
                 source=f"autoreply:{rule.name}",
-                task_id=str(uuid.uuid5(_NAMESPACE, f"{event.key}:{rule.name}")),
+                task_id=task_id_of(event.key, rule.name),
             )
         except Draining as error:
             # The cursor stays before this event, so the next start answers it.
             raise StoreUnavailable("the gateway is stopping") from error
+        return None
+
+
+def task_id_of(event_key: str, rule: str, place: int = 0) -> str:
+    """The id of the task of a rule's answer to an event; ``place``: which of several answers."""
+    return str(uuid.uuid5(_NAMESPACE, f"{event_key}:{rule}" + (f":{place}" if place else "")))
+
+
+def sender_of(event: Event) -> Address:
+    """Who to answer a ``message.received``; nobody where it cannot be told."""
+    try:
+        return _sender(_decode(event.body).data)
+    except msgspec.MsgspecError:
+        return Address()
+
+
+def failed_event(event: Event, rule: str, what: str, why: str, now: int) -> NewEvent:
+    """That a rule could not do what it should for an inbound event. ``what``: ``answer`` or ``hand_over``."""
+    data = {"rule": rule, "what": what, "error": why[:1000], "offset": event.offset}
+    return _event(
+        EventType.AUTOMATION_FAILED, event, f"automation:{event.key}:{rule}:failed:{what}", now, data
+    )
+
+
+def _handover(event: Event, automation: Automation, matched: Matched, now: int) -> NewEvent:
+    name = automation.rule.name
+    data = {
+        "rule": name,
+        "handover": automation.hand_over,
+        "offset": event.offset,
+        "match": [text[:1000] for text in matched.found[:10]],
+    }
+    return _event(EventType.AUTOMATION_HANDOVER, event, f"automation:{event.key}:{name}", now, data)
+
+
+def _limited(event: Event, rule: str, now: int) -> NewEvent:
+    """Once a minute for each contact."""
+    key = f"automation:limited:{event.contact}:{now // 60_000}"
+    return _event(EventType.AUTOMATION_LIMITED, event, key, now, {"rule": rule, "offset": event.offset})
+
+
+def _event(type: str, event: Event, key: str, now: int, data: dict[str, Any]) -> NewEvent:
+    return build_event(type, key, now, data, phone_number_id=event.phone_number_id, contact=event.contact)
+
+
+def _asks_silence(rule: Rule) -> bool:
+    return any(one is not None and one.first_within_ms is not None for one in (rule.when, rule.unless))
 
 
 def _sender(data: _Data) -> Address:
@@ -150,4 +225,22 @@ def _sender(data: _Data) -> Address:
     ours = parse_address(data.metadata.display_phone_number) if data.metadata else None
     if message.group_id or (phone and ours and phone == ours.phone):
         return Address()
-    return Address(phone, "" if phone else message.from_user_id)
+    return parse_address(phone or message.from_user_id) or Address()
+
+
+def _button(message: _Message) -> str:
+    """The id of what was chosen (CLOUD_API.md 4.5)."""
+    if isinstance(message.interactive, dict):
+        for name in ("button_reply", "list_reply"):
+            chosen = message.interactive.get(name)
+            if isinstance(chosen, dict) and isinstance(chosen.get("id"), str):
+                return str(chosen["id"])
+    payload = message.button.get("payload") if isinstance(message.button, dict) else None
+    return payload if isinstance(payload, str) else ""
+
+
+def _name(data: _Data) -> str:
+    """What the contact calls themselves."""
+    profile = data.contact.get("profile") if isinstance(data.contact, dict) else None
+    name = profile.get("name") if isinstance(profile, dict) else None
+    return name if isinstance(name, str) else ""

@@ -10,7 +10,7 @@ import msgspec
 from store.records import Priority
 from whatsapp.identity import Address
 
-__all__ = ["AT_ONCE", "GROUP_KEY", "HIGH", "LOW", "NORMAL", "Draft", "Terms"]
+__all__ = ["AT_ONCE", "GROUP_KEY", "HIGH", "LOW", "NORMAL", "Draft", "Prepared", "Terms"]
 
 HIGH: Priority = 0
 NORMAL: Priority = 1
@@ -51,3 +51,13 @@ class Terms(msgspec.Struct, frozen=True, gc=False):
 
 
 AT_ONCE = Terms()
+
+
+class Prepared(msgspec.Struct, frozen=True, gc=False):
+    """A message with all that is said of its sending."""
+
+    kind: str
+    """The task's."""
+    draft: Draft
+    priority: Priority
+    terms: Terms = AT_ONCE

@@ -14,21 +14,35 @@ from store.errors import StoreError, StoreUnavailable
 from store.log import Log
 from store.records import Cursor, Event, Place, Row
 from store.sqlite import SqliteStore
+from store.threads import Said, ThreadNews
 from tests.support.faulty_store import FaultyStore
 from tests.support.webhooks import OUR_ID, PHONE, USER_ID, body, entry, message_value, text_message
-from whatsapp.autoreply import AutoReply, Rule
+from whatsapp.autoreply import Automation, AutoReply
 from whatsapp.contacts import Contacts
 from whatsapp.intake import Intake
 from whatsapp.outbox import HIGH, Outbox
+from whatsapp.rules import Conditions, Rule, compile_pattern, phrase
 
 OURS = "15550783881"
 OTHER = "16505550000"
 NOBODY: dict[str, Any] = {"from": None}
 COOLDOWN_S, MAX_AGE_S = 60.0, 300.0
-RULES = [
-    Rule("greeting", ("hola", "hello"), "Welcome!"),
-    Rule("help", ("ayuda",), "A person will be with you."),
-]
+
+
+def answering(
+    name: str, *keywords: str, text: str, cooldown_s: float = COOLDOWN_S, **rule: Any
+) -> Automation:
+    """A rule that answers these keywords with a text."""
+    when = Conditions(phrases=tuple(map(phrase, keywords)))
+    content = {"type": "text", "text": {"body": text}}
+    return Automation(Rule(name, when, cooldown_ms=int(cooldown_s * 1000), **rule), "text", content)
+
+
+def rules(cooldown_s: float = COOLDOWN_S) -> list[Automation]:
+    return [
+        answering("greeting", "hola", "hello", text="Welcome!", cooldown_s=cooldown_s),
+        answering("help", "ayuda", text="A person will be with you.", cooldown_s=cooldown_s),
+    ]
 
 
 class Rig:
@@ -49,14 +63,16 @@ class Rig:
         assert lease is not None
         self.lease = lease
 
-    def consumer(self, *, cooldown_s: float = COOLDOWN_S) -> AutoReply:
+    def consumer(
+        self, automations: Sequence[Automation] = (), *, cooldown_s: float = COOLDOWN_S, most: int = 100
+    ) -> AutoReply:
         return AutoReply(
-            RULES,
+            automations or rules(cooldown_s),
             store=self.store.as_store(),
             outbox=self.outbox,
             numbers=[OUR_ID],
-            cooldown_s=cooldown_s,
             max_age_s=MAX_AGE_S,
+            max_per_minute=most,
             now_ms=lambda: self.now,
         )
 
@@ -84,6 +100,19 @@ class Rig:
         """How many were made, for whichever number."""
         events = await self.store.as_store().events_after(0, 1000)
         return sum(event.type == "task.created" for event in events)
+
+    async def told(self, type: str) -> list[dict[str, Any]]:
+        """``data`` of all events of this type."""
+        events = await self.store.as_store().events_after(0, 1000)
+        return [json.loads(event.body)["data"] for event in events if event.type == type]
+
+    async def note_threads(self, events: Sequence[Event]) -> None:
+        """As the keeper of conversations does."""
+        lease = await self.store.as_store().acquire_lease("consumer:threads", "me", 10**9)
+        assert lease is not None
+        said = tuple(Said(e.offset, e.contact, e.phone_number_id, e.at, "in") for e in events)
+        cursor = Cursor("threads", events[-1].offset)
+        await self.store.as_store().note_threads(ThreadNews(said), cursor, lease)
 
     async def texts(self) -> list[str]:
         return [json.loads(row.payload)["text"]["body"] for row in await self.rows()]
@@ -282,6 +311,121 @@ async def test_without_a_cooldown_each_message_is_answered(rig: Rig) -> None:
     for n in range(3):
         await rig.receive(text_message(f"wamid.{n}", "hola"))
     assert len(await rig.rows()) == 3
+
+
+# -- by other rules ----------------------------------------------------------------------------------------
+
+
+def by(conditions: Conditions, text: str = "met", name: str = "one", **rule: Any) -> Automation:
+    content = {"type": "text", "text": {"body": text}}
+    return Automation(Rule(name, conditions, **rule), "text", content)
+
+
+async def test_a_message_without_text_is_answered_by_its_type(rig: Rig) -> None:
+    rig.replies = rig.consumer([by(Conditions(types=frozenset({"sticker"})))])
+    await rig.receive(text_message(text=None, type="sticker", sticker={"id": "1"}), text_message("wamid.B"))
+    assert await rig.texts() == ["met"]
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"type": "interactive", "interactive": {"type": "button_reply", "button_reply": {"id": "yes"}}},
+        {"type": "interactive", "interactive": {"type": "list_reply", "list_reply": {"id": "yes"}}},
+        {"type": "button", "button": {"payload": "yes", "text": "Sure"}},
+    ],
+)
+async def test_a_button_or_row_is_known_by_its_id(rig: Rig, chosen: dict[str, Any]) -> None:
+    rig.replies = rig.consumer([by(Conditions(buttons=frozenset({"yes"})))])
+    await rig.receive(text_message(text=None, **chosen))
+    assert await rig.texts() == ["met"]
+
+
+@pytest.mark.parametrize("odd", [[], "x", {"button_reply": 7}, {"list_reply": {"id": 7}}, None])
+async def test_an_odd_button_is_none(rig: Rig, odd: object) -> None:
+    rig.replies = rig.consumer([by(Conditions(buttons=frozenset({"yes"})))])
+    await rig.receive(text_message(text=None, type="interactive", interactive=odd, button=odd))
+    assert await rig.texts() == []
+
+
+async def test_the_answer_holds_the_contacts_name_and_what_was_matched(rig: Rig) -> None:
+    order = Conditions(patterns=(compile_pattern(r"pedido (\d+)"),))
+    rig.replies = rig.consumer([by(order, "Hola {name|amigo}: {1} ({match})")])
+    person = {"profile": {"name": 'Ana "{match}"'}, "wa_id": PHONE}
+    await rig.receive(text_message("wamid.A", "mi PEDIDO 77"), contacts=[person])
+    await rig.receive(text_message("wamid.B", "pedido 78"))
+    assert await rig.texts() == ['Hola Ana "{match}": 77 (PEDIDO 77)', "Hola amigo: 78 (pedido 78)"]
+
+
+async def test_an_answer_that_cannot_be_sent_is_told_and_keeps_no_other_waiting(rig: Rig) -> None:
+    rig.replies = rig.consumer([by(Conditions(), "{name}", stop=False), by(Conditions(), "second", "two")])
+    await rig.receive(text_message("wamid.A", "hola"))
+    assert await rig.texts() == ["second"]
+    (failed,) = await rig.told("automation.failed")
+    assert (failed["rule"], failed["what"], failed["offset"]) == ("one", "answer", 1)
+    assert failed["error"].startswith("text.body: must not be empty")
+
+
+async def test_a_message_is_handed_over_by_an_event_once(rig: Rig) -> None:
+    rule = Rule("bot", Conditions(phrases=(phrase("hola"),)))
+    rig.replies = rig.consumer([Automation(rule, hand_over="crm")])
+    events = await rig.take(text_message("wamid.A", "¡Hola!"))
+    for _ in range(2):
+        await rig.handle(events)
+    (asked,) = await rig.told("automation.handover")
+    assert asked == {"rule": "bot", "handover": "crm", "offset": events[0].offset, "match": ["hola"]}
+    assert await rig.rows() == []
+
+
+async def test_a_contact_who_is_answered_too_often_is_not_and_that_is_told_once_a_minute(rig: Rig) -> None:
+    rig.now = 1_700_000_040_000
+    rig.replies = rig.consumer([by(Conditions())], most=3)
+    for n in range(6):
+        await rig.receive(text_message(f"wamid.{n}", "hola"))
+    await rig.receive(text_message("wamid.x", "hola", **{"from": OTHER}))
+    assert len(await rig.rows()) == 4
+    (limited,) = await rig.told("automation.limited")
+    assert limited["rule"] == "one"
+    rig.now += 60_000
+    await rig.receive(text_message("wamid.y", "hola"))
+    assert len(await rig.rows()) == 5
+
+
+async def test_who_writes_for_the_first_time_is_greeted_once(rig: Rig) -> None:
+    rig.replies = rig.consumer([by(Conditions(first_within_ms=0))])
+    await rig.receive(text_message("wamid.A", "hola"), text_message("wamid.B", "hola"))
+    await rig.receive(text_message("wamid.C", "hola"), text_message("wamid.D", "x", **{"from": OTHER}))
+    assert len(await rig.rows()) == 2
+
+
+async def test_who_wrote_before_this_process_started_is_known_by_the_threads(rig: Rig) -> None:
+    hour = 3_600_000
+    rig.replies = rig.consumer([by(Conditions(first_within_ms=hour))])
+    before = await rig.take(text_message("wamid.A", "hola"))
+    rig.now += hour - 1
+    soon = await rig.take(text_message("wamid.B", "hola"))
+    rig.now += hour
+    later = await rig.take(text_message("wamid.C", "hola"))
+    # The threads may be behind what is looked at, or ahead of it.
+    await rig.note_threads([*before, *soon, *later])
+    await rig.handle(soon)
+    assert await rig.rows() == []
+    rig.now = later[0].at
+    rig.replies = rig.consumer([by(Conditions(first_within_ms=hour))])
+    await rig.handle(later)
+    assert len(await rig.rows()) == 1
+
+
+async def test_a_batch_that_comes_again_finds_the_same_first_contacts(rig: Rig) -> None:
+    rig.replies = rig.consumer([by(Conditions(first_within_ms=0))])
+    events = await rig.take(text_message("wamid.A", "hola"), text_message("wamid.B", "hola"))
+    rig.store.fail("save_cursor")
+    with pytest.raises(StoreUnavailable):
+        await rig.handle(events)
+    rig.store.heal()
+    await rig.note_threads(events)
+    await rig.handle(events)
+    assert len(await rig.rows()) == 1
 
 
 # -- faults ------------------------------------------------------------------------------------------------

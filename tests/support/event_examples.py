@@ -16,6 +16,7 @@ from store.records import NewEvent, Suppression
 from store.states import State
 from tests.support.rows import LANE, TASK, make_row, make_task, make_view
 from tests.support.webhooks import PHONE, USER_ID, body, entry, system_message, text_message
+from whatsapp.autoreply import Automation, _handover, _limited, failed_event
 from whatsapp.contacts import Merge
 from whatsapp.errors import GraphError, classify
 from whatsapp.events import EventType, RowRef, build_event
@@ -36,6 +37,7 @@ from whatsapp.outcome import (
 from whatsapp.requeue import _task_retried
 from whatsapp.resuming import Resuming
 from whatsapp.retry import RetryPolicy
+from whatsapp.rules import Conditions, Matched, Rule
 from whatsapp.tracker import _completed
 from whatsapp.webhook import parse
 
@@ -72,6 +74,7 @@ def examples() -> dict[str, NewEvent]:
         *_of_fields(),
         *_of_operators(),
         *_of_opt_outs(),
+        *_of_rules(),
     ]
     found = {event.type: event for event in made}
     assert len(found) == len(made), "two examples of one name"
@@ -301,3 +304,13 @@ def _of_opt_outs() -> list[NewEvent]:
     begun = Suppression(PHONE, _NOW, 0, OPTED_OUT, WORD, "STOP")
     ended = msgspec.structs.replace(begun, until=_NOW + 86_400_000)
     return [event_of(begun, _NOW, LANE), event_of(ended, ended.until, LANE, PREFERENCE)]
+
+
+def _of_rules() -> list[NewEvent]:
+    said = build_event(
+        EventType.MESSAGE_RECEIVED, "in:messages:wamid.IN1", _NOW, {}, phone_number_id=LANE, contact=PHONE
+    ).placed(4711, 4710)
+    matched = Matched(Rule("orders", Conditions()), ("order 77", "77"))
+    away = failed_event(said, "orders", "hand_over", "shop: HTTP 503", _NOW)
+    automation = Automation(matched.rule, hand_over="shop")
+    return [_handover(said, automation, matched, _NOW), away, _limited(said, "orders", _NOW)]

@@ -293,8 +293,8 @@ def test_a_slash_at_the_end_of_base_url_is_dropped() -> None:
         ("AUTOREPLY_COOLDOWN_S", "-1", "must be a number from 0"),
         ("AUTOREPLY_RULES", "hola", "must be JSON"),
         ("AUTOREPLY_RULES", "{}", "must be a list of tables"),
-        ("AUTOREPLY_RULES", '[{"name": "a", "keywords": ["b"]}]', "`text` - at `$[0]`"),
-        ("AUTOREPLY_RULES", '[{"name": "a", "keywords": [], "text": "t"}]', "`$[0].keywords`"),
+        ("AUTOREPLY_RULES", '[{"name": "a", "keywords": ["b"]}]', "rule 'a': text: give one of"),
+        ("AUTOREPLY_RULES", '[{"name": "a", "keywords": [], "text": "t"}]', "rule 'a': always: must be"),
         ("AUTOREPLY_RULES", '[{"name": "a", "keywords": ["b"], "text": "t", "x": 1}]', "`x`"),
         (
             "AUTOREPLY_RULES",
