@@ -86,6 +86,9 @@ class Suppressions:
                 self._known[event.contact] = True
             elif event.type == EventType.CONTACT_RESTORED:
                 self._known[event.contact] = False
+            elif event.type == EventType.CONTACT_MERGED:
+                # An opt-out goes along without an event of its own.
+                self._known = {}
 
     def remembers(self, row: Row) -> bool:
         """Whether a row is known not to be sent, by what is in memory."""
