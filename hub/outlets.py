@@ -5,6 +5,7 @@ Owns which events a receiver wants. What each of them does is in ``outlet.py``.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from hub.hook_events import subject
@@ -56,4 +57,5 @@ class Outlets:
 
     async def status(self) -> list[OutletStatus]:
         """How each stands."""
-        return [await outlet.status() for outlet in self.by_name.values()]
+        # Together: a store that is away keeps each of them waiting.
+        return await asyncio.gather(*(outlet.status() for outlet in self.by_name.values()))

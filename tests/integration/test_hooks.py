@@ -16,6 +16,7 @@ from aiohttp import web
 from handlers import answers
 from settings import HookSettings, Secret
 from tests.support.gateway import Harness, Json, serving
+from tests.support.memory_log import new_event
 from tests.support.receiver import Answer, Delivery, Receiver, receiving
 from tests.support.waiting import eventually
 from whatsapp.post_signature import SIGNATURE, TIMESTAMP, signed_headers
@@ -365,6 +366,40 @@ async def test_a_store_that_is_away_stops_the_posts_until_it_can_keep_what_was_t
         gateway.store.heal()
         assert texts(await receiver.took(3)) == ["a", "b", "c"]
         assert len(receiver.posts) == 3
+
+
+async def test_the_status_is_told_while_the_store_is_away(tmp_path: Path) -> None:
+    async with receiving() as receiver, hooked(tmp_path, hook(receiver)) as gateway:
+        await write(gateway, "a")
+        await receiver.took(1)
+        told = await state_when(gateway, lambda told: told["lag"] == 0)
+        gateway.store.fail_all()
+        (known,) = (await gateway.status())["hooks"]
+        assert known == told
+        assert (await gateway.post("/api/hooks/crm/pause", b"")).status == 503
+
+
+async def test_one_that_is_far_behind_gets_all_in_order_beside_live_ones(tmp_path: Path) -> None:
+    async with receiving() as receiver, hooked(tmp_path, hook(receiver, batch=100)) as gateway:
+        await gateway.post("/api/hooks/crm/pause", b"")
+        store, log = gateway.store.as_store(), gateway.gateway._log
+        for portion in range(20):
+            # Past what is kept in memory.
+            await store.append_events([new_event(portion * 1000 + n, size=700) for n in range(1000)])
+        async with gateway.http.ws_connect(f"{gateway.url}/ws?types=message.received") as live:
+            await live.receive_json()
+            await gateway.post("/api/hooks/crm/resume", b"")
+            outlet = gateway.gateway._outlets.by_name["crm"]
+            while outlet._taken < 20_000:
+                assert len(outlet._ahead) <= 100
+                (event,) = await log.append([new_event(20_000 + len(gateway.events.all))])
+                frame = await live.receive_json()
+                while frame["type"] != "event":
+                    frame = await live.receive_json()
+                assert frame["offset"] == event.offset, "a live one waits for nobody"
+        await state_when(gateway, lambda told: told["lag"] == 0)
+        kept = [event.offset for event in gateway.events.all if event.type == "message.received"]
+        assert receiver.offsets == kept
 
 
 # -- what persons do ---------------------------------------------------------------------------------------
