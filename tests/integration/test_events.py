@@ -389,6 +389,15 @@ async def test_a_stream_whose_client_vanished_is_forgotten(tmp_path: Path) -> No
         await until(lambda: gateway.gateway._hub.stats.subscribers == 0)
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="this system has no such option")
+async def test_a_stream_whose_network_acknowledges_nothing_ends_after_a_minute(tmp_path: Path) -> None:
+    """That it does is the system's; that it is asked to, is ours."""
+    async with serving(tmp_path) as gateway, raw_stream(gateway):
+        (member,) = gateway.gateway._hub.members()
+        connection = member.transport._stream.socket  # type: ignore[attr-defined]
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
+
+
 async def test_an_event_is_encoded_once_for_all_streams(tmp_path: Path) -> None:
     async with serving(tmp_path) as gateway, contextlib.AsyncExitStack() as stack:
         streams: list[Stream] = [

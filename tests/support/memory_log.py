@@ -51,6 +51,8 @@ class MemoryLogStore:
         """Raised by the next reads, while set."""
         self.reading = asyncio.Event()
         """Set once a read has begun."""
+        self.waiting = 0
+        """Reads that are held."""
         self._stride = stride
         self._floor = 0
         self._told = 0
@@ -71,7 +73,9 @@ class MemoryLogStore:
     async def events_after(self, offset: int, limit: int) -> list[Event]:
         """As in the contract; waits while reads are held."""
         self.reading.set()
+        self.waiting += 1
         await self._gate.wait()
+        self.waiting -= 1
         if self.fault is not None:
             raise self.fault
         return [event for event in self.events if event.offset > offset][:limit]

@@ -12,7 +12,9 @@ from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
 
 from hub.frames import (
+    WEBSOCKET,
     Batch,
+    closing_text,
     error_frame,
     event_frame,
     event_json,
@@ -20,6 +22,7 @@ from hub.frames import (
     pong_frame,
     position_frame,
     result_frame,
+    server_sent,
     text_frame,
 )
 from store.records import Event
@@ -133,3 +136,59 @@ def test_batch_builds_nothing_that_nobody_wants() -> None:
     builder = Builder()
     assert Batch([event(1)], builder).joined(lambda event: False) == (b"", 0)
     assert builder.built == []
+
+
+# -- server-sent events --------------------------------------------------------------------------------------
+
+SSE = server_sent("e1", 1500)
+
+
+def messages(text: bytes) -> list[dict[str, str]]:
+    """As a browser takes them apart (WHATWG HTML, 9.2.6): lines end with CR, LF, or both."""
+    found: list[dict[str, str]] = []
+    fields: dict[str, str] = {}
+    for line in text.decode().replace("\r\n", "\n").replace("\r", "\n").split("\n"):
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if line:
+            fields[name] = f"{fields[name]}\n{value}" if name in fields else value
+        elif fields:
+            found.append(fields)
+            fields = {}
+    assert not fields, "the last message is not ended"
+    return found
+
+
+@given(
+    st.recursive(st.text() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
+)
+def test_any_event_is_one_server_sent_event_with_its_position(data: object) -> None:
+    body = msgspec.json.format(msgspec.json.encode({"event": "a", "data": data}), indent=2)
+    for given_body in (body, body.replace(b"\n", b"\r\n"), body.replace(b"\n", b"\r")):
+        (message,) = messages(SSE.event(Event(7, 6, "k", "a", 0, given_body)))
+        assert message.keys() == {"id", "data"} and message["id"] == "e1:7"
+        assert msgspec.json.decode(message["data"]) == {
+            "type": "event",
+            "offset": 7,
+            "prev": 6,
+            "event": "a",
+            "data": data,
+        }
+
+
+def test_what_is_no_event_has_a_name_for_browsers() -> None:
+    (hello,) = messages(SSE.hello("e1", 3, True, ["w"], ""))
+    assert (hello["event"], hello["id"], hello["retry"]) == ("hello", "e1:3", "1500")
+    (framed,) = read_frames(WEBSOCKET.hello("e1", 3, True, ["w"], ""))
+    assert msgspec.json.decode(hello["data"]) == framed
+    (position,) = messages(SSE.position(9))
+    assert (position["event"], position["id"]) == ("position", "e1:9")
+    (close,) = messages(closing_text(4008, "too slow"))
+    said = {"type": "close", "code": 4008, "reason": "too slow"}
+    assert close["event"] == "close" and msgspec.json.decode(close["data"]) == said
+    assert messages(SSE.idle) == [{"": ""}], "a comment"
+
+
+def test_a_name_is_told_in_the_hello_of_who_has_one() -> None:
+    (hello,) = read_frames(hello_frame("e1", 3, True, (), "crm"))
+    assert hello == {"type": "hello", "epoch": "e1", "offset": 3, "recovered": True, "subscriber": "crm"}

@@ -8,7 +8,7 @@ from unittest import mock
 
 import pytest
 
-from hub.frames import Batch, event_frame
+from hub.frames import WEBSOCKET, Batch, Wire, event_frame, server_sent
 from hub.hub import Hub
 from hub.replay import Start
 from hub.subscription import FULL, BadFilter, Close, Filter, State, Subscription
@@ -61,10 +61,10 @@ class Room:
 class Client:
     """A subscription with a connection that a test sees through."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, wire: Wire = WEBSOCKET) -> None:
         self.hub = hub
         self.transport = FakeTransport()
-        self.subscription = Subscription(self.transport)
+        self.subscription = Subscription(self.transport, wire)
 
     @property
     def state(self) -> State:
@@ -399,6 +399,58 @@ async def test_a_replaying_client_that_does_not_read_is_not_told_more() -> None:
     assert room.hub.place_of(client.subscription) == 3
     client.transport.reopen()
     await client.caught_up()
+
+
+async def test_clients_of_another_kind_get_the_same_in_their_own_form() -> None:
+    room = await Room.make(kept=2)
+    sse = server_sent("e1", 1000)
+    frames, streams = room.connect(), [Client(room.hub, sse) for _ in range(3)]
+    for client in streams:
+        assert room.hub.register(client.subscription) is None
+        room.hub.subscribe(client.subscription, Filter(), Start(0, True))
+        await client.caught_up()
+    build = mock.Mock(side_effect=sse.event)
+    with mock.patch(
+        "hub.hub.Batch", lambda events, made: Batch(events, build if made is sse.event else made)
+    ):
+        await room.append("a")
+    assert build.call_count == 1
+    assert frames.transport.offsets == [3]
+    for client in streams:
+        text = b"".join(client.transport.sent)
+        assert [line for line in text.split(b"\n") if line.startswith(b"id:")] == [
+            b"id: e1:%d" % offset for offset in (0, 1, 2, 3)
+        ]
+    await room.hub.send_positions()
+    assert all(client.transport.sent[-1] == sse.idle for client in streams)
+    assert len(frames.transport.frames) == 2, "a socket has its own pings"
+
+
+async def test_connections_are_numbered_as_they_come() -> None:
+    room = await Room.make(max_subscribers=3)
+    clients = [room.connect() for _ in range(3)]
+    assert room.hub.refusal() is FULL
+    room.hub.unregister(clients[1].subscription)
+    assert room.hub.refusal() is None
+    last = room.connect()
+    assert [member.number for member in room.hub.members()] == [1, 3, 4]
+    assert list(room.hub.members(after=3)) == [last.subscription]
+    assert room.hub.register(last.subscription) is None
+    assert last.subscription.number == 4
+
+
+async def test_many_that_are_behind_read_the_store_a_few_at_a_time() -> None:
+    room = await Room.make(kept=50)
+    room.store.hold_reads()
+    clients = [room.connect(start=Start(0, True)) for _ in range(20)]
+    await asyncio.wait_for(room.store.reading.wait(), GUARD_S)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert room.store.waiting == 4
+    room.store.release_reads()
+    for client in clients:
+        await client.caught_up()
+        assert client.transport.offsets == list(range(1, 51))
 
 
 async def test_places_are_told_while_it_runs() -> None:

@@ -23,6 +23,7 @@ from handlers.socket_frames import Ack, Auth, BadFrame, Ping, Request, Send, Sub
             Subscribe(("a",), contact="+34 600"),
         ),
         ('{"op":"subscribe","types":"a, b","since":3}', Subscribe("a, b", since=3)),
+        ('{"op":"subscribe","subscriber":"crm"}', Subscribe(subscriber="crm")),
         (
             '{"op":"send","id":"x","to":"1","text":{"body":"b"}}',
             Send("x", {"to": "1", "text": {"body": "b"}}),
