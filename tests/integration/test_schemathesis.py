@@ -20,7 +20,7 @@ import websockets
 
 from handlers.operations import operations
 from tests.support.process import ROOT, Installation
-from tests.support.schemathesis_hooks import NAMES
+from tests.support.schemathesis_hooks import CUSTOMER, NAMES, WAMID
 
 _CONFIG = ROOT / "tests" / "support" / "schemathesis.toml"
 _WITHIN_S = 240.0
@@ -45,7 +45,8 @@ async def test_every_answer_is_as_described(tmp_path: Path) -> None:
     try:
         await _let_one_fail(gateway.url)
         await _make_names(gateway.socket_url)
-        told, report = await _schemathesis(f"{gateway.url}/api/openapi.json", tmp_path)
+        wamid = await _let_one_write(gateway.url)
+        told, report = await _schemathesis(f"{gateway.url}/api/openapi.json", tmp_path, {WAMID: wamid})
         if report["exit_code"] != 0:
             pytest.fail(f"{told}\nThe gateway's log ends with:\n{process.errors[-3000:]}", pytrace=False)
         process.signal(signal.SIGTERM)
@@ -69,6 +70,16 @@ async def _let_one_fail(url: str) -> None:
             assert answer.status == 200
 
 
+async def _let_one_write(url: str) -> str:
+    """Have a customer to be asked about; Meta's id of what they wrote."""
+    async with aiohttp.ClientSession(url) as session:
+        message = {"from": CUSTOMER, "text": "hello"}
+        async with session.post("/sandbox/inbound", json=message) as answer:
+            assert answer.status == 200
+            wamid: str = (await answer.json())["message_id"]
+            return wamid
+
+
 async def _make_names(url: str) -> None:
     """Have subscribers that can be removed."""
     for name in NAMES:
@@ -82,7 +93,7 @@ def _all_operations() -> list[str]:
     return sorted(one for one in told if not one.endswith("/stream"))
 
 
-async def _schemathesis(url: str, folder: Path) -> tuple[str, dict[str, Any]]:
+async def _schemathesis(url: str, folder: Path, told_it: dict[str, str]) -> tuple[str, dict[str, Any]]:
     """What it printed, and its report."""
     printed, report = folder / "schemathesis.txt", folder / "report.json"
     # What coverage is measured of is the gateway, and this would take twice as long.
@@ -91,7 +102,7 @@ async def _schemathesis(url: str, folder: Path) -> tuple[str, dict[str, Any]]:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "schemathesis.cli", "--config-file", _CONFIG, "run", url, "--no-color"),
             cwd=folder,
-            env=inherited | {"PYTHONPATH": str(ROOT)},
+            env=inherited | {"PYTHONPATH": str(ROOT)} | told_it,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=output,

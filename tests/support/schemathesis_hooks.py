@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import count, cycle
 from typing import Any
 
@@ -11,7 +12,7 @@ import schemathesis
 
 from handlers import answers
 
-__all__ = ["NAMES", "before_call", "before_load_schema"]
+__all__ = ["CUSTOMER", "NAMES", "WAMID", "before_call", "before_load_schema"]
 
 _KEY = "Idempotency-Key"
 _SHARED = 8
@@ -23,6 +24,10 @@ _number = count()
 NAMES = [f"name-{n}" for n in range(20)]
 """Subscribers that there are."""
 _names = cycle(NAMES)
+CUSTOMER = "5215550001111"
+"""Who has written."""
+WAMID = "WAMID_OF_CUSTOMER"
+"""The variable that has Meta's id of what they wrote."""
 
 
 @schemathesis.hook
@@ -43,5 +48,9 @@ def before_call(context: Any, case: schemathesis.Case, kwargs: dict[str, Any]) -
         case.headers[_KEY] += str(number)
     if isinstance(wait := (case.query or {}).get("wait"), int):
         case.query["wait"] = min(wait, 1)
+    if case.path.startswith(("/api/conversations/", "/api/contacts/")) and number % 2:
+        case.path_parameters["contact"] = CUSTOMER
+    if (case.method, case.path) == ("GET", "/api/messages") and number % 2:
+        case.query = {"wamid": os.environ[WAMID]}
     if case.path == "/api/subscribers/{name}" and number % 2:
         case.path_parameters["name"] = next(_names)
