@@ -3,6 +3,7 @@ Suppressions)."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -73,7 +74,11 @@ class SuppressionList(_SuppressionHandler):
         """200 once all of a list are suppressed; 400 naming each that is nobody, and then none is."""
         request, _ = convert(self.read_json(), SuppressManyRequest, strict=True)
         findings = Findings()
-        asked = [self._one(item, f"contacts[{n}]", findings) for n, item in enumerate(request.contacts)]
+        asked = []
+        for n, item in enumerate(request.contacts):
+            if n % _CHUNK == 0:
+                await asyncio.sleep(0)
+            asked.append(self._one(item, f"contacts[{n}]", findings))
         refuse_if(findings.problems)
         in_force = 0
         for start in range(0, len(asked), _CHUNK):

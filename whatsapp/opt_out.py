@@ -49,6 +49,8 @@ _MARK = b'"user_preferences"'
 _CODE = b"131050"
 _MARKETING = "marketing_messages"
 _COMES_BACK = {"stop": False, "resume": True, "signup": True}
+_WRITTEN = frozenset({EventType.MESSAGE_RECEIVED, EventType.STANDBY_MESSAGE})
+"""Whoever answers the thread: a word to stop is meant for us."""
 _LONGEST = 100
 """Characters of a message that may be one of the words."""
 
@@ -87,7 +89,7 @@ class Said(msgspec.Struct, frozen=True, gc=False):
 
 def said(event: Event, words: OptOutWords) -> Iterator[Said]:
     """What an event says of it, in its order; mostly nothing."""
-    if event.type == EventType.MESSAGE_RECEIVED:
+    if event.type in _WRITTEN:
         yield from _in_message(event, words)
     elif event.type == EventType.MESSAGE_FAILED:
         if _CODE in event.body and event.contact and _fails_of(event) == STOPPED_MARKETING:

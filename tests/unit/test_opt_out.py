@@ -48,6 +48,12 @@ def test_a_message_that_is_one_of_the_words_opts_out(text: str) -> None:
     assert one.by("key") == Suppression("key", one.at, 0, "opted_out", "word", text.strip())
 
 
+def test_it_counts_in_a_thread_that_somebody_else_answers() -> None:
+    data = {"message": {"from": "5215550001111", "timestamp": "1700000000"}, "text": "stop"}
+    (one,) = all_of(event(EventType.STANDBY_MESSAGE, data))
+    assert not one.comes_back
+
+
 @pytest.mark.parametrize("text", ["start", "ALTA", "álta", "Darme de alta"])
 def test_a_message_that_is_one_of_the_return_words_comes_back(text: str) -> None:
     (one,) = all_of(received(text))

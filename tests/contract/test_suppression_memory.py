@@ -1,0 +1,126 @@
+"""What lanes remember of who has opted out, over every store and between processes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from store.base import Store
+from store.log import Log
+from store.records import Row, Suppression
+from tests.support.faulty_store import FaultyStore
+from tests.support.rows import make_row
+from tests.support.waiting import eventually
+from whatsapp.contacts import Contacts
+from whatsapp.opt_out import OptOutWords
+from whatsapp.suppressions import Suppressions
+
+MakeStore = Callable[[], Store]
+T = 1_700_000_000_000
+
+
+class Process:
+    """One of several on a store."""
+
+    def __init__(self, store: Store) -> None:
+        self.now = T
+        self.store = FaultyStore(store)
+        self.log = Log(self.store.as_store())
+        contacts = Contacts(self.store.as_store())
+        self.suppressions = Suppressions(
+            self.store.as_store(), contacts, OptOutWords((), ()), now_ms=lambda: self.now
+        )
+
+    async def start(self) -> None:
+        await self.log.start()
+        self.log.subscribe(self.suppressions.notice)
+
+    async def says(self, contact: str, at: int = T) -> None:
+        await self.suppressions.put([Suppression(contact, at, 0, "opted_out", "api")])
+
+    async def returns(self, contact: str, at: int = T) -> None:
+        await self.suppressions.put([Suppression(contact, 0, at, "opted_out", "api")])
+
+    async def refused(self, *rows: Row) -> set[int]:
+        ids = await self.suppressions.refused(rows)
+        return {place for place, row in enumerate(rows) if row.id in ids}
+
+    @property
+    def asked(self) -> int:
+        return self.store.calls["find_suppressions"]
+
+
+def row(contact: str, heeds: bool = True, n: int = 0) -> Row:
+    return msgspec.structs.replace(make_row(n, contact=contact), heeds_opt_out=heeds)
+
+
+async def test_only_rows_that_heed_it_are_refused_by_one_read_for_all(store: Store) -> None:
+    process = Process(store)
+    await process.start()
+    await process.says("ann")
+    rows = [row("ann", n=0), row("bob", n=1), row("ann", heeds=False, n=2)]
+    assert await process.refused(*rows) == {0}
+    assert [process.suppressions.remembers(one) for one in rows] == [True, False, False]
+    for _ in range(5):
+        assert await process.refused(*rows) == {0}
+    assert await process.refused(rows[2]) == set()
+    assert process.asked <= 1
+
+
+async def test_what_another_process_is_told_is_known_here_without_a_read(
+    make_store: MakeStore, store: Store
+) -> None:
+    one = Process(store)
+    other = one if store.atomic else Process(await _opened(make_store))
+    for process in {id(one): one, id(other): other}.values():
+        await process.start()
+    assert await other.refused(row("ann")) == set()
+    await one.says("ann")
+    await eventually(_known(other, True))
+    before = other.asked
+    assert await other.refused(row("ann")) == {0}
+    await one.returns("ann", T + 5000)
+    await eventually(_known(other, False))
+    assert await other.refused(row("ann")) == set()
+    assert other.asked == before
+    if other is not one:
+        await other.store.as_store().close()
+
+
+async def test_what_is_remembered_is_asked_anew_after_a_minute(store: Store) -> None:
+    process = Process(store)
+    await process.start()
+    assert await process.refused(row("ann")) == set()
+    await store.put_suppressions([Suppression("ann", T)])  # its process died before it could tell
+    process.now += 60_000
+    assert await process.refused(row("ann")) == set()
+    process.now += 1
+    assert await process.refused(row("ann")) == {0}
+
+
+async def test_a_word_that_comes_during_a_read_is_not_undone_by_it(store: Store) -> None:
+    process = Process(store)
+    await process.start()
+    process.store.hold("find_suppressions")
+    asking = asyncio.Task(process.refused(row("ann")))
+    await process.store.arrived("find_suppressions")
+    await process.says("ann")
+    process.store.heal()
+    await asking
+    assert process.suppressions.remembers(row("ann"))
+
+
+async def _opened(make_store: MakeStore) -> Store:
+    store = make_store()
+    await store.open()
+    return store
+
+
+def _known(process: Process, wanted: bool) -> Any:
+    async def ask() -> bool | None:
+        return process.suppressions.remembers(row("ann")) is wanted or None
+
+    return ask
