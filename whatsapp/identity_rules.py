@@ -128,9 +128,9 @@ def _mover(known: _Known, old: Address, new: Address, at: int) -> str:
         # Nobody's, or passed on without a word since it was seen.
         return ""
     former = _left_by(found)
-    if former != found.contact:
-        # Left before: by this change, or by a later one.
-        return former if _has_arrived(known, former, new) or (at and at <= found.at) else found.contact
+    if former != found.contact and (_has_arrived(known, former, new) or (at and at <= found.at)):
+        # Left before, by this change or by a later one. Of a user id that is not known it was another's.
+        return "" if old.user_id else former
     return "" if _is_late(found, at) else found.contact
 
 
