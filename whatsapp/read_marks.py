@@ -13,6 +13,7 @@ import msgspec
 
 from store.base import Store
 from store.errors import StoreError
+from store.records import NewEvent
 from store.threads import Said
 from whatsapp.errors import parse_error
 from whatsapp.events import EventType, build_event
@@ -56,12 +57,15 @@ class ReadMarks:
         for event in await self._store.find_events(keys, 10 * len(keys)):
             said = read_event(event) if event.key in keys else None
             if isinstance(said, Said):
-                read = build_event(
-                    EventType.CONVERSATION_READ,
-                    f"read:{wamid}",
-                    self._now_ms(),
-                    {"wamid": wamid, "position": said.offset},
-                    phone_number_id=said.phone_number_id,
-                    contact=said.contact,
-                )
-                await self._store.append_events([read])
+                await self._store.append_events([_read(wamid, said, self._now_ms())])
+
+
+def _read(wamid: str, said: Said, now: int) -> NewEvent:
+    return build_event(
+        EventType.CONVERSATION_READ,
+        f"read:{wamid}",
+        now,
+        {"wamid": wamid, "position": said.offset},
+        phone_number_id=said.phone_number_id,
+        contact=said.contact,
+    )

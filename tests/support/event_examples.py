@@ -14,6 +14,7 @@ from hub.delivery import Record
 from store.log import Log
 from store.records import NewEvent, Suppression
 from store.states import State
+from store.threads import Said
 from tests.support.rows import LANE, TASK, make_row, make_task, make_view
 from tests.support.webhooks import PHONE, USER_ID, body, entry, system_message, text_message
 from whatsapp.autoreply import Automation, _handover, _limited, failed_event
@@ -34,6 +35,7 @@ from whatsapp.outcome import (
     refused,
     taken,
 )
+from whatsapp.read_marks import _read
 from whatsapp.requeue import _task_retried
 from whatsapp.resuming import Resuming
 from whatsapp.retry import RetryPolicy
@@ -283,6 +285,7 @@ def _of_tasks() -> list[NewEvent]:
         _task_created(task, LANE),
         _task_retried(TASK, LANE, 1, _NOW),
         _completed(done, _NOW),
+        _read("wamid.IN1", Said(7, PHONE, LANE, _NOW, "in"), _NOW + 1000),
     ]
 
 
