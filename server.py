@@ -64,6 +64,7 @@ from whatsapp.opt_out import OptOutWords
 from whatsapp.outbox import Outbox
 from whatsapp.read_marks import ReadMarks
 from whatsapp.resuming import Resuming
+from whatsapp.retention import Retention, RetentionLimits
 from whatsapp.retry import RetryPolicy
 from whatsapp.sandbox import Sandbox, SandboxSettings
 from whatsapp.suppressions import SUPPRESSIONS, Suppressions
@@ -203,6 +204,8 @@ class Gateway:
         await self._outlets.begin()
         for outlet in self._outlets.by_name.values():
             self._start_task(f"outlet-{outlet.name}", outlet.run())
+        self._retention = self._make_retention()
+        self._start_task("retention", self._retention.run())
         self._start_task("monitor", self._monitor.run())
         self._start_task("intake-watch", self._watch.run())
         self._start_task("account-watch", self._accounts.run())
@@ -350,6 +353,17 @@ class Gateway:
             now_ms=_now_ms,
         )
 
+    def _make_retention(self) -> Retention:
+        settings = self._settings.retention
+        outlets = [outlet.cursor_name for outlet in self._outlets.by_name.values()]
+        return Retention(
+            RetentionLimits(settings.days, settings.events_days),
+            [*(consumer.name for consumer in self._consumers), *outlets],
+            store=self._store,
+            owner=self._owner,
+            now_ms=_now_ms,
+        )
+
     def _make_unheard_sweep(self) -> UnheardSweep:
         return UnheardSweep(
             self._store,
@@ -467,6 +481,7 @@ class Gateway:
             intake=self._intake,
             watch=self._watch,
             accounts=self._accounts,
+            retention=self._retention,
             media=self._media_status,
             errors=self._errors,
             monotonic=time.monotonic,

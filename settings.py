@@ -372,10 +372,12 @@ class OptOutSettings(_Section, frozen=True):
 
 
 class RetentionSettings(_Section, frozen=True):
-    """How long events, finished rows and media are kept."""
+    """How long what happened, and messages that have ended, are kept."""
 
     days: Annotated[int, Meta(ge=35, le=3650)] = 35
     """Not less than 35: Meta's statuses come up to 30 days late."""
+    events_days: Annotated[int, Meta(ge=8, le=3650)] = 35
+    """Of the log alone. Not less than 8: Meta repeats its webhooks for 7, and what is not there is new."""
 
 
 class MediaSettings(_Section, frozen=True):

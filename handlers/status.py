@@ -20,6 +20,7 @@ from whatsapp.events import rfc3339
 from whatsapp.intake import Intake
 from whatsapp.intake_watch import IntakeWatch
 from whatsapp.lanes import Lanes
+from whatsapp.retention import Retention
 
 __all__ = ["Health", "Overview", "Ready", "StatusPage"]
 
@@ -56,6 +57,7 @@ class Overview:
         intake: Intake,
         watch: IntakeWatch,
         accounts: AccountWatch,
+        retention: Retention,
         media: Callable[[], dict[str, Any]],
         errors: Counter[str],
         monotonic: Callable[[], float],
@@ -73,6 +75,7 @@ class Overview:
         self._intake = intake
         self._watch = watch
         self._accounts = accounts
+        self._retention = retention
         self._errors = errors
         self._monotonic = monotonic
         self._now_ms = now_ms
@@ -93,7 +96,11 @@ class Overview:
         now = self._now_ms()
         troubled = [hook for hook, outlet in zip(hooks, outlets, strict=True) if outlet.troubles(now)]
         consumers = [self._describe_consumer(consumer) for consumer in self._consumers]
-        trouble = [*trouble_of(store_up, lanes, troubled, consumers), *self._accounts.trouble()]
+        trouble = [
+            *trouble_of(store_up, lanes, troubled, consumers),
+            *self._accounts.trouble(),
+            *self._retention.trouble(),
+        ]
         return {
             "status": "degraded" if trouble else "healthy",
             "services": {
@@ -118,6 +125,7 @@ class Overview:
             "subscribers": {name: getattr(hub, name) for name in hub.__struct_fields__},
             "hooks": hooks,
             "media": self._media(),
+            "retention": self._retention.status(),
             "last_webhook_at": rfc3339(self._intake.last_at) if self._intake.last_at else None,
             "unbroken_since": rfc3339(self._watch.since) if self._watch.since else None,
             "refused": dict(self._errors),

@@ -176,6 +176,11 @@ class Outlet:
         self._taken = 0
         self._skipped = 0
 
+    @property
+    def cursor_name(self) -> str:
+        """Under which the store keeps how far it has come."""
+        return self._id
+
     # -- from outside ----------------------------------------------------------------------------------
 
     async def begin(self) -> None:

@@ -450,6 +450,38 @@ class Store(Protocol):
         """What a row keeps of its attempts; nothing of one that does not exist."""
         ...
 
+    # -- removal by age: a little in one call, so that others get in between ---------------------------
+
+    async def list_cursors(self) -> list[Cursor]:
+        """How far each consumer has come that ever saved its place, in the order of names."""
+        ...
+
+    async def remove_events(self, upto: int, before: int, limit: int) -> int:
+        """Remove the oldest events: those up to ``upto`` that the gateway learnt of before that time, some
+        ``limit`` at most; how many. None that has a younger one below it, and never the newest; where the log
+        is kept in batches only whole ones. What is left has its offsets and ``prev`` as they were."""
+        ...
+
+    async def retire_tasks(self, before: int, after: TaskPlace, limit: int) -> TaskPlace | None:
+        """Retire tasks that have no open row and of which nothing has happened since ``before``, among the
+        next ``limit`` ready ones past a place, from the oldest on, that were made before; the place of the
+        last that was looked at, None where there is none. A retired task is not found any more."""
+        ...
+
+    async def remove_retired(self, limit: int) -> int:
+        """Remove rows of retired tasks, and tasks that have none left, some at most; how many of both. A row
+        that was queued again meanwhile stays, and its task is found again with what is left."""
+        ...
+
+    async def remove_said(self, before: int, limit: int) -> int:
+        """Remove what was said before, among the ``limit`` oldest messages of conversations, and threads in
+        which nothing was said since; how many messages."""
+        ...
+
+    async def remove_claims(self, before: int, limit: int) -> int:
+        """Remove claims made before, at most ``limit``; how many."""
+        ...
+
     # -- coordination ----------------------------------------------------------------------------------
 
     async def acquire_lease(self, name: str, owner: str, ttl_ms: int) -> Lease | None:

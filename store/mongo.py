@@ -8,6 +8,7 @@
 ``mongo_moves.py``        the guarded moves of its rows
 ``mongo_media.py``        ``media``: ids of uploaded files
 ``mongo_tasks.py``        ``tasks``, ``counters``: how a task is stored in steps, and ends
+``mongo_removal.py``      removal by age
 ``mongo_answers.py``      ``answers``: what a request was answered that its caller may repeat
 ``mongo_suppressions.py`` ``suppressions``: who is not to be written to unasked
 ``mongo_threads.py``      ``said``, ``threads``: conversations
@@ -38,6 +39,7 @@ from store.mongo_leases import Coordination
 from store.mongo_log import EVENTS, MongoLog
 from store.mongo_media import MEDIA, MediaIds
 from store.mongo_moves import Moves
+from store.mongo_removal import RETIRED, Removal
 from store.mongo_rows import ROWS, Rows
 from store.mongo_subscribers import Subscribers
 from store.mongo_suppressions import Suppressions
@@ -91,7 +93,9 @@ _INDEXES: Mapping[str, Sequence[IndexModel]] = {
     TASKS: [
         IndexModel([("created_at", 1)], name="unready", partialFilterExpression={"ready": False}),
         IndexModel([("created_at", -1), ("_id", -1)], name="listed", partialFilterExpression={"ready": True}),
+        IndexModel([("ready", 1)], name="retired", partialFilterExpression=RETIRED),
     ],
+    "claims": [IndexModel([("at", 1)], name="at")],
     ANSWERS: [IndexModel([("at", 1)], name="at")],
     WINDOWS: [IndexModel([("inbound_at", 1)], name="inbound")],
     SAID: [IndexModel([("contact", 1), ("_id", 1)], name="contact")],
@@ -185,6 +189,7 @@ class MongoStore:
         self._rows = Rows(self._db)
         self._moves = Moves(self._db, self._log, self._rows, self._coordination)
         self._tasks = Tasks(self._db, self._log, self._rows, self._in_order, clock)
+        self._removal = Removal(self._db)
         self._answers = Answers(self._db)
         self._windows = Windows(self._db, self._in_order)
         self._threads = Threads(self._db)
@@ -499,6 +504,26 @@ class MongoStore:
 
     async def find_history(self, row_id: str) -> History:
         return await self._rows.find_history(row_id)
+
+    # -- removal by age --------------------------------------------------------------------------------
+
+    async def list_cursors(self) -> list[Cursor]:
+        return await self._coordination.list_cursors()
+
+    async def remove_events(self, upto: int, before: int, limit: int) -> int:
+        return await self._log.remove(upto, before, limit)
+
+    async def retire_tasks(self, before: int, after: TaskPlace, limit: int) -> TaskPlace | None:
+        return await self._removal.retire_tasks(before, after, limit)
+
+    async def remove_retired(self, limit: int) -> int:
+        return await self._removal.remove_retired(limit)
+
+    async def remove_said(self, before: int, limit: int) -> int:
+        return await self._removal.remove_said(before, limit)
+
+    async def remove_claims(self, before: int, limit: int) -> int:
+        return await self._removal.remove_claims(before, limit)
 
     # -- coordination ----------------------------------------------------------------------------------
 

@@ -96,6 +96,11 @@ class Coordination:
         found = await self._db.find_one("cursors", {"_id": name})
         return int(found["offset"]) if found else 0
 
+    async def list_cursors(self) -> list[Cursor]:
+        """All; there are few."""
+        found = await self._db.find("cursors", {}, sort=[("_id", 1)])
+        return [Cursor(document["_id"], int(document["offset"])) for document in found]
+
     async def save_cursor(self, cursor: Cursor, lease: Lease | None) -> None:
         """Save a place, under the newest term or under none."""
         await self._in_order.run(f"cursor:{cursor.name}", lambda: self._save(cursor, lease))

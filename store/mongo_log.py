@@ -21,6 +21,7 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
+from pymongo import DeleteOne
 from pymongo.errors import DuplicateKeyError
 
 from store.commit import GroupCommit
@@ -46,6 +47,8 @@ _POLL_S = 0.2
 _TRUST_S = 60.0
 """How long a remembered tail may be built upon: far less than any age at which documents are removed."""
 _CONTEND_S = 1.4
+_REMOVED_TOGETHER = 32
+"""Documents, each with a delete of its own."""
 _TAIL_FIELDS = {"size": 1, "total": 1}
 
 
@@ -331,6 +334,28 @@ class MongoLog:
         last = _last_of(document)
         total = int(document.get("total", last))
         return _Tail(int(document["_id"]), last, total, asyncio.get_running_loop().time())
+
+    # -- removing --------------------------------------------------------------------------------------
+
+    async def remove(self, upto: int, before: int, limit: int) -> int:
+        """Whole documents, one after the other from the oldest on, so that no number is left out."""
+        oldest, newest = await self._edge(1), await self._edge(-1)
+        if oldest is None or newest is None:
+            return 0
+        numbers = range(oldest.number, min(oldest.number + _REMOVED_TOGETHER, newest.number))
+        found = await self._db.find(
+            EVENTS, {"_id": {"$in": list(numbers)}}, {"at": 1, "size": 1}, sort=[("_id", 1)]
+        )
+        removed = 0
+        deletions = []
+        for document in found:
+            if removed >= limit or document["at"] >= before or _last_of(document) > upto:
+                break
+            removed += int(document["size"])
+            deletions.append(DeleteOne({"_id": document["_id"]}))
+        if deletions:
+            await self._db.call(lambda: self._db[EVENTS].bulk_write(deletions, ordered=True))
+        return removed
 
     # -- following -------------------------------------------------------------------------------------
 

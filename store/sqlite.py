@@ -390,6 +390,29 @@ class SqliteStore:
     async def find_history(self, row_id: str) -> History:
         return await self._read(Reads.find_history, row_id)
 
+    # -- removal by age --------------------------------------------------------------------------------
+
+    async def list_cursors(self) -> list[Cursor]:
+        return await self._read(lambda reads: reads.removal.cursors())
+
+    async def remove_events(self, upto: int, before: int, limit: int) -> int:
+        return await self._write(lambda writes: writes.removal.remove_events(upto, before, limit), limit)
+
+    async def retire_tasks(self, before: int, after: TaskPlace, limit: int) -> TaskPlace | None:
+        place, old = await self._read(lambda reads: reads.removal.old_tasks(before, after, limit))
+        if old:
+            await self._write(lambda writes: writes.removal.retire(old), len(old))
+        return place
+
+    async def remove_retired(self, limit: int) -> int:
+        return await self._write(lambda writes: writes.removal.remove_retired(limit), limit)
+
+    async def remove_said(self, before: int, limit: int) -> int:
+        return await self._write(lambda writes: writes.removal.remove_said(before, limit), limit)
+
+    async def remove_claims(self, before: int, limit: int) -> int:
+        return await self._write(lambda writes: writes.removal.remove_claims(before, limit), limit)
+
     # -- coordination ----------------------------------------------------------------------------------
 
     async def acquire_lease(self, name: str, owner: str, ttl_ms: int) -> Lease | None:
@@ -485,6 +508,8 @@ class SqliteStore:
         connection = self._connect()
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        # What is removed is gone from the file too, not only from sight.
+        connection.execute("PRAGMA secure_delete = ON")
         migrate(connection)
         connection.execute(
             "INSERT INTO meta VALUES ('epoch', ?) ON CONFLICT (key) DO NOTHING", (uuid.uuid4().hex[:12],)

@@ -210,6 +210,11 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     ("ALTER TABLE aliases ADD COLUMN at INTEGER NOT NULL DEFAULT 0",),
     ("CREATE TABLE moved_threads (gone TEXT PRIMARY KEY, kept TEXT NOT NULL) WITHOUT ROWID",),
+    (
+        # Tasks that are being removed: none, mostly.
+        "CREATE INDEX tasks_retired ON tasks (id) WHERE ready = 2",
+        "CREATE INDEX claims_at ON claims (at)",
+    ),
 )
 
 VERSION = len(_MIGRATIONS)

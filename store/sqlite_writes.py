@@ -37,6 +37,7 @@ from store.records import (
     suppression_after,
 )
 from store.sqlite_reads import as_suppression, row_key
+from store.sqlite_removal import Removal
 from store.sqlite_subscribers import Subscribers
 from store.sqlite_threads import Threads
 from store.states import OPEN, TAKEN, State
@@ -61,6 +62,7 @@ class Writes:
         self.fresh: list[Event] = []
         self.subscribers = Subscribers(connection)
         self.threads = Threads(connection)
+        self.removal = Removal(connection)
 
     def begin(self) -> None:
         """Open a transaction."""

@@ -130,6 +130,8 @@ class EventType:
     """A person has it go on from another place."""
     HOOK_SKIPPED = "hook.skipped"
     """It did not get what it was to get."""
+    SUBSCRIBER_OVERTAKEN = "subscriber.overtaken"
+    """Events were removed by age that a subscriber with a name had not acknowledged."""
     WEBHOOK_ERROR = "webhook.error"
     """Meta reports an error that belongs to no message."""
     WEBHOOK_OTHER = "webhook.other"

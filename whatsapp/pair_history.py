@@ -13,6 +13,7 @@ from store.base import Store
 from store.records import Event
 from whatsapp.clock import Clock
 from whatsapp.events import STATUS_KEY, EventType
+from whatsapp.log_times import offset_of
 from whatsapp.pacing import PairPacer
 
 __all__ = ["PairHistory"]
@@ -45,25 +46,14 @@ class PairHistory:
         times: dict[str, list[float]] = {}
         now, end, left = self._clock.now_ms(), bounds.head, _MOST
         for part in _PARTS:
-            start = await self._offset_of(now - int(self._span_ms * part), bounds.floor, end)
+            since = now - int(self._span_ms * part)
+            start = await offset_of(self._store, since, bounds.floor, end)
             left -= await self._note_between(start, end, times, stops)
             if left <= 0 or stops():
                 break
             end = start
         for contact, at in times.items():
             self._pairs.rebuild(contact, at)
-
-    async def _offset_of(self, since: int, low: int, high: int) -> int:
-        """The place up to ``high`` behind which everything from ``since`` (ms) on lies: events are in the
-        order of their times, but for the clocks of several processes. Offsets need not be dense."""
-        while high - low > 1:
-            middle = (low + high) // 2
-            event = next(iter(await self._store.events_after(middle, 1)), None)
-            if event is None or event.at >= since:
-                high = middle
-            else:
-                low = middle
-        return low
 
     async def _note_between(
         self, start: int, end: int, times: dict[str, list[float]], stops: Callable[[], bool]

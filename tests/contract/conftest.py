@@ -52,6 +52,22 @@ def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> MakeStore:
 
 
 @pytest.fixture
+def make_fresh(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, MakeStore]:
+    """Makes stores, not yet open, each time without anything in them."""
+
+    def mongo() -> Store:
+        name = f"test_{uuid.uuid4().hex[:16]}"
+        server: str = request.getfixturevalue("mongo_server")
+        request.addfinalizer(lambda: drop_database(server, name))
+        return MongoStore(database_url(server, name), answer_s=GUARD_S)
+
+    def sqlite() -> Store:
+        return SqliteStore(tmp_path / f"{uuid.uuid4().hex}.db", lock_timeout_s=5, answer_s=GUARD_S)
+
+    return {"sqlite": sqlite, "mongo": mongo}
+
+
+@pytest.fixture
 def store(io_loop: IOLoop, make_store: MakeStore) -> Iterator[Store]:
     """An open store without anything in it."""
     opened = make_store()

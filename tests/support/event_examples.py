@@ -12,7 +12,7 @@ import msgspec
 from hub import hook_events
 from hub.delivery import Record
 from store.log import Log
-from store.records import NewEvent, Suppression
+from store.records import NewEvent, Subscriber, Suppression
 from store.states import State
 from store.threads import Said
 from tests.support.rows import LANE, TASK, make_row, make_task, make_view
@@ -38,6 +38,7 @@ from whatsapp.outcome import (
 from whatsapp.read_marks import _read
 from whatsapp.requeue import _task_retried
 from whatsapp.resuming import Resuming
+from whatsapp.retention import overtaken
 from whatsapp.retry import RetryPolicy
 from whatsapp.rules import Conditions, Matched, Rule
 from whatsapp.tracker import _completed
@@ -300,6 +301,7 @@ def _of_operators() -> list[NewEvent]:
         hook_events.resumed("crm", "3", 1041, _NOW),
         hook_events.replayed("crm", "4", 1041, 1000, _NOW),
         hook_events.skipped("crm", "5", refused_event, failing, _NOW),
+        overtaken(Subscriber("dashboard", 1042, b"", 0, _NOW - 36 * 86_400_000, "", ""), 2100, _NOW),
     ]
 
 

@@ -51,7 +51,11 @@ def test_what_to_do_comes_first_and_has_every_trouble() -> None:
     lane = {"phone_number_id": "1", "why": "why", "broadcasts_why": "why", "templates": [held]}
     hook = {"name": "crm", "last_error": "", "paused_at": 1}
     consumer = {"name": "tracker", "fault": "ValueError: no", "offset": 7}
-    kinds = {one["what"] for one in trouble_of(False, [lane], [hook], [consumer])} | {"account"}
+    kinds = {one["what"] for one in trouble_of(False, [lane], [hook], [consumer])} | {
+        "account",
+        "retention",
+        "subscriber",
+    }
     told = {kind for row in rows for kind in re.findall(r"^`trouble`: `(\w+)`", row[0])}
     assert told == kinds == set(re.findall(r"\w+", _what_of_trouble()))
 
