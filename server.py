@@ -81,6 +81,8 @@ __version__ = "0.1.0"
 _log = logging.getLogger("gateway")
 
 _STORE_RETRY_S = 1.0
+_GATHER_S = 0.1
+"""For conversations, which people look at: a moment later will do."""
 _LINGER_S = 0.05
 """For what was answered to the last moment to leave before its connection is closed."""
 
@@ -184,7 +186,7 @@ class Gateway:
             self._consumer(TRACKER, self._make_tracker()),
             self._consumer(WINDOWS, self._windows, self._windows.lost),
             self._consumer(SUPPRESSIONS, self._suppressions),
-            self._consumer(CONVERSATIONS, ConversationKeeper(self._store)),
+            self._consumer(CONVERSATIONS, ConversationKeeper(self._store), gather_s=_GATHER_S),
         ]
         handovers: list[HandOver] = []
         if settings.autoreply.enabled:
@@ -402,6 +404,7 @@ class Gateway:
         name: str,
         handler: Tracker | Windows | Suppressions | AutoReply | MediaKeeper | ConversationKeeper,
         on_skip: OnSkip | None = None,
+        gather_s: float = 0.0,
     ) -> Consumer:
         return Consumer(
             name,
@@ -411,6 +414,7 @@ class Gateway:
             owner=self._owner,
             lease_ttl_ms=int(self._settings.lease.ttl_s * 1000),
             on_skip=on_skip,
+            gather_s=gather_s,
         )
 
     # -- the edge --------------------------------------------------------------------------------------

@@ -40,8 +40,8 @@ _NOTHING = Told()
 
 
 def is_shown(said: Said, view: RowView | None) -> bool:
-    """Whether it is part of the thread: what ended unsent and was sent after all stands where it was sent, and
-    of what is not kept any more there is nothing to tell."""
+    """Whether it is part of the thread: what ended unsent and was sent after all stands where it was sent,
+    and of what is not kept any more there is nothing to tell."""
     if view is None:
         return not said.message_id
     return said.kind != "end" or not view.sent_at

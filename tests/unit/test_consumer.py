@@ -101,7 +101,13 @@ class Rig:
                 await self.log.wait_read()
 
     def consumer(
-        self, owner: str = "me", *, batch: int = 500, ttl_ms: int = TTL_MS, on_skip: OnSkip | None = None
+        self,
+        owner: str = "me",
+        *,
+        batch: int = 500,
+        ttl_ms: int = TTL_MS,
+        on_skip: OnSkip | None = None,
+        gather_s: float = 0.0,
     ) -> Consumer:
         return Consumer(
             NAME,
@@ -111,6 +117,7 @@ class Rig:
             owner=owner,
             lease_ttl_ms=ttl_ms,
             batch=batch,
+            gather_s=gather_s,
             retry_s=0.001,
             on_skip=on_skip,
         )
@@ -169,6 +176,41 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
+# -- what it takes at once ---------------------------------------------------------------------------------
+
+
+async def test_one_that_may_be_late_takes_together_what_came_meanwhile(rig: Rig) -> None:
+    with running(rig.consumer(gather_s=0.01)):
+        await rig.fill("a")
+        await rig.handled(1)
+        rig.gate.clear()
+        await rig.fill("b")
+        await rig.handled(2)
+        # While it works, and then while it lets them gather.
+        await rig.fill("c")
+        await rig.fill("d")
+        rig.gate.set()
+        await rig.handled(3)
+    assert rig.batches == [["a"], ["b"], ["c", "d"]]
+
+
+async def test_one_that_may_be_late_does_not_dawdle_while_it_is_behind(rig: Rig) -> None:
+    await rig.fill("abcdef")
+    with running(rig.consumer(batch=2, gather_s=1000.0)):
+        await rig.handled(3)
+    assert rig.batches == [["a", "b"], ["c", "d"], ["e", "f"]]
+
+
+async def test_one_that_lets_events_gather_ends_at_once_when_it_is_stopped(rig: Rig) -> None:
+    with running(rig.consumer(gather_s=1000.0)) as task:
+        last = (await rig.fill("a"))[-1]
+        await rig.handled(1)
+        await rig.fill("b")
+        await stop(task)
+    assert rig.done == ["a"]
+    assert await rig.store.as_store().load_cursor(NAME) == last.offset
 
 
 # -- where it begins ---------------------------------------------------------------------------------------
