@@ -91,7 +91,7 @@ def _relay(settings: Settings, around: Surroundings) -> Iterator[Outlet]:
         now_ms=around.clock.now_ms,
         monotonic=around.clock.monotonic,
     )
-    rules = Rules(RetryPolicy(cap_s=_RELAY_CAP_S), pause_after_s=math.inf)
+    rules = Rules(RetryPolicy(cap_s=_RELAY_CAP_S), relay.max_age_s, pause_after_s=math.inf)
     yield around.outlet(RELAY, carrier, relay.types, relay.phone_number_id, rules)
 
 

@@ -217,6 +217,8 @@ class RelaySettings(_Section, frozen=True):
     """Whether the server acknowledges what it has taken."""
     connect_timeout_s: Seconds = 5.0
     answer_timeout_s: Seconds = 15.0
+    max_age_s: LongSeconds = 3600.0
+    """How long an event is tried that the server cannot take."""
 
 
 class HookSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -264,8 +264,14 @@ class Outlet:
                 _log.exception("%s failed after offset %s", self.name, self._offset)
             finally:
                 self._here = False
-                await self.carrier.close()
+                await self._let_go()
             await asyncio.sleep(_RETRY_S)
+
+    async def _let_go(self) -> None:
+        try:
+            await self.carrier.close()
+        except Exception:  # noqa: BLE001 - as above
+            _log.exception("the connection to %s could not be closed", self.name)
 
     # -- the memo --------------------------------------------------------------------------------------
 
@@ -318,6 +324,7 @@ class Outlet:
         """It takes events again."""
         self._tries = 0
         if self._record.failing_since:
+            _log.info("%s takes events again", self.name)
             await self._keep(Record(go_to=self._record.go_to))
 
     # -- the cursor ------------------------------------------------------------------------------------
@@ -373,7 +380,7 @@ class Outlet:
             await self._refresh(lease)
         if self._record.paused_at:
             await self._save(lease)
-            await self.carrier.close()
+            await self._let_go()
             await self._wait(lost, _LOOK_S)
         elif not self._ahead and not await self._read_on(lease):
             await self._rest(lease, lost)

@@ -33,6 +33,9 @@ _MOST_EVENTS = 100
 _MOST_HEARD = 64 * 1024
 """Of one frame from the other side."""
 _PING_S = 25.0
+_REFUSALS = frozenset({1003, 1007, 1009})
+"""With these a server says that it cannot take what it was sent: its kind, its content, its size (RFC 6455,
+7.4.1)."""
 _CLOSE_S = 1.0
 
 
@@ -44,9 +47,9 @@ class _Ack(msgspec.Struct):
 class _Broken(Exception):
     """The connection is of no use, or there is none."""
 
-    def __init__(self, why: str) -> None:
+    def __init__(self, why: str, fault: Fault = Fault.AWAY) -> None:
         super().__init__(why)
-        self.failure = Failure(Fault.AWAY, why)
+        self.failure = Failure(fault, why)
 
 
 class _Line:
@@ -58,6 +61,7 @@ class _Line:
         self._pinged = self._ponged = 0
         self._sent = 0
         self._why = ""
+        self._fault = Fault.AWAY
         self._heard = asyncio.Event()
         self.acked = 0
         self.ended = asyncio.Event()
@@ -94,12 +98,15 @@ class _Line:
         except TimeoutError:
             raise _Broken(f"{else_why} within {self._answer_timeout_s:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise _Broken(self._why or f"the connection broke: {reason_of(error)}") from error
+            raise self._broken(f"the connection broke: {reason_of(error)}") from error
+
+    def _broken(self, why: str) -> _Broken:
+        return _Broken(self._why or why, self._fault)
 
     async def _until(self, ready: Callable[[], bool]) -> None:
         while not ready():
             if self.ended.is_set():
-                raise _Broken(self._why)
+                raise self._broken("the connection broke")
             self._heard.clear()
             await self._heard.wait()
 
@@ -127,6 +134,8 @@ class _Line:
                 pass
             case _:
                 code = self._socket.close_code
+                if code in _REFUSALS:
+                    self._fault = Fault.REFUSED
                 self._why = f"it closed the connection{f' with {code}' if code else ''}"
 
     def _take_text(self, text: str) -> None:

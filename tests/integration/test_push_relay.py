@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pytest
 from websockets.asyncio.server import ServerConnection
 
 from hub import outlet
 from settings import Secret
 from tests.support.gateway import Harness, Json, serving
+from tests.support.memory_log import new_event
 from tests.support.relay import relaying
 from tests.support.socket_server import SocketServer, pushed_to
 from tests.support.waiting import eventually
@@ -256,6 +258,29 @@ async def test_a_server_that_stands_still_holds_back_nobody_and_misses_nothing(t
             wire.heal()
             await server.wait(lambda: server.texts[-1:] == ["49"], "the last of them")
             assert list(dict.fromkeys(server.texts)) == [str(n) for n in range(50)]
+
+
+@pytest.mark.parametrize("ack", [False, True])
+async def test_an_event_that_the_server_cannot_take_is_skipped_in_the_end_and_told(
+    tmp_path: Path, ack: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def acknowledge(connection: ServerConnection, event: Json) -> None:
+        await connection.send(json.dumps({"op": "ack", "offset": event["offset"]}))
+
+    async with pushed_to(max_size=10_000) as server:
+        server.on_event = acknowledge
+        async with relayed(tmp_path, server, ack=ack, max_age_s=0.2) as gateway:
+            await gateway.post("/api/hooks/relay/pause", b"")
+            sizes = (0, 0, 20_000, 0, 0)
+            events = await gateway.gateway._log.append([new_event(n, size=s) for n, s in enumerate(sizes)])
+            await gateway.post("/api/hooks/relay/resume", b"")
+            (skipped,) = await gateway.events.wait("hook.skipped")
+            await state_when(gateway, lambda told: told["lag"] == 0 and told["state"] == "running")
+            assert (skipped["hook"], skipped["offset"]) == ("relay", events[2].offset)
+            assert skipped["why"] == "it closed the connection with 1009"
+            offsets = list(dict.fromkeys(event["offset"] for event in server.events))
+            assert offsets == [event.offset for n, event in enumerate(events) if n != 2]
+    caplog.clear()
 
 
 async def test_who_is_behind_for_long_is_told_as_trouble(tmp_path: Path) -> None:

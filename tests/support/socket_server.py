@@ -21,7 +21,9 @@ _WITHIN_S = 20.0
 class SocketServer:
     """Use within :func:`pushed_to`. It reads, and says nothing unless it is told to."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_size: int) -> None:
+        """``max_size``: bytes of a frame that it takes."""
+        self._max_size = max_size
         self.port = 0
         self.hellos: list[Json] = []
         """The first frame of each connection."""
@@ -51,7 +53,12 @@ class SocketServer:
     async def start(self) -> None:
         """Listen; again on the same port."""
         self._server = await serve(
-            self._take, "127.0.0.1", self.port, process_request=self._look, ping_interval=None
+            self._take,
+            "127.0.0.1",
+            self.port,
+            process_request=self._look,
+            ping_interval=None,
+            max_size=self._max_size,
         )
         self.port = self._server.sockets[0].getsockname()[1]
 
@@ -106,9 +113,9 @@ class SocketServer:
 
 
 @asynccontextmanager
-async def pushed_to() -> AsyncIterator[SocketServer]:
+async def pushed_to(max_size: int = 2**20) -> AsyncIterator[SocketServer]:
     """A server that listens; gone at the end."""
-    server = SocketServer()
+    server = SocketServer(max_size)
     await server.start()
     try:
         yield server
