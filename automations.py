@@ -8,7 +8,7 @@ before anything starts, by the checks that a request of the REST API goes throug
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -17,7 +17,7 @@ from handlers.handed_messages import reader_of
 from handlers.options import OneOptions
 from handlers.sends import ONE, OneSend
 from receivers import Surroundings, headers_of
-from settings import AutoReplyRule, AutoReplySettings, Fault, Key, RuleConditions
+from settings import AutoReplyRule, AutoReplySettings, Fault, Key, RuleConditions, Settings
 from store.errors import Problem
 from whatsapp.autoreply import Automation
 from whatsapp.compose import Composed, reword, text, translate
@@ -30,7 +30,7 @@ from whatsapp.plain_words import plain_words
 from whatsapp.rules import Conditions, Pattern, Rule, compile_pattern, phrase
 from whatsapp.validate import Findings, join
 
-__all__ = ["automations_of", "faults_of", "make_handovers"]
+__all__ = ["automations_of", "faults_of", "make_handovers", "renew_secrets"]
 
 _SENDS: Mapping[str, OneSend] = {
     path.removeprefix("/api/send-").replace("-", "_"): send for path, send in ONE.items()
@@ -49,8 +49,9 @@ def automations_of(settings: AutoReplySettings) -> list[Automation]:
     return [_automation(rule, settings, []) for rule in settings.rules]
 
 
-def faults_of(settings: AutoReplySettings) -> Iterator[Fault]:
-    """What is wrong with the rules, each by its name and key."""
+def faults_of(settings: AutoReplySettings, numbers: Collection[str] = ()) -> Iterator[Fault]:
+    """What is wrong with the rules, each by its name and key. ``numbers``: those that send, as far as that is
+    known here."""
     if _zone(settings.timezone) is None:
         yield (_TIMEZONE,), f"is none that there is: {settings.timezone!r}"
     programs = [program.name for program in settings.handovers]
@@ -60,6 +61,7 @@ def faults_of(settings: AutoReplySettings) -> Iterator[Fault]:
         if rule.hand_over and rule.hand_over not in programs:
             known = ", ".join(programs) or "none is there"
             problems.append(("hand_over", f"names none of [[autoreply.handovers]]: {known}"))
+        problems += _unknown_numbers(rule, numbers)
         yield from (((_RULES,), f"rule {rule.name!r}: {path}: {why}") for path, why in problems)
 
 
@@ -104,6 +106,16 @@ def make_handovers(settings: AutoReplySettings, around: Surroundings, outbox: Ou
             random=around.random,
         )
         for program in settings.handovers
+    ]
+
+
+def renew_secrets(handovers: Iterable[HandOver], settings: Settings) -> list[str]:
+    """Take over the secrets of programs from settings that were read again; names of those that changed."""
+    secrets = {program.name: str(program.secret) for program in settings.autoreply.handovers}
+    return [
+        handover.target
+        for handover in handovers
+        if handover.target in secrets and handover.set_secret(secrets[handover.target])
     ]
 
 
@@ -155,6 +167,13 @@ def _conditions(given: RuleConditions, otherwise: str, path: str, problems: list
         zone=zone,
         first_within_ms=first_ms,
     )
+
+
+def _unknown_numbers(rule: AutoReplyRule, numbers: Collection[str]) -> Iterator[Problem]:
+    for path, conditions in (("numbers", rule), ("unless.numbers", rule.unless)):
+        given = conditions.numbers if conditions is not None else ()
+        if unknown := [number for number in given if numbers and number not in numbers]:
+            yield path, f"{unknown[0]!r} is none of the numbers here: {', '.join(numbers)}"
 
 
 def _zone(name: str) -> ZoneInfo | None:

@@ -109,7 +109,8 @@ def load(
     _take_token(given, problems)
     settings, bad = _build(given, problems)
     settings = _with_hook_secrets(settings, layers)
-    rules = faults_of(settings.autoreply) if _HANDOVERS not in bad else ()
+    numbers = [] if settings.sandbox_mode else [number.phone_number_id for number in settings.numbers]
+    rules = faults_of(settings.autoreply, numbers) if _HANDOVERS not in bad else ()
     for keys, why in (*faults(settings), *rules):
         if bad.isdisjoint(keys):
             problems.append((_where(keys[0], given), why))
@@ -130,7 +131,7 @@ def files_of(environ: Mapping[str, str], *, dotenv: Path, toml: Path) -> tuple[P
 
 
 def changed_keys(old: Settings, new: Settings) -> tuple[str, ...]:
-    """The variables of the keys with another value, access tokens and secrets of hooks left out."""
+    """The variables of the keys with another value, access tokens and secrets of programs left out."""
     changed = []
     for section, keys in _SECTIONS.items():
         values = [getattr(settings, section) for settings in (old, new)]
@@ -146,7 +147,7 @@ def _without_tokens(section: str, key: str, value: Any) -> Any:
         return None
     if (section, key) == ("whatsapp", "numbers"):
         return [(number.phone_number_id, number.rate) for number in value]
-    if (section, key) == ("hooks", "endpoints"):
+    if (section, key) in (("hooks", "endpoints"), _HANDOVERS):
         return [msgspec.structs.replace(hook, secret=Secret()) for hook in value]
     return value
 

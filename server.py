@@ -188,10 +188,10 @@ class Gateway:
             self._consumer(SUPPRESSIONS, self._suppressions),
             self._consumer(CONVERSATIONS, ConversationKeeper(self._store), gather_s=_GATHER_S),
         ]
-        handovers: list[HandOver] = []
+        self._handovers: list[HandOver] = []
         if settings.autoreply.enabled:
-            handovers = automations.make_handovers(settings.autoreply, self._around, self._outbox)
-            for handover in handovers:
+            self._handovers = automations.make_handovers(settings.autoreply, self._around, self._outbox)
+            for handover in self._handovers:
                 await handover.begin()
             self._consumers.append(self._consumer("autoreply", self._make_autoreply()))
         if folder is not None:
@@ -215,7 +215,7 @@ class Gateway:
         self._start_task("unheard-sweep", self._make_unheard_sweep().run())
         self._start_task("positions", self._hub.run())
         self._start_task("names", self._names.run())
-        followers: list[Consumer | HandOver] = [*self._consumers, *handovers]
+        followers: list[Consumer | HandOver] = [*self._consumers, *self._handovers]
         self._followers = followers
         for follower in followers:
             self._start_task(follower.name, follower.run())
@@ -247,7 +247,10 @@ class Gateway:
     def renew(self, settings: config.Settings) -> str:
         """Take over the access tokens and the secrets of hooks from settings that were read again, and have
         parked numbers probed; what was done."""
-        hooks = receivers.renew_secrets(self._outlets, settings)
+        hooks = [
+            *receivers.renew_secrets(self._outlets, settings),
+            *automations.renew_secrets(self._handovers, settings),
+        ]
         before = self._tokens
         self._tokens = reloading.tokens_after(before, settings)
         if self._sandbox is None:

@@ -60,6 +60,10 @@ class Post(Protocol):
         """Once. Raises Unanswered."""
         ...
 
+    def set_secret(self, secret: str) -> bool:
+        """Sign with this one from now on; whether it is another one."""
+        ...
+
     async def close(self) -> None:
         """Let go."""
         ...
@@ -125,7 +129,7 @@ class HandOver:
         self.skipped = 0
         """How many messages were given up since the start."""
         self.last_skipped = 0
-        self._target = name
+        self.target = name
         self._poster = poster
         self._messages = messages
         self._store = store
@@ -140,6 +144,10 @@ class HandOver:
         self._last_of: dict[str, asyncio.Task[None]] = {}  # by contact
         self._read = 0
         self._done = asyncio.Event()
+
+    def set_secret(self, secret: str) -> bool:
+        """Sign with this one from now on; whether it is another one."""
+        return self._poster.set_secret(secret)
 
     async def begin(self) -> None:
         """Have it begin with what comes from now on, if it never did. Raises StoreUnavailable."""
@@ -187,7 +195,7 @@ class HandOver:
 
     def _is_mine(self, event: Event) -> bool:
         try:
-            return _decode(event.body).data.handover == self._target
+            return _decode(event.body).data.handover == self.target
         except msgspec.MsgspecError:
             return False
 
@@ -281,7 +289,7 @@ class HandOver:
         """What the program answers; why it has none, once it is too late or no use to try again."""
         body = _posted(event, wanted)
         headers = {
-            "X-Gateway-Hook": self._target,
+            "X-Gateway-Hook": self.target,
             "X-Gateway-Event": event.type,
             "X-Gateway-Event-Id": f"{self._log.epoch}:{event.offset}",
         }
@@ -300,14 +308,14 @@ class HandOver:
                 why = f"HTTP {answer.status}"
                 if result is Result.REFUSED:
                     return why
-            self.fault = f"{self._target}: {why}"
+            self.fault = f"{self.target}: {why}"
             wait_s = _WAITS_S[min(tries, len(_WAITS_S) - 1)]
             await asyncio.sleep(wait_s * (0.5 + self._random() / 2))
             tries += 1
         return why
 
     async def _give_up(self, event: Event, rule: str, why: str) -> None:
-        told = failed_event(event, rule, "hand_over", f"{self._target}: {why}", self._now_ms())
+        told = failed_event(event, rule, "hand_over", f"{self.target}: {why}", self._now_ms())
         await self._insist(lambda: self._store.append_events([told]))
         self.skipped += 1
         self.last_skipped = event.offset

@@ -10,9 +10,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp import web
 
+from config import changed_keys
 from settings import AutoReplyRule, HandOverSettings, Secret
 from tests.support.gateway import NUMBER, Harness, serving
 from tests.support.receiver import Delivery, Receiver, receiving
@@ -270,3 +272,18 @@ async def test_many_at_once_are_all_answered(tmp_path: Path) -> None:
         assert {call.text for call in calls} == {f"n{n}" for n in range(150)}
         await gateway.consumed("handover:bot")
         assert len(bot.posts) == 150
+
+
+async def test_a_new_secret_is_taken_over_while_it_runs(tmp_path: Path) -> None:
+    async with receiving() as bot, handing(tmp_path, bot) as gateway:
+        section = gateway.gateway._settings.autoreply
+        program = msgspec.structs.replace(section.handovers[0], secret=Secret("the-new-one"))
+        changed = msgspec.structs.replace(
+            gateway.gateway._settings, autoreply=msgspec.structs.replace(section, handovers=(program,))
+        )
+        assert changed_keys(gateway.gateway._settings, changed) == ()
+        assert "bot" in gateway.gateway.renew(changed)
+        await gateway.webhook(wrote("hola"))
+        (post,) = await bot.got(1)
+        at = int(post.headers[TIMESTAMP]) * 1000
+        assert signed_headers("the-new-one", post.body, at)[SIGNATURE] == post.headers[SIGNATURE]

@@ -157,6 +157,14 @@ def test_a_rule_that_cannot_be_met_or_sent_stops_the_start_by_its_name_and_key(
     assert says in message
 
 
+def test_a_number_that_is_none_of_ours_stops_the_start(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(f'{RULE}numbers = ["200", "100"]\ntext = "x"')
+    ours = {"VERIFY_TOKEN": "v", "ACCESS_TOKEN": "t", "PHONE_NUMBER_ID": "100"}
+    with pytest.raises(config.ConfigError, match="numbers: '200' is none of the numbers here: 100"):
+        config.load(ours, dotenv=None, toml=path)
+
+
 @pytest.mark.parametrize(
     ("program", "says"),
     [
