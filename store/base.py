@@ -113,8 +113,8 @@ class Store(Protocol):
         ...
 
     async def events_after(self, offset: int, limit: int) -> list[Event]:
-        """The oldest events past ``offset``, in order, at most ``limit``; fewer if they are large, none only
-        where there is none."""
+        """The oldest events past ``offset``, in order, at most ``limit``, maybe fewer; none only where there
+        is none."""
         ...
 
     async def log_bounds(self) -> LogBounds:

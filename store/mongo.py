@@ -3,6 +3,7 @@
 ========================= =============================================================================
 ``mongo_connection.py``   the client, the two-second rule, the order of small writes
 ``mongo_log.py``          collection ``events``: the log, its followers
+``mongo_ahead.py``        what was read of it and not asked for yet
 ``mongo_leases.py``       ``leases``, ``cursors``, ``memos``, ``claims``, ``aliases``: what gateways agree on
 ``mongo_rows.py``         ``rows``: the outbox, its shape and reads
 ``mongo_moves.py``        the guarded moves of its rows

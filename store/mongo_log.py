@@ -26,6 +26,7 @@ from pymongo.errors import DuplicateKeyError
 
 from store.commit import GroupCommit
 from store.errors import StoreUnavailable
+from store.mongo_ahead import Ahead
 from store.mongo_connection import Connection, Document
 from store.records import Event, LogBounds, NewEvent
 
@@ -98,6 +99,7 @@ class MongoLog:
         self._seen = 0
         self._advanced = asyncio.Event()
         self._wake = asyncio.Event()
+        self._ahead = Ahead()
         self._stopping = False
         self._follower: asyncio.Task[None] | None = None
 
@@ -144,13 +146,22 @@ class MongoLog:
 
     async def events_after(self, offset: int, limit: int) -> list[Event]:
         """The oldest events past ``offset``."""
+        now = asyncio.get_running_loop().time()
+        found = self._ahead.take(offset, now) or await self._read_past(offset, limit)
+        if limit > 1 and len(found) > limit:
+            self._ahead.keep(found[limit - 1].offset, found[limit:], now)
+        return list(found[:limit])
+
+    async def _read_past(self, offset: int, limit: int) -> list[Event]:
+        """As many, and what else their documents hold."""
         found: list[Event] = []
         size = 0
         # The document of the offset itself may hold more events behind it.
         number = max(offset // _PLACES, 1)
         more = True
         while more and len(found) < limit and size < _MAX_BYTES:
-            documents, more = await self._next(number)
+            # No document is empty, so these are enough.
+            documents, more = await self._next(number, min(_WINDOW, limit + 1))
             if not documents and not found:
                 oldest = await self._edge(1)
                 more = oldest is not None and oldest.number > number
@@ -160,7 +171,7 @@ class MongoLog:
                 size += sum(len(event.body) for event in fresh)
                 found += fresh
             number += len(documents)
-        return found[:limit]
+        return found
 
     async def bounds(self) -> LogBounds:
         """What the log holds."""
@@ -188,9 +199,9 @@ class MongoLog:
 
         return {offset: past(offset) for offset in offsets}
 
-    async def _next(self, number: int) -> tuple[list[Document], bool]:
+    async def _next(self, number: int, most: int = _WINDOW) -> tuple[list[Document], bool]:
         """Documents from ``number`` on without a gap, not too many at once; and whether there may be more."""
-        numbers = list(range(number, number + _WINDOW))
+        numbers = list(range(number, number + most))
 
         async def read() -> tuple[list[Document], bool]:
             found: list[Document] = []
@@ -207,7 +218,7 @@ class MongoLog:
                         return found, True
             finally:
                 await cursor.close()
-            return found, len(found) == _WINDOW
+            return found, len(found) == most
 
         return await self._db.call(read)
 
