@@ -37,7 +37,7 @@ __all__ = ["Hub", "HubStats"]
 
 _log = logging.getLogger(__name__)
 
-_PAGE_EVENTS = 200
+_PAGE_EVENTS = 100
 _PORTION_BYTES = 256 * 1024
 _STORE_READS = 4
 """Pages that all replays together read from the store at a time, so that thousands of them keep nobody else's
