@@ -15,9 +15,13 @@ from store.records import NewEvent
 from whatsapp.contacts import Contacts, Merge
 from whatsapp.events import EventType, build_event
 from whatsapp.identity import Address
-from whatsapp.webhook import Update, parse
+from whatsapp.webhook import BadPayload, Update, parse
 
-__all__ = ["Intake"]
+__all__ = ["MAX_BYTES", "Intake"]
+
+MAX_BYTES = 64 * 1024 * 1024
+"""Of all events of one body. What stands beside many items, as the metadata, is in the event of each: of
+Meta's largest bodies that makes some 20 MB, and of one that is made for it any number."""
 
 
 class Intake:
@@ -46,7 +50,12 @@ class Intake:
         await self._add_callback_data([update for update in updates if update.has_callback_data])
         merges = self._contacts.untold
         events = [_merged(merge, now) for merge in merges]
-        events += [_event(update, key, now) for update, key in zip(updates, keys, strict=True)]
+        size = 0
+        for update, key in zip(updates, keys, strict=True):
+            events.append(_event(update, key, now))
+            size += len(events[-1].body)
+            if size > MAX_BYTES:
+                raise BadPayload("The body repeats too much of itself in its updates.")
         await self._log.append(events)
         self._contacts.were_told(merges)
 

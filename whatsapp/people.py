@@ -20,6 +20,7 @@ __all__ = [
     "identity_change",
     "is_ours",
     "listed",
+    "number_of",
     "preferring",
     "recipient",
     "recipient_key",
@@ -33,6 +34,7 @@ Json = dict[str, Any]
 
 _MAX_PHONE = 32
 _MAX_USER_ID = 256
+_MAX_NUMBER = 64
 _CHANGES = frozenset({"user_changed_number", "customer_changed_number", "user_changed_user_id"})
 _NEW_SECURITY_CODE = "customer_identity_changed"
 _PARTICIPANT_IDS = ("recipient_participant_id", "participant_recipient_id")
@@ -139,6 +141,12 @@ def is_ours(message: Json, metadata: Json | None) -> bool:
     ours = _phone((metadata or {}).get("display_phone_number"))
     from_us = bool(ours) and _phone(message.get("from")) == ours
     return from_us or bool(_phone(message.get("to")) or _user_id(message.get("to_user_id")))
+
+
+def number_of(metadata: Json | None) -> str:
+    """The id of our number in the ``metadata`` of a value; empty where there is none of a sane length."""
+    number = text_of(metadata.get("phone_number_id")) if metadata else ""
+    return number if len(number) <= _MAX_NUMBER else ""
 
 
 def recipient_key(status: Json) -> str:

@@ -14,13 +14,14 @@ wrong type inside a message or status is taken for missing, and the item for wha
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
 
 from whatsapp.envelope import BadPayload, decode_envelope
 from whatsapp.events import EventType
-from whatsapp.people import Contacts, IdentityChange, text_of
+from whatsapp.people import Contacts, IdentityChange, number_of
 from whatsapp.webhook_fields import HISTORY, MESSAGE_FIELDS, PARTS, WHOLE
 from whatsapp.webhook_history import read_history
 from whatsapp.webhook_items import (
@@ -34,19 +35,26 @@ from whatsapp.webhook_items import (
     whole_change,
 )
 
-__all__ = ["BadPayload", "IdentityChange", "Update", "parse"]
+__all__ = ["MAX_UPDATES", "BadPayload", "IdentityChange", "Update", "parse"]
 
 Json = dict[str, Any]
 
+MAX_UPDATES = 50_000
+"""In one body. Meta sends a thousand at most (CLOUD_API_2026.md 7), and of a history what fits into 3 MB,
+some ten thousand; what holds more is made to cost more than it weighs."""
+
 _AROUND = frozenset({"messaging_product", "metadata", "contacts", "field"})
 """Parts of a value that only say something about its other parts."""
+_MAX_NAME = 64
+"""Characters of a list's name, in the path to what is broken in it."""
 
 
 def parse(body: bytes) -> list[Update]:
     """Every update of a webhook, in Meta's order.
 
     An update may be in it twice, with one key. Raises :class:`BadPayload`, and nothing else, for a body
-    that is no envelope of WhatsApp's. A broken part inside one becomes an update of its own.
+    that is no envelope of WhatsApp's, or holds more than :data:`MAX_UPDATES`. A broken part inside one
+    becomes an update of its own.
 
     The data of an event has one of these shapes, Meta's objects in it unchanged:
 
@@ -72,7 +80,10 @@ def parse(body: bytes) -> list[Update]:
     Which field becomes which event is in ``webhook_fields.py``; ``webhook.other`` is a change as one, or one
     item.
     """
-    return list(_read_entries(decode_envelope(body)))
+    updates = list(islice(_read_entries(decode_envelope(body)), MAX_UPDATES + 1))
+    if len(updates) > MAX_UPDATES:
+        raise BadPayload(f"The body holds more than {MAX_UPDATES} updates.")
+    return updates
 
 
 def _read_entries(entries: list[Any]) -> Iterator[Update]:
@@ -138,7 +149,7 @@ def _read_parts(entry: Json, field: str, value: Json, where: str) -> Iterator[Up
     for path, item, why in items_of(value.get("contacts"), f"{where}.contacts"):
         if isinstance(item, dict) and not why:
             people.append(item)
-        else:
+        elif len(broken) <= MAX_UPDATES:
             broken.append((path, item, why or "a contact must be an object"))
     metadata = value.get("metadata")
     if not isinstance(metadata, dict | None):
@@ -149,7 +160,7 @@ def _read_parts(entry: Json, field: str, value: Json, where: str) -> Iterator[Up
     empty = True
     for part, items in value.items():
         if part not in _AROUND:
-            for path, item, why in items_of(items, f"{where}.{part}"):
+            for path, item, why in items_of(items, f"{where}.{part[:_MAX_NAME]}"):
                 empty = False
                 if part == field == HISTORY and not why:
                     yield from read_history(frame, item, path)
@@ -181,7 +192,7 @@ def _frame(
         time=entry.get("time"),
         field=field,
         metadata=metadata,
-        phone_number_id=text_of(metadata.get("phone_number_id")) if metadata else "",
+        phone_number_id=number_of(metadata),
         contacts=Contacts(people),
         beside=beside,
     )

@@ -400,8 +400,10 @@ def _key(own: str, frame: Frame, part: str, item: Any) -> str:
     """
     if own and len(own) <= _MAX_KEY:
         return own
-    content = msgspec.json.encode([frame.phone_number_id, part, item], order="sorted")
-    head = f"{UPDATE_KEY}{text_of(frame.entry_id)}:{text_of(frame.time)}:{frame.field}"
+    content = msgspec.json.encode([frame.phone_number_id, part[:_MAX_KEY], item], order="sorted")
+    # Cut before they are put together too: this is done for each item of a list.
+    names = [text_of(name)[:_MAX_KEY] for name in (frame.entry_id, frame.time, frame.field)]
+    head = f"{UPDATE_KEY}{':'.join(names)}"
     return f"{head[: _MAX_KEY - 65]}:{hashlib.sha256(content).hexdigest()}"
 
 

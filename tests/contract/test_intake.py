@@ -25,6 +25,7 @@ from whatsapp.contacts import Contacts
 from whatsapp.events import build_event
 from whatsapp.identity import Address
 from whatsapp.intake import Intake
+from whatsapp.webhook import BadPayload
 
 NOW = 1_750_000_000_000
 CALL = {"id": "wacid.A", "event": "connect", "from": PHONE, "timestamp": "1749999999"}
@@ -93,6 +94,14 @@ async def test_a_history_of_thousands_is_one_webhook(store: Store, intake: Intak
     found = await names(store)
     assert found[:-1] == [("history.message", str(16500000000 + n)) for n in range(100) for _ in range(50)]
     assert found[-1] == ("history.progress", "")
+
+
+async def test_what_is_made_to_grow_without_bound_is_refused_whole(store: Store, intake: Intake) -> None:
+    messages = [text_message(f"wamid.{n}") for n in range(1000)]
+    value = message_value(messages=messages) | {"metadata": {"phone_number_id": OUR_ID, "x": "x" * 100_000}}
+    with pytest.raises(BadPayload):
+        await intake.take(body(entry(value)))
+    assert await names(store) == []
 
 
 # -- who it is ---------------------------------------------------------------------------------------------
