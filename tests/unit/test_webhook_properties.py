@@ -56,10 +56,10 @@ _SAMPLES += [json.loads(body(made)) for made in _MADE]
 # Names and words that the walk looks at, so that arbitrary JSON gets deep into it.
 _NAMES = st.sampled_from(
     """id time changes field value metadata phone_number_id display_phone_number contacts messages statuses
-    errors message_echoes user_actions calls groups user_preferences state_sync history threads context contact
-    phone_number wa_id user_id from from_user_id to to_user_id type text body system previous_user_id status
-    recipient_id recipient_type recipient_participant_id interactive button_reply edit revoke message event
-    direction timestamp biz_opaque_callback_data name title vcard""".split()
+    errors message_echoes user_actions calls groups user_preferences state_sync history threads context
+    contact phone_number wa_id user_id from from_user_id to to_user_id type text body system previous_user_id
+    status recipient_id recipient_type recipient_participant_id interactive button_reply edit revoke message
+    event direction timestamp biz_opaque_callback_data name title vcard""".split()
 )
 _WORDS = st.sampled_from(
     [
