@@ -25,7 +25,7 @@ from whatsapp.handover import HandOver
 from whatsapp.opening_hours import parse_span
 from whatsapp.outbox import Outbox
 from whatsapp.outside import Poster
-from whatsapp.places import NAME, places_of, settled
+from whatsapp.places import MESSAGE_ID, NAME, places_of, settled
 from whatsapp.plain_words import plain_words
 from whatsapp.rules import Conditions, Pattern, Rule, compile_pattern, phrase
 from whatsapp.validate import Findings, join
@@ -75,7 +75,10 @@ def _automation(rule: AutoReplyRule, settings: AutoReplySettings, problems: list
     if rule.always == _says_something(rule):
         why = "goes with no other condition" if rule.always else "must be true where there is no condition"
         problems.append(("always", why))
-    cooldown_s = settings.cooldown_s if rule.cooldown_s is None else rule.cooldown_s
+    cooldown_s = rule.cooldown_s
+    if cooldown_s is None:
+        # What a program is told of it decides itself whether to answer again.
+        cooldown_s = 0.0 if rule.hand_over else settings.cooldown_s
     kind, content = _answer(rule, when, problems)
     return Automation(
         Rule(rule.name, when, unless, rule.stop, int(cooldown_s * 1000)), kind, content, rule.hand_over
@@ -244,7 +247,7 @@ def _sent(given: dict[str, Any], problems: list[Problem]) -> tuple[Composed | No
 
 def _check_places(content: Mapping[str, Any], when: Conditions, path: str, problems: list[Problem]) -> None:
     groups = min((pattern.groups for pattern in when.patterns), default=0)
-    known = {NAME, _MATCH, *(str(n) for n in range(groups + 1))}
+    known = {NAME, _MATCH, MESSAGE_ID, *(str(n) for n in range(groups + 1))}
     there = ", ".join(sorted(known))
     for name in sorted(set(places_of(content)) - known):
         problems.append((path, f"has a place {{{name}}} that nothing fills: there are {there}"))

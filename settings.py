@@ -349,7 +349,7 @@ class AutoReplySettings(_Section, frozen=True):
     """An older message is no longer answered."""
     timezone: str = "UTC"
     """Of the hours of rules."""
-    max_per_minute: Count = 10
+    max_per_minute: Count = 20
     """Times that rules act for one contact within a minute, so that two machines do not talk for ever."""
     handover_timeout_s: Seconds = 15.0
     """For the answer of a program that a message is handed over to."""

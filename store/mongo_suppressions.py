@@ -94,4 +94,5 @@ def _suppression(document: Document) -> Suppression:
         document["source"],
         document["note"],
         document["firm"],
+        int(document.get("heard", 0)),
     )

@@ -205,11 +205,13 @@ class Suppression(msgspec.Struct, frozen=True, gc=False):
     note: str = ""
     firm: bool = False
     """Whether the contact's own word does not end it, only an operator's."""
+    heard: int = 0
+    """When it was said last what was so already; 0: never since."""
 
     @property
     def at(self) -> int:
         """When the last word was said."""
-        return max(self.since, self.until)
+        return max(self.since, self.until, self.heard)
 
     @property
     def in_force(self) -> bool:
@@ -558,10 +560,18 @@ def suppression_after(found: Suppression | None, wanted: Suppression, by_operato
         return wanted
     if wanted.at // 1000 < found.at // 1000 or (found.in_force and found.firm and not by_operator):
         return found
-    if not wanted.in_force:
-        if found.in_force:
-            return msgspec.structs.replace(found, until=wanted.until)
-        return found if found.since else wanted
-    if found.in_force and (not by_operator or msgspec.structs.replace(wanted, since=found.since) == found):
-        return found
-    return wanted
+    if wanted.in_force:
+        again = found.in_force and not by_operator
+        same = found.in_force and _without_times(found) == _without_times(wanted)
+        return _heard_again(found, wanted) if again or same else wanted
+    if found.in_force:
+        return msgspec.structs.replace(found, until=wanted.until, heard=0)
+    return _heard_again(found, wanted) if found.since else wanted
+
+
+def _heard_again(found: Suppression, wanted: Suppression) -> Suppression:
+    return msgspec.structs.replace(found, heard=wanted.at) if wanted.at > found.at else found
+
+
+def _without_times(one: Suppression) -> Suppression:
+    return msgspec.structs.replace(one, since=0, until=0, heard=0)

@@ -437,5 +437,5 @@ def _view(values: Sequence[Any], wamids: tuple[str, ...]) -> RowView:
 
 def as_suppression(values: Sequence[Any]) -> Suppression:
     """A row of their table."""
-    contact, since, until, reason, source, note, firm = values
-    return Suppression(contact, since, until, reason, source, note, bool(firm))
+    contact, since, until, reason, source, note, firm, heard = values
+    return Suppression(contact, since, until, reason, source, note, bool(firm), heard)

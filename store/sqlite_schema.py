@@ -215,6 +215,7 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX tasks_retired ON tasks (id) WHERE ready = 2",
         "CREATE INDEX claims_at ON claims (at)",
     ),
+    ("ALTER TABLE suppressions ADD COLUMN heard INTEGER NOT NULL DEFAULT 0",),
 )
 
 VERSION = len(_MIGRATIONS)

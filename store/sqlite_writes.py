@@ -303,7 +303,7 @@ class Writes:
             after = stands[word.contact] = suppression_after(before, word, by_operator)
             if after != before:
                 self._db.execute(
-                    "INSERT OR REPLACE INTO suppressions VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT OR REPLACE INTO suppressions VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                     msgspec.structs.astuple(after),
                 )
         return [stands[word.contact] for word in wanted]

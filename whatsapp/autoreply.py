@@ -25,7 +25,7 @@ from whatsapp.failures import Draining
 from whatsapp.identity import Address, parse_address
 from whatsapp.loop_guard import LoopGuard
 from whatsapp.outbox import HIGH, Draft, Outbox
-from whatsapp.places import settled
+from whatsapp.places import MESSAGE_ID, settled
 from whatsapp.rules import Incoming, Matched, Rule, match
 from whatsapp.silence import Silence
 
@@ -152,7 +152,9 @@ class AutoReply:
         automation = self._by_name[rule.name]
         if automation.hand_over:
             return _handover(event, automation, matched, now)
-        content, findings = settled(automation.content, matched.values(_name(data)))
+        content, findings = settled(
+            automation.content, {**matched.values(_name(data)), MESSAGE_ID: data.message.id}
+        )
         if findings.problems:
             why = "; ".join(f"{path}: {problem}" for path, problem in findings.problems)
             return failed_event(event, rule.name, "answer", why, now)

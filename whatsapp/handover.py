@@ -246,6 +246,13 @@ class HandOver:
         if before is not None:
             await asyncio.wait({before})
         wanted = _decode(asked.body).data
+        try:
+            await self._carry(wanted)
+        except Exception as error:  # noqa: BLE001 - nothing else must feel it, and it is told
+            _log.exception("%s failed at the event at offset %s", self.name, wanted.offset)
+            await self._give_up(asked, wanted.rule, f"the gateway failed at it: {type(error).__name__}")
+
+    async def _carry(self, wanted: _Wanted) -> None:
         found = await self._insist(lambda: self._store.events_after(wanted.offset - 1, 1))
         if not found or found[0].offset != wanted.offset:
             return  # Removed, so it is far too old.

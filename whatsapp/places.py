@@ -15,9 +15,11 @@ from urllib.parse import quote
 from whatsapp.payloads import Content
 from whatsapp.validate import Findings, validate
 
-__all__ = ["NAME", "fill", "places_of", "settled"]
+__all__ = ["MESSAGE_ID", "NAME", "fill", "places_of", "settled"]
 
 NAME = "name"
+MESSAGE_ID = "message_id"
+"""Meta's id of the customer's message: it is put in whole."""
 _PLACE = re.compile(r"\{([A-Za-z_]\w{0,31}|[0-9]{1,2})(?:\|([^{}]{0,200}))?\}")
 _ADDRESSES = frozenset({"url", "link"})
 _LONGEST = 1000
@@ -43,7 +45,8 @@ def settled(content: Mapping[str, Any], values: Mapping[str, str]) -> tuple[dict
     clean = {name: _clean(name, value) for name, value in values.items()}
     for most in _CUTS:
         findings = Findings()
-        filled = fill(content, {name: _cut(value, most) for name, value in clean.items()})
+        cut = {name: text if name == MESSAGE_ID else _cut(text, most) for name, text in clean.items()}
+        filled = fill(content, cut)
         validate(filled, Content, findings)
         if not findings.problems:
             break

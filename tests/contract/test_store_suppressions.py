@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from random import Random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from store.base import Store
 from store.records import NewRow, NewTask, Place, Suppression, suppression_after
@@ -138,18 +141,26 @@ FIRM = stop(source="api", firm=True)
     [
         (None, stop(), False, stop()),
         (None, back(), False, back()),
-        (stop(), stop(at=T + 5000), False, stop()),
+        (stop(), stop(at=T + 5000), False, stop(heard=T + 5000)),
+        (stop(), stop(), False, stop()),
+        (stop(heard=T + 5000), back(at=T + 3000), False, stop(heard=T + 5000)),
+        (stop(heard=T + 5000), back(at=T + 7000), False, stop(until=T + 7000)),
         (stop(), back(at=T + 999), False, stop(at=T, until=T + 999)),
         (stop(at=T + 999), back(at=T), False, stop(at=T + 999, until=T)),
         (stop(at=T + 1000), back(at=T), False, stop(at=T + 1000)),
         (back(at=T), back(at=T + 5000), False, back(at=T + 5000)),
-        (stop(until=T + 5000), back(at=T + 9000), False, stop(until=T + 5000)),
+        (stop(until=T + 5000), back(at=T + 9000), False, stop(until=T + 5000, heard=T + 9000)),
         (stop(until=T + 5000), stop(at=T + 4000), False, stop(until=T + 5000)),
         (FIRM, back(at=T + 5000), False, FIRM),
         (FIRM, stop(at=T + 5000), False, FIRM),
         (FIRM, back(at=T + 5000), True, stop(source="api", firm=True, until=T + 5000)),
         (stop(), FIRM, True, FIRM),
-        (FIRM, stop(at=T + 5000, source="api", firm=True), True, FIRM),
+        (
+            FIRM,
+            stop(at=T + 5000, source="api", firm=True),
+            True,
+            stop(source="api", firm=True, heard=T + 5000),
+        ),
         (FIRM, stop(at=T + 5000), True, stop(at=T + 5000)),
     ],
 )
@@ -157,3 +168,18 @@ def test_the_last_word_after_another(
     found: Suppression | None, wanted: Suppression, by_operator: bool, after: Suppression
 ) -> None:
     assert suppression_after(found, wanted, by_operator) == after
+
+
+@given(st.lists(st.tuples(st.integers(1, 30), st.booleans()), unique_by=lambda word: word[0]), st.randoms())
+def test_the_latest_word_counts_in_whatever_order_and_however_often_they_come(
+    words: list[tuple[int, bool]], random: Random
+) -> None:
+    said = [(back if comes_back else stop)(at=T + 1000 * second) for second, comes_back in words]
+    came = [*said, *random.choices(said, k=5)] if said else []
+    random.shuffle(came)
+    found: Suppression | None = None
+    for word in came:
+        found = suppression_after(found, word, False)
+    if said:
+        assert found is not None
+        assert found.in_force is max(said, key=lambda word: word.at).in_force

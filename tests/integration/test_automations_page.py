@@ -47,7 +47,7 @@ class Talk:
             outbox=self._outbox,
             numbers=[OUR_ID],
             max_age_s=300,
-            max_per_minute=10,
+            max_per_minute=20,
             now_ms=lambda: self.now,
         )
         self._seen = 0

@@ -357,6 +357,15 @@ async def test_the_answer_holds_the_contacts_name_and_what_was_matched(rig: Rig)
     assert await rig.texts() == ['Hola Ana "{match}": 77 (PEDIDO 77)', "Hola amigo: 78 (pedido 78)"]
 
 
+async def test_an_answer_may_quote_the_message(rig: Rig) -> None:
+    content = {"type": "text", "text": {"body": "{match}"}, "context": {"message_id": "{message_id}"}}
+    wamid = "wamid." + "A" * 300
+    rig.replies = rig.consumer([Automation(Rule("quote", Conditions()), "text", content)])
+    await rig.receive(text_message(wamid, "x" * 4096))
+    (row,) = await rig.rows()
+    assert json.loads(row.payload)["context"] == {"message_id": wamid}
+
+
 async def test_an_answer_that_cannot_be_sent_is_told_and_keeps_no_other_waiting(rig: Rig) -> None:
     rig.replies = rig.consumer([by(Conditions(), "{name}", stop=False), by(Conditions(), "second", "two")])
     await rig.receive(text_message("wamid.A", "hola"))

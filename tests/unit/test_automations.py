@@ -134,7 +134,7 @@ A = 'keywords = ["a"]\n'
         (A + 'send = {kind = "message", messsage = "x"}', "send.message: is required"),
         (A + 'send = {kind = "message", message = "x", phone = "1"}', "send.phone: is whoever wrote"),
         (A + 'send = {kind = "message", message = "x", priority = "low"}', "send.priority: is no field"),
-        (A + 'text = "{1}"', "text: has a place {1} that nothing fills: there are 0, match, name"),
+        (A + 'text = "{1}"', "text: has a place {1} that nothing fills: there are 0, match, m"),
         (A + 'text = "Hi {nmae}"', "text: has a place {nmae}"),
         ('patterns = ["(a)", "b"]\ntext = "{1}"', "text: has a place {1}"),
         ('patterns = ["(a"]\ntext = "x"', "patterns[0]: is no pattern of RE2's: "),
