@@ -289,14 +289,18 @@ async def test_a_new_secret_is_taken_over_while_it_runs(tmp_path: Path) -> None:
         assert signed_headers("the-new-one", post.body, at)[SIGNATURE] == post.headers[SIGNATURE]
 
 
-async def test_a_fault_of_the_gateways_own_is_told_and_keeps_nothing_waiting(tmp_path: Path) -> None:
+async def test_a_fault_of_the_gateways_own_is_told_and_keeps_nothing_waiting(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async with receiving() as bot, handing(tmp_path, bot) as gateway:
         bot.answer = says(text("hi"))
         (way,) = gateway.gateway._handovers
-        reader, way._messages = way._messages, lambda given, to: [][1]  # type: ignore[index]
+        reader, way._messages = way._messages, lambda given, to: [][1]
         await gateway.webhook(wrote("hola"))
         (failed,) = await gateway.events.wait("automation.failed")
         assert failed["error"] == "bot: the gateway failed at it: IndexError"
+        assert "handover:bot failed at the event" in caplog.text
+        caplog.clear()
         way._messages = reader
         await gateway.webhook(wrote("hola", "wamid.B"))
         await gateway.calls.wait(1)
