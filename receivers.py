@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from hub.carrier import Carrier
 from hub.delivery import Rules
 from hub.hooks import Hook
-from hub.outlet import Carrier, Outlet
+from hub.outlet import Outlet
 from hub.outlets import Outlets, selection
 from hub.relay import Relay
 from settings import RELAY, HookSettings, Settings

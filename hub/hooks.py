@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+from hub.carrier import Carried
 from hub.delivery import Failure, Fault, failure_of
 from hub.frames import event_json
-from hub.outlet import Carried
 from store.records import Event
 from whatsapp.outside import Poster, Unanswered
 

@@ -4,9 +4,8 @@ Owns the loop: under the lease, read the log from a durable cursor, hand events 
 move the cursor once they are taken. What follows when they are not is decided in ``delivery.py``; how they
 travel is the carrier's business. Nothing waits for a receiver, and what is read ahead for it is one page.
 
-Durable are the cursor ``outlet:<name>`` and a memo of the same name (:class:`~hub.delivery.Record`), by which
-persons pause, resume and replay it from any process. Each such change is an event too, which is how the
-process that does the work hears of it; it looks at the memo now and then in any case.
+Durable are the cursor ``outlet:<name>`` and the memo of the same name (``outlet_memo.py``), by which persons
+pause, resume and replay it from any process.
 
 **At least once.** The cursor is saved with the last event that is ready, and else every quarter of a second;
 what was taken since is sent again after a crash. While the store cannot save it, nothing more is sent.
@@ -16,30 +15,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
+from hub.ahead import Ahead
+from hub.carrier import Carried, Carrier
 from hub.delivery import NOWHERE, Again, Failure, Fault, Pause, Reason, Record, Rules, Skip, decide, troubled
 from hub.hook_events import missed, paused, replayed, resumed, skipped
+from hub.outlet_memo import OutletMemo
 from store.base import Store
 from store.errors import LeaseLost, StoreError, StoreUnavailable
 from store.leasing import under_lease
 from store.log import Log
-from store.records import Cursor, Event, Lease, Memo, NewEvent
+from store.records import Cursor, Event, Lease
 
-__all__ = ["Carried", "Carrier", "Outlet", "OutletStatus"]
+__all__ = ["Outlet", "OutletStatus"]
 
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_PAGE_EVENTS = 100
-_PAGE_BYTES = 4 * 1024 * 1024
-_PORTION_BYTES = 1024 * 1024
 _SAVE_S = 0.25
 _LOOK_S = 10.0
 """How often the memo is looked at, and how often a cursor is saved that only passes what nobody wants."""
@@ -48,49 +46,6 @@ _LAST_S = 2.0
 _ALARM_MS = 300_000
 """A receiver that has been behind for so long is told as trouble."""
 _RETRY_S = 1.0
-_TRIES = 5
-
-
-class Carried(NamedTuple):
-    """What became of events that were handed over."""
-
-    taken: int
-    """How many of them, from the first on."""
-    failure: Failure | None = None
-    """Why no more; None where all were taken."""
-
-
-class Carrier(Protocol):
-    """How events get to a receiver. Only its outlet calls it, one call at a time; no method raises."""
-
-    kind: str
-    """``webhook`` or ``websocket``."""
-    address: str
-    """Whose it is, for the eyes of an operator: without paths, queries and passwords."""
-    most: int
-    """Events that it takes at once."""
-
-    @property
-    def connected(self) -> bool | None:
-        """Whether there is a standing connection; None where there never is one."""
-        ...
-
-    async def look(self, after: int) -> Failure | None:
-        """See to it that there is a standing connection, if there is one at all; called again and again while
-        there is nothing to carry. ``after``: the cursor."""
-        ...
-
-    async def carry(self, events: Sequence[Event], after: int) -> Carried:
-        """Hand over, once."""
-        ...
-
-    async def parted(self) -> None:
-        """Return when a standing connection has broken."""
-        ...
-
-    async def close(self) -> None:
-        """Let go of the receiver. It may be carried to again afterwards."""
-        ...
 
 
 class OutletStatus(msgspec.Struct, frozen=True):
@@ -143,7 +98,6 @@ class Outlet:
     ) -> None:
         self.name = name
         self.carrier = carrier
-        self._wanted = wanted
         self._rules = rules
         self._store = store
         self._log = log
@@ -154,22 +108,16 @@ class Outlet:
         self._random = random
         self._id = f"outlet:{name}"
         self._here = False
-        self._record = Record()
-        self._version = 0
-        self._stale = True
+        self._memo = OutletMemo(self._id, store, log)
         self._looked_at = 0.0
         self._seen_at = 0.0
         """When the receiver was last looked after."""
         self._woken = asyncio.Event()
-        self._offset = 0
+        self._ahead = Ahead(wanted)
         self._saved = 0
         self._saved_at = 0.0
         self._owes = False
         """Whether events were taken since the cursor was saved."""
-        self._ahead: deque[Event] = deque()
-        self._page = _PAGE_EVENTS
-        self._alone_until = 0
-        """Events up to here go one by one: one of them was refused, together with others."""
         self._tries = 0
         self._behind_since = 0
         self._last_taken_at = 0
@@ -185,13 +133,11 @@ class Outlet:
 
     async def begin(self) -> None:
         """Have it begin with what comes from now on, if it never did. Raises StoreUnavailable."""
-        # The memo, and not the cursor, tells that it has begun: a cursor of 0 would look like none.
-        if await self._store.find_memo(self._id) is None:
-            await self._store.put_memo(self._memo(1, Record(go_to=self._log.head)))
+        await self._memo.begin(self._log.head)
 
     def notice(self) -> None:
         """To be told that there is an event about it: a person may want something of it."""
-        self._stale = True
+        self._memo.is_stale = True
         self._woken.set()
 
     async def pause(self) -> None:
@@ -203,7 +149,7 @@ class Outlet:
             return msgspec.structs.replace(before, paused_at=self._now_ms(), reason="person")
 
         cursor = await self._cursor()
-        await self._change(
+        await self._memo.change(
             change,
             lambda which, before: paused(self.name, which, "person", before, cursor, self._now_ms()),
         )
@@ -211,7 +157,7 @@ class Outlet:
     async def resume(self) -> None:
         """End a pause, whoever made it; where there is none, have the next try made at once."""
         cursor = await self._cursor()
-        await self._change(
+        await self._memo.change(
             lambda before: Record(go_to=before.go_to),
             lambda which, before: resumed(self.name, which, cursor, self._now_ms()),
         )
@@ -220,17 +166,17 @@ class Outlet:
     async def replay(self, offset: int) -> None:
         """Have it go on past this offset, back or forward; a pause stays."""
         cursor = await self._cursor()
-        await self._change(
+        await self._memo.change(
             lambda before: msgspec.structs.replace(before, go_to=offset, failing_at=NOWHERE, refused_since=0),
             lambda which, before: replayed(self.name, which, cursor, offset, self._now_ms()),
         )
 
     async def status(self) -> OutletStatus:
         """How it stands. While the store is away: as far as this process knows."""
-        record, cursor = self._record, self._offset
+        record, cursor = self._memo.record, self._ahead.offset
         with suppress(StoreError):
             # Also where the work is done: what a person has just asked for is not known there yet.
-            record = (await self._read_memo())[1]
+            record = await self._memo.look()
             cursor = await self._cursor()
         if record.go_to != NOWHERE:
             cursor = record.go_to
@@ -261,7 +207,7 @@ class Outlet:
             except StoreUnavailable as error:
                 _log.warning("store away, %s waits: %s", self.name, error.message)
             except Exception:  # noqa: BLE001 - whatever it is, nothing else must feel it
-                _log.exception("%s failed after offset %s", self.name, self._offset)
+                _log.exception("%s failed after offset %s", self.name, self._ahead.offset)
             finally:
                 self._here = False
                 await self._let_go()
@@ -273,90 +219,48 @@ class Outlet:
         except Exception:  # noqa: BLE001 - as above
             _log.exception("the connection to %s could not be closed", self.name)
 
-    # -- the memo --------------------------------------------------------------------------------------
-
-    def _memo(self, version: int, record: Record) -> Memo:
-        return Memo(self._id, version, msgspec.json.encode(record))
-
-    async def _read_memo(self) -> tuple[int, Record]:
-        memo = await self._store.find_memo(self._id)
-        return (memo.version, msgspec.json.decode(memo.body, type=Record)) if memo else (0, Record())
-
-    async def _change(
-        self, change: Callable[[Record], Record], event: Callable[[str, Record], NewEvent]
-    ) -> None:
-        """Change the memo, whoever else does at this moment, and tell so. Raises StoreUnavailable."""
-        for _ in range(_TRIES):
-            version, before = await self._read_memo()
-            after = change(before)
-            if after == before:
-                return
-            if await self._store.put_memo(self._memo(version + 1, after)):
-                await self._log.append([event(f"{version + 1}", before)])
-                return
-        raise StoreUnavailable(f"{self.name} changes too often at once, try again later")
-
-    async def _keep(self, record: Record) -> bool:
-        """Remember; False where somebody has changed the memo since it was read, which comes first then."""
-        if record == self._record:
-            return True
-        if not await self._store.put_memo(self._memo(self._version + 1, record)):
-            self._stale = True
-            return False
-        self._version, self._record = self._version + 1, record
-        return True
-
     async def _refresh(self, lease: Lease) -> None:
-        """Read the memo, and go where a person wants."""
-        self._stale = False
+        """See what persons want, and go where they do."""
         self._looked_at = self._monotonic()
-        was_paused = self._record.paused_at
-        self._version, self._record = await self._read_memo()
-        if was_paused and not self._record.paused_at:
-            self._tries = 0
-        if self._record.go_to != NOWHERE:
+        await self._memo.refresh()
+        record = self._memo.record
+        if record.go_to != NOWHERE:
             # The cursor first: what is broken off between the two is done again.
-            await self._store.save_cursor(Cursor(self._id, self._record.go_to), lease)
-            self._start_at(self._record.go_to)
-            await self._keep(msgspec.structs.replace(self._record, go_to=NOWHERE))
+            await self._store.save_cursor(Cursor(self._id, record.go_to), lease)
+            self._start_at(record.go_to)
+            await self._memo.keep(msgspec.structs.replace(record, go_to=NOWHERE))
 
     async def _recover(self) -> None:
         """It takes events again."""
         self._tries = 0
-        if self._record.failing_since:
+        if self._memo.record.failing_since:
             _log.info("%s takes events again", self.name)
-            await self._keep(Record(go_to=self._record.go_to))
+            await self._memo.keep(Record(go_to=self._memo.record.go_to))
 
     # -- the cursor ------------------------------------------------------------------------------------
 
     async def _cursor(self) -> int:
-        return self._offset if self._here else await self._store.load_cursor(self._id)
+        return self._ahead.offset if self._here else await self._store.load_cursor(self._id)
 
     def _start_at(self, offset: int) -> None:
-        self._offset = self._saved = offset
+        self._ahead.start_at(offset)
+        self._saved = offset
         self._owes = False
-        self._ahead.clear()
-        self._tries = self._alone_until = 0
+        self._tries = 0
 
     async def _save(self, lease: Lease) -> None:
         """Save the cursor, however long it takes: what is sent meanwhile would be sent again after a crash.
         Raises LeaseLost."""
-        while self._offset != self._saved:
+        while self._ahead.offset != self._saved:
             try:
-                await self._store.save_cursor(Cursor(self._id, self._offset), lease)
+                await self._store.save_cursor(Cursor(self._id, self._ahead.offset), lease)
             except StoreUnavailable as error:
                 _log.warning("store away, %s waits: %s", self.name, error.message)
                 await asyncio.sleep(_RETRY_S)
             else:
-                self._saved = self._offset
+                self._saved = self._ahead.offset
         self._owes = False
         self._saved_at = self._monotonic()
-
-    def _passed(self, offset: int) -> None:
-        """The events up to here are done with."""
-        while self._ahead and self._ahead[0].offset <= offset:
-            self._ahead.popleft()
-        self._offset = offset
 
     # -- the work --------------------------------------------------------------------------------------
 
@@ -376,15 +280,15 @@ class Outlet:
 
     async def _step(self, lease: Lease, lost: asyncio.Task[None]) -> None:
         self._woken.clear()
-        if self._stale or self._monotonic() - self._looked_at >= _LOOK_S:
+        if self._memo.is_stale or self._monotonic() - self._looked_at >= _LOOK_S:
             await self._refresh(lease)
-        if self._record.paused_at:
+        if self._memo.record.paused_at:
             await self._save(lease)
             await self._let_go()
             await self._wait(lost, _LOOK_S)
         elif not self._ahead and not await self._read_on(lease):
             await self._rest(lease, lost)
-        elif portion := self._portion():
+        elif portion := self._ahead.next(self.carrier.most):
             self._behind_since = self._behind_since or self._now_ms()
             await self._hand_over(portion, lease, lost)
         else:
@@ -397,46 +301,27 @@ class Outlet:
         """Read the next page; False where there is none yet."""
         if self._owes:
             await self._save(lease)
-        page = await self._log.read(self._offset, self._page)
+        page = await self._log.read(self._ahead.offset, self._ahead.page)
         if not page:
             return False
-        self._page = _page_after(page)
-        if page[0].prev > self._offset:
+        if page[0].prev > self._ahead.offset:
             await self._tell_gap(page[0].prev, lease)
-        self._ahead.extend(page)
+        self._ahead.take(page)
         return True
-
-    def _portion(self) -> list[Event]:
-        """What is to be handed over next of the page; what is not wanted before it is passed."""
-        while self._ahead and not self._wanted(self._ahead[0]):
-            self._passed(self._ahead[0].offset)
-        if not self._ahead:
-            return []
-        most = 1 if self._ahead[0].offset <= self._alone_until else self.carrier.most
-        portion: list[Event] = []
-        size = 0
-        for event in self._ahead:
-            if not self._wanted(event):
-                continue
-            size += len(event.body)
-            if len(portion) == most or (portion and size > _PORTION_BYTES):
-                break
-            portion.append(event)
-        return portion
 
     async def _rest(self, lease: Lease, lost: asyncio.Task[None]) -> None:
         """All has been handed over: see that the receiver is still there, and wait for more."""
         self._behind_since = 0
         if self.carrier.connected is False or self._monotonic() - self._seen_at >= _LOOK_S:
             self._seen_at = self._monotonic()
-            if failure := await self._while_held(self.carrier.look(self._offset), lost):
+            if failure := await self._while_held(self.carrier.look(self._ahead.offset), lost):
                 await self._fail([], failure, lease, lost)
                 return
         if self.carrier.connected:
             await self._recover()
         if self._owes or self._monotonic() - self._saved_at >= _LOOK_S:
             await self._save(lease)
-        signals = [self._log.wait(self._offset)]
+        signals = [self._log.wait(self._ahead.offset)]
         if self.carrier.connected is not None:
             signals.append(self.carrier.parted())
         await self._wait(lost, _LOOK_S, *signals)
@@ -454,19 +339,19 @@ class Outlet:
         rest = portion[taken:]
         if failure.fault is Fault.REFUSED and len(rest) > 1:
             # Which of them it is, tells the next try.
-            self._alone_until = rest[-1].offset
+            self._ahead.part(rest)
             return
         await self._fail(rest, failure, lease, lost)
 
     def _took(self, events: Sequence[Event]) -> None:
-        self._passed(events[-1].offset)
+        self._ahead.pass_to(events[-1].offset)
         self._taken += len(events)
         self._last_taken_at = self._now_ms()
         self._owes = True
 
     async def _carry(self, portion: Sequence[Event], lost: asyncio.Task[None]) -> Carried:
         """Hand over once; when the gateway stops, the answer under way is waited for a moment longer."""
-        carrying = asyncio.Task(self.carrier.carry(portion, self._offset), name=f"carry-{self.name}")
+        carrying = asyncio.Task(self.carrier.carry(portion, self._ahead.offset), name=f"carry-{self.name}")
         try:
             return await self._first(carrying, lost)
         except asyncio.CancelledError:
@@ -512,12 +397,12 @@ class Outlet:
             await self._save(lease)
         self._tries += 1
         now = self._now_ms()
-        record = troubled(self._record, failure, events[0].offset if events else 0, now)
+        record = troubled(self._memo.record, failure, events[0].offset if events else 0, now)
         match decide(self._rules, record, failure, self._tries, now, self._random):
             case Again(delay_s):
                 if self._tries == 1:
                     _log.warning("%s does not take events: %s", self.name, failure.why)
-                if await self._keep(record):
+                if await self._memo.keep(record):
                     await self._back_off(delay_s, lost)
             case Skip():
                 await self._skip(events[0], record, lease)
@@ -529,39 +414,35 @@ class Outlet:
         until = self._monotonic() + delay_s
         while (left := until - self._monotonic()) > 0 and not lost.done() and not self._woken.is_set():
             await self._wait(lost, min(left, _LOOK_S))
-            if left > _LOOK_S and (await self._read_memo())[0] != self._version:
-                self._stale = True
+            if left > _LOOK_S and await self._memo.has_changed():
+                self._memo.is_stale = True
                 return
 
     async def _skip(self, event: Event, record: Record, lease: Lease) -> None:
         # The version is in it too: after a replay the same event may be skipped again.
-        told = skipped(self.name, f"{self._version}", event, record, self._now_ms())
+        told = skipped(self.name, f"{self._memo.version}", event, record, self._now_ms())
         await self._log.append([told])
         _log.error("%s: the event at offset %s was skipped: %s", self.name, event.offset, record.why)
         self._skipped += 1
         self._tries = 0
-        self._passed(event.offset)
+        self._ahead.pass_to(event.offset)
         await self._save(lease)
 
     async def _tell_gap(self, through: int, lease: Lease) -> None:
         """Events that it did not have yet were removed from the log."""
-        told = missed(self.name, f"{self._version}", self._offset, through, self._now_ms())
+        told = missed(self.name, f"{self._memo.version}", self._ahead.offset, through, self._now_ms())
         await self._log.append([told])
         _log.error("%s: events up to offset %s were removed before it had them", self.name, through)
-        self._passed(through)
+        self._ahead.pass_to(through)
         await self._save(lease)
 
     async def _pause(self, record: Record, reason: Reason, now: int) -> None:
         # Told first: what is broken off between the two is told once, by its key, and done at the next try.
-        await self._log.append([paused(self.name, f"{self._version + 1}", reason, record, self._offset, now)])
-        if await self._keep(msgspec.structs.replace(record, paused_at=now, reason=reason)):
+        await self._log.append(
+            [paused(self.name, f"{self._memo.version + 1}", reason, record, self._ahead.offset, now)]
+        )
+        if await self._memo.keep(msgspec.structs.replace(record, paused_at=now, reason=reason)):
             _log.error("%s is paused, it gets nothing until it is resumed: %s", self.name, record.why)
-
-
-def _page_after(page: Sequence[Event]) -> int:
-    """How many events to read next: those of a size like these that are not too much for memory."""
-    size = sum(len(event.body) for event in page)
-    return max(1, min(_PAGE_EVENTS, len(page) * _PAGE_BYTES // max(1, size)))
 
 
 async def _end(task: asyncio.Task[Any]) -> None:

@@ -20,9 +20,9 @@ from typing import Literal
 import aiohttp
 import msgspec
 
+from hub.carrier import Carried
 from hub.delivery import Failure, Fault, failure_of
 from hub.frames import event_json, hello_json
-from hub.outlet import Carried
 from hub.subscription import GOING_AWAY
 from store.records import Event
 from whatsapp.outside import outside_session, reason_of

@@ -14,8 +14,8 @@ import msgspec
 import pytest
 
 from hub import outlet as outlets
+from hub.carrier import Carried
 from hub.delivery import Record, Rules
-from hub.outlet import Carried
 from store.base import Store
 from store.records import Event, Memo
 from tests.support.outlets import AWAY, GONE, NAME, REFUSED, Member, Receiver

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from hub.carrier import Carried
 from hub.delivery import NOWHERE, Failure, Fault, Rules
-from hub.outlet import Carried, Outlet
+from hub.outlet import Outlet
 from hub.outlets import Outlets
 from store.base import Store
 from store.log import Log

@@ -10,8 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from hub.ahead import Ahead
 from hub.delivery import Record
-from hub.outlet import OutletStatus, _page_after
+from hub.outlet import OutletStatus
 from hub.outlets import selection
 from store.records import Event
 from store.sqlite import SqliteStore
@@ -54,7 +55,9 @@ def event(size: int) -> Event:
     [([1000], 100), ([1000] * 100, 100), ([100_000] * 100, 41), ([3_000_000] * 10, 1), ([40_000_000], 1)],
 )
 def test_large_events_are_read_in_smaller_pages(sizes: list[int], next_: int) -> None:
-    assert _page_after([event(size) for size in sizes]) == next_
+    ahead = Ahead(lambda _: True)
+    ahead.take([event(size) for size in sizes])
+    assert ahead.page == next_
 
 
 @pytest.mark.parametrize(
