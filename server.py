@@ -82,7 +82,7 @@ _log = logging.getLogger("gateway")
 
 _STORE_RETRY_S = 1.0
 _GATHER_S = 0.1
-"""For conversations, which people look at: a moment later will do."""
+"""For conversations, which people look at, and opt-outs: a moment later will do."""
 _LINGER_S = 0.05
 """For what was answered to the last moment to leave before its connection is closed."""
 
@@ -185,7 +185,7 @@ class Gateway:
         self._consumers = [
             self._consumer(TRACKER, self._make_tracker()),
             self._consumer(WINDOWS, self._windows, self._windows.lost),
-            self._consumer(SUPPRESSIONS, self._suppressions),
+            self._consumer(SUPPRESSIONS, self._suppressions, gather_s=_GATHER_S),
             self._consumer(CONVERSATIONS, ConversationKeeper(self._store), gather_s=_GATHER_S),
         ]
         self._handovers: list[HandOver] = []

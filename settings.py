@@ -299,8 +299,8 @@ class AutoReplyRule(
     """The name of one of ``handovers``."""
     stop: bool = True
     """Whether the rules after it are passed over where it acts."""
-    cooldown_s: Annotated[float, Meta(ge=0, le=31_536_000)] | None = None
-    """In place of that of the section."""
+    cooldown_s: Annotated[float, Meta(ge=0, le=2_592_000)] | None = None
+    """In place of that of the section; at most 30 days."""
 
 
 class HandOverSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

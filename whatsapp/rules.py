@@ -85,8 +85,9 @@ class Conditions(msgspec.Struct, frozen=True):
     first_within_ms: int | None = None
     """The contact has written nothing for so long before; 0: never."""
 
-    def find(self, message: Incoming) -> tuple[str, ...] | None:
-        """What of the text was matched, and the groups of a pattern; None where one of them does not hold."""
+    def find(self, message: Incoming, words: str) -> tuple[str, ...] | None:
+        """What of the text was matched, and the groups of a pattern; None where one of them does not hold.
+        ``words``: those of the text, plain."""
         if (
             (self.types and message.type not in self.types)
             or (self.buttons and message.button not in self.buttons)
@@ -95,26 +96,23 @@ class Conditions(msgspec.Struct, frozen=True):
             or not self._is_first(message)
         ):
             return None
-        return self._find_text(message)
+        return self._find_text(message.text[:_LONGEST], words)
 
     def _is_first(self, message: Incoming) -> bool:
         if self.first_within_ms is None or message.silent_ms is None:
             return True
         return 0 < self.first_within_ms <= message.silent_ms
 
-    def _find_text(self, message: Incoming) -> tuple[str, ...] | None:
-        text = message.text[:_LONGEST]
+    def _find_text(self, text: str, words: str) -> tuple[str, ...] | None:
         found: tuple[str, ...] = (text,)
-        if self.phrases or self.texts:
-            words = plain_words(text)
-            if self.texts and words not in self.texts:
+        if self.texts and words not in self.texts:
+            return None
+        if self.phrases:
+            spaced = f" {words} "
+            said = next((written for phrase, written in self.phrases if phrase in spaced), None)
+            if said is None:
                 return None
-            if self.phrases:
-                spaced = f" {words} "
-                said = next((written for words, written in self.phrases if words in spaced), None)
-                if said is None:
-                    return None
-                found = (said,)
+            found = (said,)
         if self.patterns:
             matched = (pattern.find(text) for pattern in self.patterns)
             first = next((one for one in matched if one is not None), None)
@@ -152,9 +150,10 @@ class Matched(msgspec.Struct, frozen=True):
 def match(rules: Sequence[Rule], message: Incoming) -> list[Matched]:
     """Those that are to act, in order."""
     acting = []
+    words = plain_words(message.text[:_LONGEST])
     for rule in rules:
-        found = rule.when.find(message)
-        if found is None or (rule.unless is not None and rule.unless.find(message) is not None):
+        found = rule.when.find(message, words)
+        if found is None or (rule.unless is not None and rule.unless.find(message, words) is not None):
             continue
         acting.append(Matched(rule, found))
         if rule.stop:

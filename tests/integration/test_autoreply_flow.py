@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from settings import AutoReplySettings
+from settings import AutoReplyRule, AutoReplySettings
 from tests.support.gateway import NUMBER, Harness, serving, serving_on_its_sandbox
 from tests.support.waiting import GUARD_S
 from tests.support.webhooks import body, entry, message_value
@@ -168,3 +168,33 @@ async def test_a_customer_of_the_sandbox_is_answered(tmp_path: Path) -> None:
             frames[frame.get("event", "")] = frame
         assert frames["message.received"]["data"]["message"]["id"] == told["message_id"]
         assert frames["message.sent"]["contact"] == frames["message.received"]["contact"]
+
+
+async def test_a_first_contact_is_greeted_once_also_over_a_restart(tmp_path: Path) -> None:
+    welcome = AutoReplyRule(name="welcome", first_contact=True, text="Welcome!", cooldown_s=0.0)
+    async with serving(tmp_path, autoreply={**ON, "rules": (welcome,)}) as gateway:
+        assert (await gateway.webhook(webhook("wamid.A", "hola"))).status == 200
+        assert (await gateway.webhook(webhook("wamid.B", "hola"))).status == 200
+        assert await replies(gateway) == ["Welcome!"]
+        await gateway.consumed("conversations")
+        await gateway.restart()
+        assert (await gateway.webhook(webhook("wamid.C", "hola"))).status == 200
+        assert (await gateway.webhook(webhook("wamid.D", "hola", sender=OTHER))).status == 200
+        assert await replies(gateway) == ["Welcome!"] * 2
+
+
+async def test_an_edited_message_is_not_answered_again(tmp_path: Path) -> None:
+    async with serving(tmp_path, autoreply={**ON, "cooldown_s": 0.0}) as gateway:
+        assert (await gateway.webhook(webhook("wamid.A", "hola"))).status == 200
+        edit = {"original_message_id": "wamid.A", "message": {"type": "text", "text": {"body": "hola"}}}
+        message = {
+            "from": PHONE,
+            "id": "wamid.B",
+            "timestamp": str(int(time.time())),
+            "type": "edit",
+            "edit": edit,
+        }
+        value = message_value(messages=[message])
+        value["metadata"] = {"display_phone_number": OURS, "phone_number_id": NUMBER}
+        assert (await gateway.webhook(body(entry(value)))).status == 200
+        assert await replies(gateway) == [GREETING]
