@@ -50,6 +50,18 @@ def place(known: _Known, address: Address, at: int = 0) -> Told:
             return Told(alias, [Alias(alias, alias, "", at)])
         return Told(_left_by(found) if _is_late(found, at) else found.contact, [])
     by_phone, by_user = known.get(phone), known.get(user_id)
+    if (
+        by_phone
+        and by_user
+        and (by_phone.contact, by_phone.peer, by_user.peer)
+        == (
+            by_user.contact,
+            user_id,
+            phone,
+        )
+    ):
+        # As almost always.
+        return Told(by_user.contact, [])
     if by_phone is None:
         # Fresh both: the phone is what callers know.
         contact = by_user.contact if by_user else phone

@@ -6,6 +6,7 @@ message is Meta's own decoded object, any part of which may be missing or of ano
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -71,8 +72,14 @@ def _location(content: Any) -> str:
 def _names(cards: Any) -> str:
     if not isinstance(cards, list):
         return ""
-    names = (_name(card.get("name")) for card in cards if isinstance(card, dict))
+    names = (_name(card.get("name")) or _of_vcard(card) for card in cards if isinstance(card, dict))
     return ", ".join(name for name in names if name)
+
+
+def _of_vcard(card: dict[str, Any]) -> str:
+    """The name in its text, where a shared number brings nothing else (CLOUD_API_2026.md 2.6)."""
+    found = _FORMATTED_NAME.search(_first(card, "vcard"))
+    return found[1].strip() if found else ""
 
 
 def _name(name: Any) -> str:
@@ -90,6 +97,9 @@ def _error_title(errors: Any) -> str:
     first = errors[0] if isinstance(errors, list) and errors else None
     return _first(first, "title", "message")
 
+
+_FORMATTED_NAME = re.compile(r"^FN(?:;[^:\r\n]*)?:(.*)$", re.MULTILINE | re.IGNORECASE)
+"""The line of a vCard that says how a person is called (RFC 6350, section 6.2.1)."""
 
 _FROM_ERRORS = frozenset({"unsupported", "unknown"})
 

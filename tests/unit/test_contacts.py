@@ -417,14 +417,17 @@ async def test_a_text_leads_to_a_contact_and_stores_nobody(
     assert store.calls["put_aliases"] == puts
 
 
-async def test_a_change_made_elsewhere_is_seen_once_the_log_tells_of_it(store: FaultyStore) -> None:
+@pytest.mark.parametrize("kind", ["contact.changed", "contact.merged"])
+async def test_a_change_made_elsewhere_is_seen_once_the_log_tells_of_it(
+    store: FaultyStore, kind: str
+) -> None:
     here, elsewhere = Contacts(store.as_store()), Contacts(store.as_store())
     await here.resolve([Address(P, U)])
     await elsewhere.change(Address(P, U), Address(Q, V))
     assert here.cached(Address(P)) == P
     here.notice([Event(1, 0, "key", "message.received", 0, b"{}")])
     assert here.cached(Address(P)) == P
-    here.notice(changed())
+    here.notice([Event(1, 0, "key", kind, 0, b"{}")])
     assert here.cached(Address(P)) is None
     assert await here.resolve([Address(P)]) == {Address(P): P_NEXT}
 

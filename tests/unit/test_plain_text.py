@@ -78,6 +78,20 @@ TABLE: list[tuple[str, dict[str, Any], str]] = [
         },
         "Ann B, Cy D",
     ),
+    (
+        "contacts that were shared when asked for",
+        {
+            "type": "contacts",
+            "contacts": [
+                {
+                    "vcard": "BEGIN:VCARD\r\nVERSION:3.0\r\nN:;Ann;;;\r\nFN;CHARSET=UTF-8:Ann Smith\r\nEND:VCARD"
+                },
+                {"vcard": "BEGIN:VCARD"},
+                {"vcard": 5},
+            ],
+        },
+        "Ann Smith",
+    ),
     ("contacts that are none", {"type": "contacts", "contacts": {"name": 1}}, ""),
     ("order", {"type": "order", "order": {"text": "please wrap", "product_items": []}}, "please wrap"),
     ("system", {"type": "system", "system": {"body": "User changed"}}, "User changed"),
