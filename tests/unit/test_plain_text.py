@@ -83,9 +83,7 @@ TABLE: list[tuple[str, dict[str, Any], str]] = [
         {
             "type": "contacts",
             "contacts": [
-                {
-                    "vcard": "BEGIN:VCARD\r\nVERSION:3.0\r\nN:;Ann;;;\r\nFN;CHARSET=UTF-8:Ann Smith\r\nEND:VCARD"
-                },
+                {"vcard": "BEGIN:VCARD\r\nN:;Ann;;;\r\nFN;CHARSET=UTF-8:Ann Smith\r\nEND:VCARD"},
                 {"vcard": "BEGIN:VCARD"},
                 {"vcard": 5},
             ],
