@@ -145,10 +145,13 @@ class AutoReply:
         """Do what a rule says, once; what is to be told of it, if anything."""
         rule, now = matched.rule, self._now_ms()
         claim = f"autoreply:{rule.name}:{event.contact}"
+        token = f"{event.key}:{rule.name}"
+        # Before the claim, which would keep the rule from acting for as long as its cooldown.
+        if not self._guard.has_room(event.contact, token, now):
+            return _limited(event, rule.name, now)
         if not await self._store.claim_once(claim, event.key, now, rule.cooldown_ms):
             return None
-        if not self._guard.allows(event.contact, f"{event.key}:{rule.name}", now):
-            return _limited(event, rule.name, now)
+        self._guard.count(event.contact, token, now)
         automation = self._by_name[rule.name]
         if automation.hand_over:
             return _handover(event, automation, matched, now)

@@ -21,7 +21,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from store.base import Store
-from store.errors import GatewayError, LeaseLost, StoreError, StoreUnavailable
+from store.errors import GatewayError, LeaseLost, StoreUnavailable
 from store.leasing import under_lease
 from store.log import Log
 from store.records import Cursor, Event, Lease
@@ -227,6 +227,8 @@ class HandOver:
             if self._last_of.get(event.contact) is task:
                 del self._last_of[event.contact]
             self._done.set()
+            if not task.cancelled() and (error := task.exception()) is not None:
+                _log.error("%s lost the event at offset %s", self.name, event.offset, exc_info=error)
 
         task.add_done_callback(ended)
 
@@ -288,7 +290,7 @@ class HandOver:
             tries += 1
             try:
                 return await work()
-            except (StoreError, Draining) as error:
+            except (StoreUnavailable, Draining) as error:
                 _log.warning("%s waits: %s", self.name, error.message)
             await asyncio.sleep(store_pause(tries, self._random))
 

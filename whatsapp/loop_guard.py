@@ -19,17 +19,17 @@ class LoopGuard:
         self._most = most
         self._given: dict[str, dict[str, int]] = {}
 
-    def allows(self, contact: str, token: str, now: int) -> bool:
-        """Whether one more may be given; it is counted then. One of a token that was counted is again."""
+    def has_room(self, contact: str, token: str, now: int) -> bool:
+        """Whether one more may be given. One of a token that was counted is given again."""
+        given = _recent(self._given.get(contact, {}), now)
+        return token in given or len(given) < self._most
+
+    def count(self, contact: str, token: str, now: int) -> None:
+        """One was given."""
         if len(self._given) > _SWEEP:
             self._given = {who: given for who, given in self._given.items() if _recent(given, now)}
         given = self._given[contact] = _recent(self._given.get(contact, {}), now)
-        if token in given:
-            return True
-        if len(given) >= self._most:
-            return False
-        given[token] = now
-        return True
+        given.setdefault(token, now)
 
 
 def _recent(given: dict[str, int], now: int) -> dict[str, int]:

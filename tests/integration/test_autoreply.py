@@ -400,6 +400,16 @@ async def test_a_contact_who_is_answered_too_often_is_not_and_that_is_told_once_
     assert len(await rig.rows()) == 5
 
 
+async def test_a_rule_that_was_passed_over_for_that_acts_once_there_is_room(rig: Rig) -> None:
+    rig.replies = rig.consumer([by(Conditions(), cooldown_ms=3_600_000)], most=1)
+    rig.replies._guard.count(PHONE, "another", rig.now)
+    await rig.receive(text_message("wamid.A", "hola"))
+    assert await rig.rows() == []
+    rig.now += 60_000
+    await rig.receive(text_message("wamid.B", "hola"))
+    assert len(await rig.rows()) == 1
+
+
 async def test_who_writes_for_the_first_time_is_greeted_once(rig: Rig) -> None:
     rig.replies = rig.consumer([by(Conditions(first_within_ms=0))])
     await rig.receive(text_message("wamid.A", "hola"), text_message("wamid.B", "hola"))
