@@ -15,10 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.soak.catch_up import Behind, catch_up
+from tests.soak.catch_up import SOCKET, Behind, catch_up
 from tests.soak.flat import Steady, stay_flat
 from tests.soak.kills import GOAL, soak_kills
 from tests.soak.limits import Broadcasts, broadcast_within_limits
+from tests.soak.pushed import KINDS
 from tests.soak.report import page
 from tests.soak.rounds import held
 from tests.soak.state import ROOT, State
@@ -74,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     behind.add_argument("--store", choices=STORES, default=STORES[0], help="default: %(default)s")
     behind.add_argument("--events", type=int, default=1_000_000, help="default: %(default)s")
     behind.add_argument("--readers", type=int, default=1, help="default: %(default)s")
+    behind.add_argument("--by", choices=(SOCKET, *KINDS), default=SOCKET, help="default: %(default)s")
     behind.set_defaults(work=_catch_up)
     report = parts.add_parser("report", help="write docs/soak.md from what was found so far")
     report.set_defaults(work=_report)
@@ -112,7 +114,7 @@ async def _flat(options: argparse.Namespace, folder: Path) -> bool:
 async def _catch_up(options: argparse.Namespace, folder: Path) -> bool:
     state = State(options.state)
     seed = f"catch-up {state.begin('catch-up')}"
-    wanted = Behind(options.store, options.events, options.readers)
+    wanted = Behind(options.store, options.events, options.readers, options.by)
     return await held(state, "catch-up", seed, folder, partial(catch_up, wanted=wanted))
 
 

@@ -1,8 +1,8 @@
-"""A subscriber that is a long log behind catches up, and those who are live feel nothing.
+"""A subscriber, or a receiver, that is a long log behind catches up, and those who are live feel nothing.
 
 Fills a store with events before the gateway starts, has webhooks come at a steady rate, and measures how long
-each takes to a live subscriber: first alone, then while others read the log from its beginning, each in a
-process of its own. The gateway's memory is looked at all the while.
+each takes to a live subscriber: first alone, then while others read the log from its beginning, or have it
+pushed to them (``pushed.py``), each in a process of its own. The gateway's memory is looked at all the while.
 
 As a program of its own it is such a reader: ``python -m tests.soak.catch_up URL OFFSET`` reads up to the
 offset and prints how many events it was given; it ends with an error where one is missing.
@@ -14,7 +14,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,13 +25,16 @@ from store.base import Store
 from store.mongo import MongoStore
 from store.records import Cursor, NewEvent
 from store.sqlite import SqliteStore
+from tests.soak.pushed import Pushed, pushing
 from tests.support.gateway import signed
 from tests.support.killing import installed
 from tests.support.process import ROOT, SECRET, Installation, Process
 from tests.support.webhooks import body, entry, message_value, text_message
 from whatsapp.events import EventType, build_event
 
-__all__ = ["Behind", "catch_up"]
+__all__ = ["SOCKET", "Behind", "catch_up"]
+
+SOCKET = "ws"
 
 _AT_ONCE = 1000
 _SIZE = 500
@@ -49,23 +52,30 @@ class Behind(NamedTuple):
     store: str
     events: int
     readers: int
+    by: str = SOCKET
+    """How they get the log: by ``/ws``, or as ``pushed.py`` has it."""
 
 
 async def catch_up(folder: Path, wanted: Behind) -> dict[str, Any]:
     """One run in this folder. Fails where a reader or the live subscriber misses an event."""
     settings: dict[str, object] = {"AUTOREPLY_ENABLED": "false", "MEDIA_DAYS": 0}
-    with installed(folder, wanted.store, settings) as installation:
-        await _fill(installation, wanted)
+    async with AsyncExitStack() as stack:
+        pushed = None
+        if wanted.by != SOCKET:
+            pushed = await stack.enter_async_context(pushing(wanted.by, wanted.readers, wanted.events))
+            settings |= pushed.settings
+        installation = stack.enter_context(installed(folder, wanted.store, settings))
+        await _fill(installation, wanted, pushed)
         process = await installation.start()
         try:
-            found = await _measure(installation, process, wanted)
+            found = await _measure(installation, process, wanted, pushed)
         finally:
             await process.kill()
         installation.check_logs()
-    return {"store": wanted.store, "events": wanted.events, "readers": wanted.readers, **found}
+    return {**wanted._asdict(), **found}
 
 
-async def _fill(installation: Installation, wanted: Behind) -> None:
+async def _fill(installation: Installation, wanted: Behind, pushed: Pushed | None) -> None:
     """Put the past into the store. The gateway's own consumers have it behind them, and are not measured."""
     store = _store_of(installation)
     await store.open()
@@ -79,6 +89,8 @@ async def _fill(installation: Installation, wanted: Behind) -> None:
         head = (await store.log_bounds()).head
         for name in ("tracker", "windows", "suppressions", "autoreply", "media", "conversations"):
             await store.save_cursor(Cursor(name, head))
+        if pushed is not None:
+            await pushed.prepare(store)
     finally:
         await store.close()
 
@@ -116,7 +128,9 @@ class _Live:
         raise AssertionError(f"the live subscriber was closed with {socket.close_code}")
 
 
-async def _measure(installation: Installation, process: Process, wanted: Behind) -> dict[str, Any]:
+async def _measure(
+    installation: Installation, process: Process, wanted: Behind, pushed: Pushed | None
+) -> dict[str, Any]:
     live, posted = _Live(), dict[str, float]()
     memory: list[float] = []
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
@@ -132,9 +146,12 @@ async def _measure(installation: Installation, process: Process, wanted: Behind)
             memory.clear()
             began = time.perf_counter()
             goal = live.place
-            await asyncio.gather(
-                *(_read(installation.socket_url, goal, wanted.events) for _ in range(wanted.readers))
-            )
+            if pushed is not None:
+                await pushed.catch_up(session, installation.url)
+            else:
+                await asyncio.gather(
+                    *(_read(installation.socket_url, goal, wanted.events) for _ in range(wanted.readers))
+                )
             seconds = time.perf_counter() - began
             beside = set(posted) - alone
             await asyncio.sleep(1.0)

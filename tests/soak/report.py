@@ -69,9 +69,10 @@ up with what is kept for a while, is left out. Goal: 20 minutes with flat memory
 _CATCH_UP = """\
 ## Far behind
 
-Subscribers that read the log from its beginning, while webhooks come at 100 a second and reach another that
-is live. Goal: what the live one gets is not noticeably later for it, and memory is bounded. All of it runs
-on one machine, readers too, so that their work shows in the delays.
+Subscribers that read the log from its beginning by `/ws`, or receivers that have it pushed to them (hooks,
+100 events in a POST, or the relay), while webhooks come at 100 a second and reach another that is live. Goal:
+what the live one gets is not noticeably later for it, and memory is bounded. All of it runs on one machine,
+readers too, so that their work shows in the delays.
 """
 
 
@@ -150,6 +151,7 @@ def _limits(found: Json) -> list[Json]:
 def _catch_up(found: Json) -> Json:
     return {
         "store": found["store"],
+        "by": found.get("by", "ws"),
         "events": f"{found['events']:,}",
         "readers": found["readers"],
         "seconds": found["seconds_to_catch_up"],
