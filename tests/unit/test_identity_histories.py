@@ -5,13 +5,18 @@ Nobody is split into two contacts, and nobody gets another's.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from store.records import Alias
+from store.sqlite import SqliteStore
+from whatsapp.contacts import Contacts
 from whatsapp.identity import Address
 from whatsapp.identity_rules import Told, attach, move, place
 
@@ -160,7 +165,7 @@ def heard(webhooks: Sequence[Word | Change]) -> Gateway:
     return gateway
 
 
-@settings(deadline=None, max_examples=1000)
+@settings(deadline=None, max_examples=400)
 @given(delivered(silent=True))
 def test_nobody_is_filed_under_anothers_key(run: tuple[World, list[Word | Change]]) -> None:
     gateway = heard(run[1])
@@ -170,7 +175,7 @@ def test_nobody_is_filed_under_anothers_key(run: tuple[World, list[Word | Change
     assert [key for key, people in owners.items() if len(people) > 1] == []
 
 
-@settings(deadline=None, max_examples=1000)
+@settings(deadline=None, max_examples=400)
 @given(delivered(silent=True))
 def test_nobody_is_split_into_two_contacts(run: tuple[World, list[Word | Change]]) -> None:
     gateway = heard(run[1])
@@ -179,7 +184,7 @@ def test_nobody_is_split_into_two_contacts(run: tuple[World, list[Word | Change]
         assert {gateway.now_of(key) for who, key in gateway.filed if who == person} == gateway.keys_of(person)
 
 
-@settings(deadline=None, max_examples=1000)
+@settings(deadline=None, max_examples=400)
 @given(delivered(silent=True))
 def test_a_phone_leads_to_whoever_was_last_known_to_have_it(run: tuple[World, list[Word | Change]]) -> None:
     world, webhooks = run
@@ -202,7 +207,7 @@ def test_a_phone_leads_to_whoever_was_last_known_to_have_it(run: tuple[World, li
             assert {contact} == gateway.keys_of(person), phone
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=200)
 @given(delivered(silent=True), st.data())
 def test_what_is_repeated_later_changes_nothing(
     run: tuple[World, list[Word | Change]], data: st.DataObject
@@ -226,7 +231,7 @@ SENDS = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=200)
 @given(st.lists(SENDS, max_size=8), st.permutations(["answer", "word"]))
 def test_whom_we_write_to_and_who_writes_become_one(steps: list[str], last: list[str]) -> None:
     """However a person is met first: by a number that was dialled, by Meta's form of it, by a user id."""
@@ -244,3 +249,55 @@ def test_whom_we_write_to_and_who_writes_become_one(steps: list[str], last: list
             gateway.hear(Word(0, said, at))
     assert len({gateway.book[alias].contact for alias in (DIALLED, REAL, USER)}) == 1
     assert {gateway.now_of(key) for _, key in gateway.filed} == {gateway.book[USER].contact}
+
+
+# -- the same through the cache and a store ----------------------------------------------------------------
+
+
+async def _file(
+    directory: Path, webhooks: Sequence[Word | Change], groups: Sequence[int], cache_size: int
+) -> Gateway:
+    """Have the webhooks come in groups, each at once; what the gateway has made of them."""
+    store = SqliteStore(directory / "store.db")
+    await store.open()
+    try:
+        contacts = Contacts(store, cache_size=cache_size)
+        gateway = Gateway()
+        rest = list(webhooks)
+        for size in (*groups, len(rest) or 1):
+            group, rest = rest[:size], rest[size:]
+            keys = await asyncio.gather(*(_key(contacts, webhook) for webhook in group))
+            gateway.filed += [(webhook.person, key) for webhook, key in zip(group, keys, strict=True)]
+        gateway.merges = {merge.gone: merge.kept for merge in contacts.untold}
+        named = {part for one in webhooks for part in _parts(one)}
+        gateway.book = await store.find_aliases(named)
+        return gateway
+    finally:
+        await store.close()
+
+
+async def _key(contacts: Contacts, webhook: Word | Change) -> str:
+    if isinstance(webhook, Change):
+        return await contacts.change(webhook.old, webhook.new, webhook.at)
+    return (await contacts.resolve([webhook.address], {webhook.address: webhook.at}))[webhook.address]
+
+
+def _parts(webhook: Word | Change) -> set[str]:
+    named = [webhook.address] if isinstance(webhook, Word) else [webhook.old, webhook.new]
+    return {part for address in named for part in address if part}
+
+
+@settings(deadline=None, max_examples=60)
+@given(delivered(silent=True), st.lists(st.integers(1, 4), max_size=8), st.sampled_from([1, 3, 1000]))
+def test_however_many_come_at_once_everybody_is_one_contact_of_their_own(
+    run: tuple[World, list[Word | Change]], groups: list[int], cache_size: int
+) -> None:
+    with TemporaryDirectory() as directory:
+        gateway = asyncio.run(_file(Path(directory), run[1], groups, cache_size))
+    owners: dict[str, set[int]] = {}
+    for person, key in gateway.filed:
+        owners.setdefault(gateway.now_of(key), set()).add(person)
+    assert [key for key, people in owners.items() if len(people) > 1] == []
+    for person in {webhook.person for webhook in run[1]}:
+        assert len(gateway.keys_of(person)) == 1
+        assert {gateway.now_of(key) for who, key in gateway.filed if who == person} == gateway.keys_of(person)
