@@ -20,7 +20,7 @@ from whatsapp.drafts import GROUP_KEY
 from whatsapp.events import INBOUND_KEY, EventType
 from whatsapp.plain_text import plain_text
 
-__all__ = ["Change", "Told", "keys_of_message", "read_event"]
+__all__ = ["Change", "Told", "keys_of_message", "merge_of", "read_event"]
 
 _FIELDS = ("messages", "smb_message_echoes", "message_echoes", "standby")
 """Of webhooks, in which messages come."""
@@ -215,7 +215,10 @@ def _preferring(event: Event) -> Found:
     return Thread(event.contact, event.phone_number_id, preferences=bytes(value))
 
 
-def _merged(event: Event) -> Found:
+def merge_of(event: Event) -> Moved | None:
+    """Which two contacts it tells to be one person; None where it tells nothing of the kind."""
+    if event.type != EventType.CONTACT_MERGED:
+        return None
     merge = msgspec.json.decode(event.body, type=_MergeBody).data
     return Moved(merge.gone, merge.kept) if merge.gone != merge.kept else None
 
@@ -232,7 +235,7 @@ _READERS: Mapping[str, Callable[[Event], Found]] = {
     EventType.MESSAGE_EXPIRED: _expired,
     EventType.CONVERSATION_READ: _marked,
     EventType.CONTACT_PREFERENCES: _preferring,
-    EventType.CONTACT_MERGED: _merged,
+    EventType.CONTACT_MERGED: merge_of,
 }
 
 

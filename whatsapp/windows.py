@@ -15,10 +15,12 @@ from collections.abc import Callable, Collection, Sequence
 from store.base import Store
 from store.errors import StoreError
 from store.records import Cursor, Event, Lease, Row, Window
+from store.threads import Moved
 from whatsapp.contacts import Contacts
 from whatsapp.drafts import GROUP_KEY
 from whatsapp.events import CALLS, FROM_CUSTOMERS, EventType
 from whatsapp.intake_watch import IntakeWatch
+from whatsapp.thread_events import merge_of
 from whatsapp.window import OPEN_MS, Heard, WindowState, judge, needs_window, read
 
 __all__ = ["WINDOWS", "Windows"]
@@ -84,12 +86,23 @@ class Windows:
         heard = [one for _, reading in readings for one in reading.heard]
         if heard:
             await self._store.note_inbound(await self._windows(heard))
+        for event in batch:
+            if (moved := merge_of(event)) is not None:
+                await self._inherit(moved)
         await self._store.save_cursor(cursor, lease)
 
     async def lost(self, event: Event) -> None:
         """The ledger will never have what this event says. Raises StoreUnavailable."""
         if event.at > self._now_ms() - OPEN_MS:
             await self._watch.broke()
+
+    async def _inherit(self, moved: Moved) -> None:
+        """Two contacts are one person: what the one was last heard from counts for the other."""
+        numbers = {thread.phone_number_id for thread in await self._store.threads_of(moved.kept)}
+        for number in numbers | self._recent.keys():
+            at = (await self._store.find_inbound(number, [moved.gone])).get(moved.gone)
+            if at is not None:
+                await self._store.note_inbound([Window(number, moved.kept, at)])
 
     async def _windows(self, heard: Sequence[Heard]) -> list[Window]:
         """What is to be kept, the last word of each; not what would be forgotten at once."""
@@ -121,6 +134,11 @@ class Windows:
                 self._remember(event)
             elif event.type in _MAYBE_HEARD:
                 self._needed = event.offset
+            elif (moved := merge_of(event)) is not None:
+                self._needed = event.offset
+                for contacts in self._recent.values():
+                    if at := contacts.get(moved.gone):
+                        contacts[moved.kept] = max(at, contacts.get(moved.kept, 0))
 
     def _remember(self, event: Event) -> None:
         contacts = self._recent.setdefault(event.phone_number_id, {})

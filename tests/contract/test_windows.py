@@ -431,3 +431,22 @@ async def test_who_is_not_heard_from_for_long_is_forgotten(rig: Rig) -> None:
     await rig.hear(**{"from": OTHER, "from_user_id": OTHER_USER, "wamid": "wamid.B"})
     await rig.keep()
     assert (await rig.store.find_inbound(OUR_ID, [PHONE, OTHER])).keys() == {OTHER}
+
+
+async def test_where_two_contacts_are_one_person_the_last_word_of_either_counts(rig: Rig) -> None:
+    await a_day_later(rig)
+    await rig.hear(**{"from": OTHER}, from_user_id=OTHER_USER)
+    await rig.keep()
+    assert await rig.closed(PHONE) == {PHONE}
+    merged = build_event("contact.merged", "merged", rig.now, {"gone": OTHER, "kept": PHONE}, contact=PHONE)
+    await rig.log.append([merged])
+    # Nothing is said before the ledger has it, and then what the other said counts, also in a new process.
+    assert await rig.closed(PHONE) == set()
+    await rig.keep()
+    assert await rig.closed(PHONE) == set()
+    await rig.start(leading=False)
+    await rig.beat()
+    await rig.prove()
+    assert await rig.closed(PHONE) == set()
+    found = await rig.store.find_inbound(OUR_ID, [PHONE, OTHER])
+    assert found[PHONE] == found[OTHER]
