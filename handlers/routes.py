@@ -23,6 +23,7 @@ from handlers.events import EventPage, EventStream
 from handlers.front import Front
 from handlers.hooks import HookList, HookPage, PauseHook, ReplayHook, ResumeHook
 from handlers.idempotency import Idempotency
+from handlers.inward import SEND_OWN, SEND_TEXT, LetIn, SendFrames
 from handlers.media import MediaDownload, MediaResource, MediaUpload
 from handlers.message_life import Messages
 from handlers.openapi import describe
@@ -33,7 +34,6 @@ from handlers.sends import MANY, ONE
 from handlers.sends_many import SendMany
 from handlers.sends_one import SendOne
 from handlers.socket import APPLICATION_SETTINGS, socket_routes
-from handlers.socket_send import SEND_OWN, SEND_TEXT, LetIn, SendFrames
 from handlers.status import Health, Overview, Ready, StatusPage
 from handlers.subscribers import RemoveSubscriber, SubscriberList
 from handlers.suppressions import SuppressionList, SuppressionPage

@@ -25,8 +25,9 @@ from tornado.websocket import WebSocketHandler
 from handlers.access import Access, AccessDenied, KeyRequired
 from handlers.base import bare_refusal, error_answer, methods_of
 from handlers.socket_frames import Ack, Auth, BadFrame, Ping, Request, Send, Subscribe, decode
+from handlers.socket_sends import SendDesk, SendOp
 from handlers.socket_transport import SocketTransport
-from hub.frames import error_frame, pong_frame, result_frame
+from hub.frames import error_frame, pong_frame
 from hub.hub import Hub
 from hub.names import Names, check_name
 from hub.replay import Start, parse_position, resume
@@ -40,7 +41,6 @@ __all__ = [
     "BAD_FRAMES",
     "BAD_TOKEN",
     "ResolveContact",
-    "SendOp",
     "SocketHandler",
     "SocketSettings",
     "socket_routes",
@@ -51,10 +51,6 @@ _log = logging.getLogger(__name__)
 ResolveContact = Callable[[str], Awaitable[str]]
 """The key under which events of the contact with this phone, user id or key are logged; empty where nobody is
 known by it. May raise GatewayError."""
-
-SendOp = Callable[[dict[str, Any]], Awaitable[Mapping[str, Any]]]
-"""Does what a ``send`` frame asks for, given its fields; returns what the REST API would answer, refusals
-too. May raise GatewayError."""
 
 APPLICATION_SETTINGS: Final[Mapping[str, Any]] = MappingProxyType(
     {
@@ -96,9 +92,8 @@ class SocketSettings:
 class _Shared:
     """What the connections of one server have in common."""
 
+    desk: SendDesk
     unauthorised: set[SocketHandler] = field(default_factory=set)
-    sends: set[asyncio.Task[None]] = field(default_factory=set)
-    """Holds the tasks: the loop does not, and a send must end also when its client has gone."""
 
 
 def socket_routes(
@@ -113,15 +108,15 @@ def socket_routes(
 ) -> list[tuple[str, type[SocketHandler], dict[str, Any]]]:
     """Routes for a ``tornado.web.Application`` made with :data:`APPLICATION_SETTINGS`. ``names`` None: nobody
     may have one."""
+    settings = settings or SocketSettings()
     collaborators = {
         "hub": hub,
         "log": log,
         "access": access,
         "resolve_contact": resolve_contact,
         "names": names,
-        "send_op": send_op,
-        "settings": settings or SocketSettings(),
-        "shared": _Shared(),
+        "settings": settings,
+        "shared": _Shared(SendDesk(hub, send_op, settings.max_sends)),
     }
     return [(r"/ws", SocketHandler, collaborators)]
 
@@ -137,17 +132,15 @@ class SocketHandler(WebSocketHandler):
         access: Access,
         resolve_contact: ResolveContact,
         names: Names | None,
-        send_op: SendOp | None,
         settings: SocketSettings,
         shared: _Shared,
     ) -> None:
-        """Take the collaborators; ``send_op`` None: clients cannot send."""
+        """Take the collaborators."""
         self._hub = hub
         self._events = log
         self._access = access
         self._resolve_contact = resolve_contact
         self._names = names
-        self._send_op = send_op
         self._options = settings
         self._shared = shared
         self._asked = Subscribe()
@@ -157,7 +150,6 @@ class SocketHandler(WebSocketHandler):
         self._key_timer: asyncio.TimerHandle | None = None
         self._needs_key = False
         self._bad_frames = 0
-        self._sends = 0
         self._read = 0
 
     # -- before the upgrade ------------------------------------------------------------------------------
@@ -325,7 +317,7 @@ class SocketHandler(WebSocketHandler):
             case Subscribe():
                 return self._subscribe_again(subscription, request)
             case Send():
-                self._start_send(subscription, request)
+                self._shared.desk.start(subscription, request)
         return None
 
     def _reject(self, subscription: Subscription, error: GatewayError) -> None:
@@ -382,51 +374,11 @@ class SocketHandler(WebSocketHandler):
         given = wanted if asked.filters else None
         return await self._names.take(subscription, asked.subscriber or "", asked.since, given)
 
-    # -- sending -----------------------------------------------------------------------------------------
-
-    def _start_send(self, subscription: Subscription, request: Send) -> None:
-        if self._send_op is None:
-            self._refuse_send(subscription, request, "unsupported", "sending over /ws is not available here")
-        elif self._sends >= self._options.max_sends:
-            self._refuse_send(subscription, request, "busy", "too many sends are under way, wait for results")
-        else:
-            # Beside the reader, which must go on to see the client's pongs: a send may take longer.
-            work = self._send(self._send_op, subscription, request)
-            task = asyncio.get_running_loop().create_task(work, name="socket-send")
-            self._sends += 1
-            self._shared.sends.add(task)
-            task.add_done_callback(self._send_ended)
-
-    def _refuse_send(self, subscription: Subscription, request: Send, code: str, message: str) -> None:
-        self._hub.send(subscription, error_frame(code, message, id=request.id))
-
-    def _send_ended(self, task: asyncio.Task[None]) -> None:
-        self._sends -= 1
-        self._shared.sends.discard(task)
-
-    async def _send(self, send_op: SendOp, subscription: Subscription, request: Send) -> None:
-        try:
-            answer = _answer_frame(request.id, await send_op(request.fields))
-        except GatewayError as error:
-            answer = error_frame(error.code, error.message, error.details, id=request.id)
-        except Exception:  # noqa: BLE001 - whatever it is, the client is answered
-            _log.exception("send over /ws failed")
-            answer = error_frame("internal", "the gateway failed at this, its log says why", id=request.id)
-        self._hub.send(subscription, answer)
-
 
 async def _rest_after(work: Awaitable[None] | None) -> None:
     if work is not None:
         await work
     await asyncio.sleep(_REST_S)
-
-
-def _answer_frame(id: str | int, answer: Mapping[str, Any]) -> bytes:
-    """What the REST API answers, as a frame: a refusal is an error frame with all that it says."""
-    if answer.get("success") is not False:
-        return result_frame(id, answer)
-    more = {name: value for name, value in answer.items() if name not in ("success", "error", "code")}
-    return error_frame(str(answer["code"]), str(answer["error"]), id=id, more=more)
 
 
 def _check(asked: Subscribe) -> None:

@@ -19,8 +19,10 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 
+from handlers import socket_sends
 from handlers.access import Access
-from handlers.socket import APPLICATION_SETTINGS, SendOp, SocketSettings, socket_routes
+from handlers.socket import APPLICATION_SETTINGS, SocketSettings, socket_routes
+from handlers.socket_sends import SendOp
 from handlers.socket_transport import SocketTransport
 from hub.frames import Batch, event_frame
 from hub.hub import Hub
@@ -705,3 +707,28 @@ async def test_only_so_many_sends_at_a_time_and_one_outlives_its_client() -> Non
         await until(lambda: gateway.hub.stats.subscribers == 0)
         gate.set()
         await until(lambda: ended == ["a"])
+
+
+async def test_clients_that_come_and_go_have_only_so_many_sends_under_way_in_all() -> None:
+    gate = asyncio.Event()
+
+    async def send_op(fields: dict[str, Any]) -> dict[str, Any]:
+        await gate.wait()
+        return {"success": True}
+
+    with mock.patch.object(socket_sends, "_MOST", 3):
+        async with serving(send_op=send_op) as gateway:
+            for turn in range(4):
+                client = await gateway.greeted()
+                await say(client, op="send", id=turn)
+                await say(client, op="ping")
+                frames = [await receive(client)]
+                if turn == 3:
+                    assert (frames[0]["id"], frames[0]["code"]) == (3, "busy")
+                    frames = [await receive(client)]
+                assert frames == [{"type": "pong"}]
+                await client.close()
+            gate.set()
+            client = await gateway.greeted()
+            await say(client, op="send", id="then")
+            assert (await receive(client))["id"] == "then"

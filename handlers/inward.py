@@ -1,8 +1,7 @@
-"""The op ``send`` of ``/ws``: what a frame asks for is done as the REST API does it.
+"""Requests that never leave the process: what a frame of ``/ws`` asks for is done as the REST API does it.
 
-Owns the way from a frame's fields to the handler of ``POST /api/send-message`` (where there is a ``phone``)
-or ``POST /api/messages``, and from its answer back. The request never leaves the process; whoever sent the
-frame has been let in already.
+Owns the way from the fields of an op ``send`` to the handler of ``POST /api/send-message`` (where there is a
+``phone``) or ``POST /api/messages``, and from its answer back. Whoever sent the frame was let in before.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class LetIn(Access):
 
 
 class SendFrames:
-    """A :data:`~handlers.socket.SendOp`. ``routes``: those of the two paths, made with :class:`LetIn`."""
+    """A :data:`~handlers.socket_sends.SendOp`. ``routes``: of the two paths, made with :class:`LetIn`."""
 
     def __init__(self, routes: Sequence[Any]) -> None:
         self._application = Application(list(routes), log_function=lambda handler: None)
