@@ -16,6 +16,7 @@ from handlers.openapi import describe
 from handlers.operations import EXAMPLES, operations
 from handlers.sends import MANY, ONE
 from tests.support.gateway import Harness, serving
+from whatsapp.conversations import CONVERSATIONS
 from whatsapp.sandbox import SandboxSettings
 
 Json = dict[str, Any]
@@ -135,6 +136,7 @@ async def written_to(directory: Path) -> AsyncIterator[Harness]:
         for who in (PHONE, USER):
             await gateway.sandbox.inbound(who, "hello")
         await gateway.events.wait("message.received", 2)
+        await gateway.consumed(CONVERSATIONS)
         yield gateway
 
 
