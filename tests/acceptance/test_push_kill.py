@@ -25,8 +25,8 @@ from tests.support.waiting import GUARD_S, eventually, until
 Json = dict[str, Any]
 
 _KILLS = {"sqlite": 10, "mongo": 4}
-_UNSAVED = 100
-"""Events that come again after a crash at most: those under way on the relay; of a hook there are fewer."""
+_UNSAVED = 500
+"""Events that come again after a crash at most: those of a quarter of a second of catching up."""
 
 
 class _Meta:
