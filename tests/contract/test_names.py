@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from unittest import mock
@@ -406,3 +407,90 @@ async def test_progress_of_a_former_process_is_refused(pair: Sequence[MongoStore
     await there.take()
     assert await pair[0].save_progress([Progress("crm", session, 5)], 1) == {session}
     assert client.transport.closed_with is None
+
+
+# -- whatever happens ----------------------------------------------------------------------------------
+
+
+class Chaos:
+    """Two processes, one name, and all that may happen to it in any order."""
+
+    def __init__(self, store: Store, rng: random.Random) -> None:
+        self.store = store
+        self.rng = rng
+        self.rooms: list[Room] = []
+        self.clients: list[Client] = []
+        self.acknowledged = 0
+        """The most by any connection while it was not closed."""
+        self.kept = 0
+        self._n = 0
+
+    async def run(self, steps: int) -> None:
+        self.rooms = [await Room.make(self.store, f"p{n}") for n in range(2)]
+        often = [self.come, self.acknowledge, self.acknowledge, self.save, self.append]
+        for _ in range(steps):
+            step = self.rng.choice([*often, *often, self.look, self.go, self.crash])
+            await step()
+            await self.check()
+
+    async def append(self) -> None:
+        self._n += 1
+        await self.rng.choice(self.rooms).append(f"{self._n}")
+
+    async def come(self) -> None:
+        client = await self.rng.choice(self.rooms).take("crm", 0)
+        assert client.start.recovered and client.start.offset == await client.room.offset()
+        self.clients.append(client)
+
+    async def acknowledge(self) -> None:
+        open = [client for client in self.clients if client.transport.closed_with is None]
+        if open:
+            client = self.rng.choice(open)
+            offset = self.rng.randint(0, client.room.hub.place_of(client.subscription))
+            client.room.names.acknowledge(client.subscription, offset)
+            self.acknowledged = max(self.acknowledged, offset)
+
+    async def save(self) -> None:
+        await self.rng.choice(self.rooms).names.save()
+
+    async def look(self) -> None:
+        await self.rng.choice(self.rooms).names.look()
+
+    async def go(self) -> None:
+        if self.clients:
+            self.clients.pop(self.rng.randrange(len(self.clients))).go()
+
+    async def crash(self) -> None:
+        """The process ends without a word, and another is started."""
+        which = self.rng.randrange(len(self.rooms))
+        gone = self.rooms[which]
+        self.clients = [client for client in self.clients if client.room is not gone]
+        self.rooms[which] = await Room.make(self.store, f"{gone.owner}'")
+
+    async def check(self) -> None:
+        found = (await self.store.find_subscribers(["crm"])).get("crm")
+        if found is not None:
+            assert self.kept <= found.offset <= self.acknowledged, "back, or past what was acknowledged"
+            self.kept = found.offset
+
+    async def settle(self) -> None:
+        for room in self.rooms:
+            await room.names.save()
+            await room.names.look()
+        open = [client for client in self.clients if client.transport.closed_with is None]
+        assert len(open) <= 1, "two hold one name"
+        if open:
+            (client,) = open
+            (event,) = await client.room.append("last")
+            client.acknowledge(event)
+            await client.room.names.save()
+            assert await client.room.offset() == event.offset
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_whatever_happens_a_place_goes_forward_and_one_connection_has_it(
+    store: Store, seed: int
+) -> None:
+    chaos = Chaos(store, random.Random(seed))
+    await chaos.run(400 if store.atomic else 100)
+    await chaos.settle()
