@@ -24,7 +24,7 @@ from store.base import Store
 from store.errors import GatewayError, LeaseLost, StoreUnavailable
 from store.leasing import under_lease
 from store.log import Log
-from store.records import Cursor, Event, Lease
+from store.records import Cursor, Event, Lease, Memo
 from whatsapp.autoreply import failed_event, sender_of, task_id_of
 from whatsapp.drafts import Prepared
 from whatsapp.events import EventType
@@ -46,6 +46,8 @@ _PAGE = 100
 _AT_ONCE = 32
 """Messages under way at once."""
 _RETRY_S = 1.0
+_SAVE_MS = 1000
+"""How often a cursor is saved that only passes what is for others."""
 _WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 
 
@@ -151,8 +153,10 @@ class HandOver:
 
     async def begin(self) -> None:
         """Have it begin with what comes from now on, if it never did. Raises StoreUnavailable."""
-        if not await self._store.load_cursor(self.name):
+        # The memo, and not the cursor, tells that it has begun: a cursor of 0 would look like none.
+        if await self._store.find_memo(self.name) is None:
             await self._store.save_cursor(Cursor(self.name, self._log.head))
+            await self._store.put_memo(Memo(self.name, 1, b"{}"))
 
     async def run(self) -> None:
         """Work, or wait until it is this process's turn, until cancelled. Faults are waited out."""
@@ -177,7 +181,9 @@ class HandOver:
 
     async def _work(self, lease: Lease, lost: asyncio.Task[None]) -> None:
         self.offset = self._read = await self._store.load_cursor(self.name)
+        saved_at = self._now_ms()
         while not lost.done():
+            finished = self._done.is_set()
             self._done.clear()
             room = _AT_ONCE - len(self._under_way)
             page = await self._log.read(self._read, _PAGE) if room > 0 else ()
@@ -188,7 +194,10 @@ class HandOver:
                     room -= 1
                     self._begin(event)
                 self._read = event.offset
-            await self._save(lease)
+            # Not at each growth of the log: most of it is for others.
+            if finished or self._now_ms() - saved_at >= _SAVE_MS:
+                await self._save(lease)
+                saved_at = self._now_ms()
             if not page or not room:
                 await self._wait(lost)
         raise LeaseLost(f"the lease {lease.name} went to another owner")
@@ -199,20 +208,25 @@ class HandOver:
         except msgspec.MsgspecError:
             return False
 
+    @property
+    def _passed(self) -> int:
+        """How far all is done with."""
+        return min(self._under_way) - 1 if self._under_way else self._read
+
     async def _save(self, lease: Lease) -> None:
-        """Save how far all is done with."""
-        done = min(self._under_way) - 1 if self._under_way else self._read
-        if done > self.offset:
-            await self._store.save_cursor(Cursor(self.name, done), lease)
-            self.offset = done
+        passed = self._passed
+        if passed > self.offset:
+            await self._store.save_cursor(Cursor(self.name, passed), lease)
+            self.offset = passed
 
     async def _wait(self, lost: asyncio.Task[None]) -> None:
-        """Until there is more to read and room for it, or something is done."""
+        """Until there is more to read and room for it, or something is done, or to be saved."""
         waits: list[asyncio.Task[Any]] = [asyncio.Task(self._done.wait())]
         if len(self._under_way) < _AT_ONCE:
             waits.append(asyncio.Task(self._log.wait(self._read)))
         try:
-            await asyncio.wait({lost, *waits}, return_when=asyncio.FIRST_COMPLETED)
+            timeout_s = _SAVE_MS / 1000 if self._passed > self.offset else None
+            await asyncio.wait({lost, *waits}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for wait in waits:
                 wait.cancel()
