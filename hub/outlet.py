@@ -224,6 +224,9 @@ class Outlet:
         self._looked_at = self._monotonic()
         await self._memo.refresh()
         record = self._memo.record
+        if not record.failing_since:
+            # Also after a word that ended its failing: the waits begin anew.
+            self._tries = 0
         if record.go_to != NOWHERE:
             # The cursor first: what is broken off between the two is done again.
             await self._store.save_cursor(Cursor(self._id, record.go_to), lease)
@@ -356,7 +359,7 @@ class Outlet:
             return await self._first(carrying, lost)
         except asyncio.CancelledError:
             await asyncio.wait({carrying}, timeout=_LAST_S)
-            if carrying.done() and (taken := carrying.result().taken):
+            if carrying.done() and carrying.exception() is None and (taken := carrying.result().taken):
                 self._took(portion[:taken])
             raise
         finally:

@@ -237,6 +237,20 @@ async def test_a_resume_has_what_backs_off_tried_at_once(store: Store) -> None:
         assert await receiver.took(1) == ["a"]
 
 
+async def test_after_a_resume_the_waits_begin_anew(store: Store) -> None:
+    receiver = Receiver()
+    receiver.answer = lambda events: Carried(0, AWAY)
+    rules = Rules(RetryPolicy(base_s=0.001, cap_s=0.002))
+    async with working(store, receiver, rules=rules) as member:
+        await append(store, "a")
+        await receiver.got(10)
+        await member.outlet.pause()
+        await member.outlet.resume()
+        tries = len(receiver.keys)
+        await receiver.got(tries + 1)
+        assert member.outlet._tries < tries
+
+
 # -- what is not taken -------------------------------------------------------------------------------------
 
 
