@@ -145,7 +145,7 @@ class Gateway:
         )
         self._parts.push_async_callback(self._names.close)
         self._monitor = StoreMonitor(self._store, now_ms=_now_ms, monotonic=time.monotonic)
-        self._contacts = Contacts(self._store)
+        self._contacts = Contacts(self._store, now_ms=_now_ms)
         self._parts.push_async_callback(self._contacts.flush)
         self._log.subscribe(self._contacts.notice)
         self._intake = Intake(self._log, self._contacts, self._store, now_ms=_now_ms)

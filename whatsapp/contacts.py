@@ -6,6 +6,8 @@ the answer, and that callers who ask at the same time agree.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections import ChainMap
 from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from functools import partial
@@ -16,15 +18,17 @@ import msgspec
 
 from store.base import Store
 from store.commit import GroupCommit
-from store.records import Alias, Event
-from whatsapp.events import EventType
+from store.records import Alias, Event, NewEvent
+from whatsapp.events import EventType, build_event
 from whatsapp.identity import Address, parse_address
 from whatsapp.identity_rules import Told, attach, move, place
 
-__all__ = ["Contacts", "Merge"]
+__all__ = ["Contacts", "Merge", "merged"]
 
 _TOGETHER = 1000
 """Addresses that are looked up by one read; a request brings up to 500."""
+_STORED_S = 8.0
+"""After which a merge that was told is stored: three calls of the store's, each of which ends within two."""
 _CHANGES = frozenset({EventType.CONTACT_CHANGED, EventType.CONTACT_MERGED})
 
 _Rule = Callable[[Mapping[str, Alias]], Told]
@@ -40,6 +44,13 @@ class Merge(NamedTuple):
     gone: str
     """The key that nobody is found by any more."""
     kept: str
+
+
+def merged(merge: Merge, now: int) -> NewEvent:
+    """Tells it, once."""
+    data = {"kept": merge.kept, "gone": merge.gone}
+    key = f"merged:{merge.gone}:{merge.kept}"
+    return build_event(EventType.CONTACT_MERGED, key, now, data, contact=merge.kept)
 
 
 class _Asked(NamedTuple):
@@ -101,11 +112,17 @@ class Contacts:
     their calls. Each hears within two seconds; what it asked for may be stored all the same.
     """
 
-    def __init__(self, store: Store, *, cache_size: int = 100_000) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        cache_size: int = 100_000,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
         self._store = store
         self._cache_size = cache_size
         self._cache: dict[str, Alias] = {}
-        self._merges: list[Merge] = []
+        self._now_ms = now_ms
         self._group = GroupCommit[_Asked, Any](self._commit, max_weight=_TOGETHER)
 
     def cached(self, address: Address, at: int = 0) -> str | None:
@@ -168,16 +185,13 @@ class Contacts:
     def notice(self, batch: Sequence[Event]) -> None:
         """What the log says: an identity changed, maybe in another process; what is in memory may be old."""
         if any(event.type in _CHANGES for event in batch):
-            self._cache = {}
+            self._forget()
+        if any(event.type == EventType.CONTACT_MERGED for event in batch):
+            # It is told before it is stored, and what is read again meanwhile may be old too.
+            asyncio.get_running_loop().call_later(_STORED_S, self._forget)
 
-    @property
-    def untold(self) -> list[Merge]:
-        """Merges that are stored, and that the log does not tell of yet."""
-        return list(self._merges)
-
-    def were_told(self, merges: Collection[Merge]) -> None:
-        """The log tells of these."""
-        self._merges = [merge for merge in self._merges if merge not in merges]
+    def _forget(self) -> None:
+        self._cache = {}
 
     async def flush(self) -> None:
         """Return once everything that was asked for has been answered."""
@@ -199,10 +213,13 @@ class Contacts:
             for key in gone:
                 known = {alias.alias: alias for alias in await self._store.aliases_of(key)} | known
             whole |= gone
+        if book.merges:
+            # Before it is true: a crash in between has it done again, and it is not told twice.
+            now = self._now_ms()
+            await self._store.append_events([merged(merge, now) for merge in book.merges])
         for merge in book.merges:
             await self._carry(merge)
         await self._put(list(book.new.values()))
-        self._merges += book.merges
         return answers
 
     async def _carry(self, merge: Merge) -> None:

@@ -12,8 +12,8 @@ from store.base import Store
 from store.deadline import answered_in_time
 from store.log import Log
 from store.records import NewEvent
-from whatsapp.contacts import Contacts, Merge
-from whatsapp.events import EventType, build_event
+from whatsapp.contacts import Contacts
+from whatsapp.events import build_event
 from whatsapp.identity import Address
 from whatsapp.webhook import BadPayload, Update, parse
 
@@ -48,8 +48,7 @@ class Intake:
         now = self._now_ms()
         keys = await self._keys(updates, now)
         await self._add_callback_data([update for update in updates if update.has_callback_data])
-        merges = self._contacts.untold
-        events = [_merged(merge, now) for merge in merges]
+        events: list[NewEvent] = []
         size = 0
         for update, key in zip(updates, keys, strict=True):
             events.append(_event(update, key, now))
@@ -57,7 +56,6 @@ class Intake:
             if size > MAX_BYTES:
                 raise BadPayload("The body repeats too much of itself in its updates.")
         await self._log.append(events)
-        self._contacts.were_told(merges)
 
     async def _not_told(self, updates: Sequence[Update]) -> Sequence[Update]:
         """Without the parts of what an earlier version has told as one: Meta repeats for seven days."""
@@ -88,12 +86,6 @@ class Intake:
                 times[update.address] = max(times.get(update.address, 0), min(update.at, now))
         found = await self._contacts.resolve(times, times)
         return [found.get(update.address, "") for update in updates]
-
-
-def _merged(merge: Merge, now: int) -> NewEvent:
-    data = {"kept": merge.kept, "gone": merge.gone}
-    key = f"merged:{merge.gone}:{merge.kept}"
-    return build_event(EventType.CONTACT_MERGED, key, now, data, contact=merge.kept)
 
 
 def _event(update: Update, contact: str, now: int) -> NewEvent:

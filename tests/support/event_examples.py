@@ -18,11 +18,10 @@ from store.threads import Said
 from tests.support.rows import LANE, TASK, make_row, make_task, make_view
 from tests.support.webhooks import PHONE, USER_ID, body, entry, system_message, text_message
 from whatsapp.autoreply import Automation, _handover, _limited, failed_event
-from whatsapp.contacts import Merge
+from whatsapp.contacts import Merge, merged
 from whatsapp.errors import GraphError, classify
 from whatsapp.events import EventType, RowRef, build_event
 from whatsapp.identity_rules import place
-from whatsapp.intake import _merged
 from whatsapp.lanes import Lanes
 from whatsapp.opt_out import OPTED_OUT, PREFERENCE, WORD, event_of
 from whatsapp.outbox import _task_created
@@ -144,7 +143,7 @@ def _of_messages() -> list[NewEvent]:
         *_told("messages", _value(messages=[moved | {"id": "wamid.SYS2", "timestamp": _SAID}])),
         *_told("history", _value(history=[part])),
         *_told("standby", _value(messages=[_message("wamid.IN4", text="when do you open?")])),
-        _merged(Merge(PHONE, USER_ID), _NOW),
+        merged(Merge(PHONE, USER_ID), _NOW),
         *_told("standby", _value(message_echoes=[_message("wamid.BOT1", text="at nine", **ours)])),
     ]
 

@@ -6,6 +6,7 @@ Nobody is split into two contacts, and nobody gets another's.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -268,7 +269,8 @@ async def _file(
             group, rest = rest[:size], rest[size:]
             keys = await asyncio.gather(*(_key(contacts, webhook) for webhook in group))
             gateway.filed += [(webhook.person, key) for webhook, key in zip(group, keys, strict=True)]
-        gateway.merges = {merge.gone: merge.kept for merge in contacts.untold}
+        merges = [json.loads(event.body)["data"] for event in await store.events_after(0, 100)]
+        gateway.merges = {merge["gone"]: merge["kept"] for merge in merges}
         named = {part for one in webhooks for part in _parts(one)}
         gateway.book = await store.find_aliases(named)
         return gateway
