@@ -334,8 +334,24 @@ async def test_streams_and_sockets_share_the_bound_of_connections(tmp_path: Path
             assert gateway.gateway._hub.stats.refused == 2
 
 
+async def test_a_stream_is_put_off_while_the_gateway_stops(tmp_path: Path) -> None:
+    async with serving(tmp_path) as gateway:
+        gateway.gateway._hub.close_all()
+        answer = await gateway.get("/api/events/stream")
+        assert (answer.status, answer.body["code"]) == (503, "draining")
+
+
+async def test_a_stream_is_given_to_a_proxy_that_speaks_http_1_0(tmp_path: Path) -> None:
+    async with serving(tmp_path) as gateway, raw_stream(gateway, version="1.0") as client:
+        loop, content = asyncio.get_running_loop(), b""
+        async with asyncio.timeout(GUARD_S):
+            while b"event: hello" not in content:
+                content += await loop.sock_recv(client, 4096)
+        assert content.startswith(b"HTTP/1.1 200 OK\r\n") and b"chunked" not in content
+
+
 @asynccontextmanager
-async def raw_stream(gateway: Harness, query: str = "") -> AsyncIterator[socket.socket]:
+async def raw_stream(gateway: Harness, query: str = "", version: str = "1.1") -> AsyncIterator[socket.socket]:
     """A connection that reads nothing by itself, and buffers little."""
     loop = asyncio.get_running_loop()
     with socket.socket() as client:
@@ -343,7 +359,7 @@ async def raw_stream(gateway: Harness, query: str = "") -> AsyncIterator[socket.
         client.setblocking(False)
         await loop.sock_connect(client, ("127.0.0.1", gateway.port))
         await loop.sock_sendall(
-            client, f"GET /api/events/stream{query} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+            client, f"GET /api/events/stream{query} HTTP/{version}\r\nHost: 127.0.0.1\r\n\r\n".encode()
         )
         await until(lambda: gateway.gateway._hub.stats.subscribers > 0)
         yield client

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import os
+import resource
 import socket
 import struct
 from collections.abc import AsyncIterator, Iterator
@@ -16,6 +17,7 @@ from unittest import mock
 
 import pytest
 
+import cli
 import server
 from handlers.socket import APPLICATION_SETTINGS, BAD_FRAMES
 from tests.support.gateway import Harness, serving
@@ -296,3 +298,14 @@ async def test_a_name_is_taken_left_and_changed_by_frames(tmp_path: Path) -> Non
 def test_subscribers_leave_files_for_all_else(files: int, most: int) -> None:
     with mock.patch("resource.getrlimit", return_value=(files, files)):
         assert server._most_connections(20_000) == most
+
+
+@pytest.mark.parametrize("takes", [True, False])
+def test_the_process_opens_as_many_files_as_the_system_lets_it(takes: bool) -> None:
+    refusal = None if takes else ValueError("not allowed to raise maximum limit")
+    with (
+        mock.patch("resource.getrlimit", return_value=(1024, 65536)),
+        mock.patch("resource.setrlimit", side_effect=refusal) as setrlimit,
+    ):
+        cli._allow_files()
+    setrlimit.assert_called_once_with(resource.RLIMIT_NOFILE, (65536, 65536))
