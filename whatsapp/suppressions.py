@@ -44,6 +44,9 @@ class Suppressions:
         self._now_ms = now_ms
         self._known: dict[str, bool] = {}
         self._known_since = now_ms()
+        self._former: dict[str, set[str]] = {}
+        """Of a contact the keys that rows may have of them still: two turned out to be one, or a phone has
+        passed on."""
 
     # -- what events say -------------------------------------------------------------------------------
 
@@ -83,12 +86,15 @@ class Suppressions:
         """What has changed, in whichever process."""
         for event in batch:
             if event.type == EventType.CONTACT_SUPPRESSED:
-                self._known[event.contact] = True
+                for contact in (event.contact, *self._former.get(event.contact, ())):
+                    self._known[contact] = True
             elif event.type == EventType.CONTACT_RESTORED:
                 self._known[event.contact] = False
+                for contact in self._former.get(event.contact, ()):
+                    self._known.pop(contact, None)  # it may have been said under that key, too
             elif event.type == EventType.CONTACT_MERGED:
                 # An opt-out goes along without an event of its own.
-                self._known = {}
+                self._forget()
 
     def remembers(self, row: Row) -> bool:
         """Whether a row is known not to be sent, by what is in memory."""
@@ -111,18 +117,31 @@ class Suppressions:
 
     async def _of(self, contacts: Collection[str]) -> Mapping[str, bool]:
         if self._now_ms() - self._known_since > _LIFE_MS or len(self._known) > _MOST:
-            self._known, self._known_since = {}, self._now_ms()
+            self._forget()
         known = self._known
         missing = [contact for contact in contacts if contact not in known]
         if not missing:
             return known
-        found = await self._store.find_suppressions(missing)
-        asked = {contact: contact in found for contact in missing}
+        asked = await self._ask(missing)
         # What was told during the read is newer than what was read.
         told = {contact: self._known[contact] for contact in missing if contact in self._known}
         if known is self._known:
             known.update({**asked, **told})
         return {**asked, **{one: known[one] for one in contacts if one in known}, **told}
+
+    async def _ask(self, contacts: Collection[str]) -> dict[str, bool]:
+        """Whether each, or whoever their key leads to by now, is suppressed."""
+        found = await self._store.find_suppressions(contacts)
+        others = [contact for contact in contacts if contact not in found]
+        aliases = (await self._store.find_aliases(others)).values() if others else ()
+        heirs = {alias.alias: alias.contact for alias in aliases if alias.contact != alias.alias}
+        of_heirs = await self._store.find_suppressions(set(heirs.values())) if heirs else {}
+        for former, contact in heirs.items():
+            self._former.setdefault(contact, set()).add(former)
+        return {contact: contact in found or heirs.get(contact) in of_heirs for contact in contacts}
+
+    def _forget(self) -> None:
+        self._known, self._known_since, self._former = {}, self._now_ms(), {}
 
 
 def _decides(word: Suppression, after: Suppression) -> bool:

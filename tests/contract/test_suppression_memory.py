@@ -10,7 +10,7 @@ import msgspec
 
 from store.base import Store
 from store.log import Log
-from store.records import Row, Suppression
+from store.records import Alias, Row, Suppression
 from tests.support.faulty_store import FaultyStore
 from tests.support.rows import make_row
 from tests.support.waiting import eventually
@@ -88,6 +88,23 @@ async def test_what_another_process_is_told_is_known_here_without_a_read(
     assert other.asked == before
     if other is not one:
         await other.store.as_store().close()
+
+
+async def test_a_row_under_a_key_that_leads_to_somebody_else_by_now_heeds_them_too(store: Store) -> None:
+    process = Process(store)
+    await process.start()
+    await store.put_aliases([Alias("5215550001111", "MX.1", "MX.1"), Alias("MX.1", "MX.1")])
+    former = row("5215550001111")
+    assert await process.refused(former) == set()
+    await process.says("MX.1")
+    assert process.suppressions.remembers(former)
+    assert await process.refused(former) == {0}
+    await process.returns("MX.1", T + 5000)
+    assert await process.refused(former) == set()
+    fresh = Process(store)
+    await fresh.start()
+    await fresh.says("MX.1", T + 9000)
+    assert await fresh.refused(former) == {0}
 
 
 async def test_what_is_remembered_is_asked_anew_after_a_minute(store: Store) -> None:
