@@ -201,6 +201,7 @@ class Gateway:
             await self._keeper.prepare()
             self._consumers.append(self._consumer("media", self._keeper))
             self._start_task("media-keeper", self._keeper.run())
+        self._followers: list[Consumer | HandOver] = [*self._consumers, *self._handovers]
         self._outlets = receivers.make_outlets(settings, self._around)
         self._log.subscribe(self._outlets.notice)
         await self._outlets.begin()
@@ -215,9 +216,7 @@ class Gateway:
         self._start_task("unheard-sweep", self._make_unheard_sweep().run())
         self._start_task("positions", self._hub.run())
         self._start_task("names", self._names.run())
-        followers: list[Consumer | HandOver] = [*self._consumers, *self._handovers]
-        self._followers = followers
-        for follower in followers:
+        for follower in self._followers:
             self._start_task(follower.name, follower.run())
         self._lanes_task = self._start_task("lanes", self._lanes.run())
         self._accept(sockets)
@@ -363,7 +362,7 @@ class Gateway:
         outlets = [outlet.cursor_name for outlet in self._outlets.by_name.values()]
         return Retention(
             RetentionLimits(settings.days, settings.events_days),
-            [*(consumer.name for consumer in self._consumers), *outlets],
+            [*(follower.name for follower in self._followers), *outlets],
             store=self._store,
             owner=self._owner,
             now_ms=_now_ms,

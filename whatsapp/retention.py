@@ -3,7 +3,7 @@
 Owns what may go, and the pace: by one process at a time, in small portions with pauses, so that other writes
 come first. It breaks off anywhere and goes on with the next look. Who has not had an event yet decides:
 
-- no event goes past the cursor of a consumer or a receiver of this gateway's, however old it is;
+- no event goes past the cursor of a consumer, a hand-over or a receiver of this gateway's, however old it is;
 - a subscriber with a name may be gone for good, so events do go past its place, after
   ``subscriber.overtaken`` has told whose it was and where it stood.
 
@@ -83,7 +83,7 @@ class Retention:
         pause_s: float = _PAUSE_S,
     ) -> None:
         self._limits = limits
-        self._readers = tuple(readers)
+        self.readers = tuple(readers)
         self._store = store
         self._owner = owner
         self._now_ms = now_ms
@@ -161,13 +161,14 @@ class Retention:
         before = now - self._limits.events * _DAY_MS
         bounds = await self._store.log_bounds()
         cursors = {cursor.name: cursor.offset for cursor in await self._store.list_cursors()}
-        had, _ = slowest(cursors, self._readers, bounds.head)
+        had, _ = slowest(cursors, self.readers, bounds.head)
         old = await offset_of(self._store, before, bounds.floor, bounds.head)
         upto = min(had, old)
         if upto <= bounds.floor:
             return
         # Told before it is done: what is told twice over a crash has one key.
-        passed = [one for one in await self._subscribers() if one.offset < upto]
+        # Below the floor are those of whom it was told when that was removed.
+        passed = [one for one in await self._subscribers() if bounds.floor <= one.offset < upto]
         for one in passed:
             _log.warning("events go by age that the subscriber %s has not acknowledged", one.name)
         await self._store.append_events([overtaken(one, upto, now) for one in passed])
@@ -205,7 +206,7 @@ class Retention:
         self._held_by = ""
         if oldest is not None and oldest.at < late:
             cursors = {cursor.name: cursor.offset for cursor in await self._store.list_cursors()}
-            had, name = slowest(cursors, self._readers, head)
+            had, name = slowest(cursors, self.readers, head)
             if had < await offset_of(self._store, late, floor, head):
                 self._held_by = name
 

@@ -131,6 +131,22 @@ async def test_events_go_past_a_named_subscriber_once_that_is_told(rig: Rig) -> 
     assert not any(one["name"] == "gone" for one in retention.trouble())
 
 
+async def test_a_subscriber_that_was_overtaken_is_not_told_of_with_every_look(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    offsets = await rig.fill()
+    await rig.subscribe("gone", offsets[2])
+    retention = rig.retention()
+    for days in (40, 80, 120):
+        rig.later(days)
+        await retention.look()
+        fresh = [msgspec.structs.replace(new_event(f"{days}-{n}"), at=rig.now) for n in range(3)]
+        for event in fresh:
+            await rig.store.append_events([event])
+    assert (await rig.store.log_bounds()).floor > offsets[-1]
+    assert sum("has not acknowledged" in record.message for record in caplog.records) == 1
+
+
 async def test_nothing_goes_past_a_subscriber_that_could_not_be_told(rig: Rig) -> None:
     offsets = await rig.fill()
     await rig.subscribe("gone", offsets[2])

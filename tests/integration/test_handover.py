@@ -18,6 +18,7 @@ from config import changed_keys
 from settings import AutoReplyRule, HandOverSettings, Secret
 from tests.support.gateway import NUMBER, Harness, serving
 from tests.support.receiver import Delivery, Receiver, receiving
+from tests.support.waiting import eventually
 from tests.support.webhooks import body, entry, message_value
 from whatsapp.post_signature import SIGNATURE, TIMESTAMP, signed_headers
 from whatsapp.sandbox import SandboxSettings
@@ -304,3 +305,15 @@ async def test_a_fault_of_the_gateways_own_is_told_and_keeps_nothing_waiting(
         way._messages = reader
         await gateway.webhook(wrote("hola", "wamid.B"))
         await gateway.calls.wait(1)
+
+
+async def test_no_event_is_removed_by_age_that_a_follower_of_the_log_has_not_had(tmp_path: Path) -> None:
+    async with receiving() as bot, handing(tmp_path, bot) as gateway:
+        await gateway.webhook(wrote("hola"))
+        await bot.got(1)
+
+        async def all_saved() -> set[str] | None:
+            names = {cursor.name for cursor in await gateway.store.list_cursors()}
+            return names if {"tracker", "autoreply", "handover:bot"} <= names else None
+
+        assert await eventually(all_saved) <= set(gateway.gateway._retention.readers)
