@@ -71,9 +71,9 @@ class EventPage(_EventHandler):
             # From the oldest kept, which is no loss to who names no place.
             start = Start(start.offset, True)
         until = asyncio.get_running_loop().time() + query.wait
-        page = await read_page(self.log, start, wanted, query.limit)
+        page = await read_page(self.hub.read, start, wanted, query.limit)
         while not page.events and page.place >= self.log.head and await self._grows(page.place, until):
-            page = await read_page(self.log, Start(page.place, page.recovered), wanted, query.limit)
+            page = await read_page(self.hub.read, Start(page.place, page.recovered), wanted, query.limit)
         self._answer_page(page)
 
     async def _grows(self, place: int, until: float) -> bool:

@@ -40,8 +40,7 @@ _log = logging.getLogger(__name__)
 _PAGE_EVENTS = 100
 _PORTION_BYTES = 256 * 1024
 _STORE_READS = 4
-"""Pages that all replays together read from the store at a time, so that thousands of them keep nobody else's
-reads waiting."""
+"""At a time."""
 _BREATHE_EVERY = 200
 """Clients that are told their place before the loop may do something else; about a millisecond."""
 
@@ -203,6 +202,14 @@ class Hub:
         for subscription in tuple(self._members):
             self.close(subscription, self._closing)
 
+    async def read(self, after: int, limit: int) -> Sequence[Event]:
+        """As ``Log.read``, for whoever is behind: they share a few reads of the store at a time, so that
+        thousands of them keep nobody else's waiting. Raises StoreError."""
+        if self._log.has_in_memory(after):
+            return await self._log.read(after, limit)
+        async with self._store_reads:
+            return await self._log.read(after, limit)
+
     # -- live --------------------------------------------------------------------------------------------
 
     def _publish(self, events: Sequence[Event]) -> None:
@@ -282,7 +289,7 @@ class Hub:
         while subscription.state is State.REPLAYING:
             # Before the read, so that a slow reader holds neither a page nor, once live, a part of its past.
             await subscription.transport.drained()
-            page = await self._read_page(subscription.place)
+            page = await self.read(subscription.place, _PAGE_EVENTS)
             # No await from here to the switch: the head cannot move in between.
             step = next_step(page, subscription.place, self._log.head)
             if step is Step.LIVE:
@@ -296,12 +303,6 @@ class Hub:
                 self._skip_to(subscription, page[0].prev)
             else:
                 await self._send_page(subscription, page)
-
-    async def _read_page(self, place: int) -> Sequence[Event]:
-        if self._log.has_in_memory(place):
-            return await self._log.read(place, _PAGE_EVENTS)
-        async with self._store_reads:
-            return await self._log.read(place, _PAGE_EVENTS)
 
     async def _send_page(self, subscription: Subscription, page: Sequence[Event]) -> None:
         wanted, frame_of = subscription.wanted.matches, subscription.wire.event

@@ -7,11 +7,11 @@ events and holds so many bytes, and says from where to go on.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from hub.replay import Start
 from hub.subscription import Filter
-from store.log import Log
 from store.records import Event
 
 __all__ = ["Page", "read_page"]
@@ -21,6 +21,10 @@ _MOST_EVENTS = 10_000
 """Looked at for one page."""
 _MOST_BYTES = 1024 * 1024
 """Of the bodies in one page, unless one alone is larger."""
+
+
+Read = Callable[[int, int], Awaitable[Sequence[Event]]]
+"""Of the log: events past an offset, at most so many; none only where there is none."""
 
 
 class Page(NamedTuple):
@@ -33,13 +37,13 @@ class Page(NamedTuple):
 
 
 async def read_page(
-    log: Log, start: Start, wanted: Filter, limit: int, *, most_events: int = _MOST_EVENTS
+    read: Read, start: Start, wanted: Filter, limit: int, *, most_events: int = _MOST_EVENTS
 ) -> Page:
     """At most ``limit`` events past ``start``. Raises StoreError."""
     place, recovered = start
     events: list[Event] = []
     size = seen = 0
-    while seen < most_events and (chunk := await log.read(place, min(_READ_EVENTS, most_events - seen))):
+    while seen < most_events and (chunk := await read(place, min(_READ_EVENTS, most_events - seen))):
         recovered = recovered and chunk[0].prev <= place
         for event in chunk:
             if wanted.matches(event):

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from handlers import answers, events
 from hub import pages
 from settings import Secret
 from store.errors import StoreUnavailable
-from store.records import NewEvent
+from store.records import Event, NewEvent
 from tests.support.gateway import Harness, serving
 from tests.support.memory_log import new_event
 from tests.support.server_sent import Stream, streaming
@@ -123,6 +123,28 @@ async def test_a_long_log_without_anything_wanted_is_read_in_bounded_pages(tmp_p
                 places.append((int(after.rpartition(":")[2]), offsets(page)))
         assert places == [(150, []), (300, []), (450, []), (wanted, [wanted])]
         assert last < wanted
+
+
+async def test_pages_share_a_few_reads_of_the_store(tmp_path: Path) -> None:
+    async with serving(tmp_path) as gateway:
+        for _ in range(20):
+            await some(gateway, *["a"] * 500, size=1000)
+        log, reading, most = gateway.gateway._log, 0, 0
+        read = log.read
+
+        async def counted(after: int, limit: int) -> Sequence[Event]:
+            nonlocal reading, most
+            reading += not log.has_in_memory(after)
+            most = max(most, reading)
+            try:
+                return await read(after, limit)
+            finally:
+                reading -= not log.has_in_memory(after)
+
+        with mock.patch.object(log, "read", counted):
+            answers_ = await asyncio.gather(*(gateway.get("/api/events?types=b") for _ in range(30)))
+        assert {answer.ok["next"] for answer in answers_} == {f"{log.epoch}:10000"}
+        assert 1 < most <= 4
 
 
 async def test_a_page_is_bounded_in_bytes(tmp_path: Path) -> None:

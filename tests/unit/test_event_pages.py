@@ -40,7 +40,9 @@ def test_pages_hold_all_that_is_wanted_once_and_come_to_an_end(
         found: list[int] = []
         place, turns = 0, 0
         while place < log.head:
-            page = await read_page(log, Start(place, True), Filter.of(["a"]), limit, most_events=most_events)
+            page = await read_page(
+                log.read, Start(place, True), Filter.of(["a"]), limit, most_events=most_events
+            )
             assert page.place > place and page.recovered and len(page.events) <= limit
             assert all(place < offset <= page.place for offset in offsets(page))
             found += offsets(page)
@@ -53,21 +55,21 @@ def test_pages_hold_all_that_is_wanted_once_and_come_to_an_end(
 
 async def test_a_page_of_large_events_ends_before_one_that_would_be_too_much() -> None:
     _, log = await log_of(*"abc", size=400_000)
-    assert offsets(await read_page(log, Start(0, True), Filter(), 100)) == [1, 2]
+    assert offsets(await read_page(log.read, Start(0, True), Filter(), 100)) == [1, 2]
     _, log = await log_of("a", size=5_000_000)
-    assert offsets(await read_page(log, Start(0, True), Filter(), 100)) == [1]
+    assert offsets(await read_page(log.read, Start(0, True), Filter(), 100)) == [1]
 
 
 async def test_what_was_removed_before_it_was_read_is_told() -> None:
     store, log = await log_of(*"abcd")
     store.remove_through(2)
-    page = await read_page(log, Start(1, True), Filter(), 100)
+    page = await read_page(log.read, Start(1, True), Filter(), 100)
     assert (offsets(page), page.recovered) == ([3, 4], False)
-    page = await read_page(log, Start(2, True), Filter(), 100)
+    page = await read_page(log.read, Start(2, True), Filter(), 100)
     assert (offsets(page), page.recovered) == ([3, 4], True)
 
 
 @pytest.mark.parametrize("recovered", [True, False])
 async def test_a_page_past_the_end_stays_where_it_is(recovered: bool) -> None:
     _, log = await log_of("a")
-    assert await read_page(log, Start(9, recovered), Filter(), 100) == Page([], 9, recovered)
+    assert await read_page(log.read, Start(9, recovered), Filter(), 100) == Page([], 9, recovered)
