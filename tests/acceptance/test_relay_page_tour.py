@@ -1,10 +1,11 @@
-"""docs/relay.md in the hands of who tries it: the receiver that it prints, and the gateway on its sandbox."""
+"""docs/relay.md in the hands of who tries it: the receivers that it prints, with a gateway on its sandbox."""
 
 from __future__ import annotations
 
 import json
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import aiohttp
@@ -14,33 +15,50 @@ from tests.support.ports import free_port
 from tests.support.process import NOTHING_SET, Installation, Process
 from tests.support.waiting import GUARD_S, eventually
 
-_PORT = "9000"
+PAGE = page("docs/relay.md")
+HOOKS_PORT, RELAY_PORT = "9000", "9001"
 
 
-async def test_the_receiver_of_the_page_is_told_what_happens_and_misses_nothing(tmp_path: Path) -> None:
-    text = section(page("docs/relay.md"), "Try it").text
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    (endpoints,) = re.findall(r"HOOKS_ENDPOINTS='(.*)' make run", text)
-    (message,) = re.findall(r"/sandbox/inbound .* -d '(.*)'", text)
-    port = str(free_port())
-    script = tmp_path / "receiver.py"
-    script.write_text(code.replace(_PORT, port))
-    gateway = Installation(tmp_path, **NOTHING_SET, HOOKS_ENDPOINTS=endpoints.replace(_PORT, port))
+class _Reader:
+    """Who runs the receivers of the page, on a port of their own, and has the gateway push to them."""
+
+    def __init__(self, folder: Path, heading: str, port: str, **variables: str) -> None:
+        (code,) = re.findall(r"```python\n(.*?)```", section(PAGE, heading).text, re.DOTALL)
+        free = str(free_port())
+        self._folder = folder
+        self._script = folder / "receiver.py"
+        self._script.write_text(code.replace(port, free))
+        changed = {name: value.replace(port, free) for name, value in variables.items()}
+        self.gateway = Installation(folder, **NOTHING_SET, **changed)
+
+    async def receive(self) -> Process:
+        """A receiver that runs."""
+        return await Process.start([sys.executable, self._script], self._folder, {})
+
+    async def write(self, session: aiohttp.ClientSession) -> None:
+        """A customer writes, as on the page."""
+        (message,) = re.findall(r"/sandbox/inbound .* -d '(.*)'", PAGE)
+        async with session.post("/sandbox/inbound", json=json.loads(message)) as answer:
+            assert answer.status == 200, await answer.text()
+
+
+async def _sees(receiver: Process, event: str) -> None:
+    while event not in (line := await receiver.line()):
+        assert line, receiver.errors
+
+
+async def _tried(reader: _Reader, name: str, events: Sequence[str]) -> None:
+    """Something happens, the receiver goes away, something happens, it comes back."""
     timeout = aiohttp.ClientTimeout(total=GUARD_S)
-    receiver = await Process.start([sys.executable, script], tmp_path, {})
-    process = await gateway.start()
+    receiver = await reader.receive()
+    process = await reader.gateway.start()
     try:
-        async with aiohttp.ClientSession(gateway.url, timeout=timeout) as session:
-
-            async def write() -> None:
-                async with session.post("/sandbox/inbound", json=json.loads(message)) as answer:
-                    assert answer.status == 200, await answer.text()
-
-            await write()
-            seen = [(await receiver.line()).split(maxsplit=2)[1] for _ in range(3)]
-            assert seen[0] == "message.received" and "task.created" in seen
+        async with aiohttp.ClientSession(reader.gateway.url, timeout=timeout) as session:
+            await reader.write(session)
+            for event in events:
+                await _sees(receiver, event)
             await receiver.kill()
-            await write()
+            await reader.write(session)
 
             async def failing() -> bool:
                 async with session.get("/api/hooks") as answer:
@@ -48,11 +66,23 @@ async def test_the_receiver_of_the_page_is_told_what_happens_and_misses_nothing(
                     return bool(hook["state"] == "failing")
 
             await eventually(failing)
-            receiver = await Process.start([sys.executable, script], tmp_path, {})
-            async with session.post("/api/hooks/try/resume") as answer:
+            receiver = await reader.receive()
+            async with session.post(f"/api/hooks/{name}/resume") as answer:
                 assert answer.status == 200
-            while "message.received" not in await receiver.line():
-                pass
+            await _sees(receiver, "message.received")
     finally:
         await receiver.kill()
         await process.kill()
+    reader.gateway.check_logs()
+
+
+async def test_the_hook_of_the_page_is_told_what_happens_and_misses_nothing(tmp_path: Path) -> None:
+    (endpoints,) = re.findall(r"HOOKS_ENDPOINTS='(.*)' make run", PAGE)
+    reader = _Reader(tmp_path, "Try it", HOOKS_PORT, HOOKS_ENDPOINTS=endpoints)
+    await _tried(reader, "try", ["message.received", "task.created"])
+
+
+async def test_the_server_of_the_page_is_told_what_came_from_meta_and_misses_nothing(tmp_path: Path) -> None:
+    (url, ack) = re.findall(r"WEBSOCKET_URL=(\S+) RELAY_ACK=(\S+) make run", PAGE)[0]
+    reader = _Reader(tmp_path, "The relay", RELAY_PORT, WEBSOCKET_URL=url, RELAY_ACK=ack)
+    await _tried(reader, "relay", ["message.received", "message.delivered"])
