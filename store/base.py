@@ -464,8 +464,9 @@ class Store(Protocol):
 
     async def retire_tasks(self, before: int, after: TaskPlace, limit: int) -> TaskPlace | None:
         """Retire tasks that have no open row and of which nothing has happened since ``before``, among the
-        next ``limit`` ready ones past a place, from the oldest on, that were made before; the place of the
-        last that was looked at, None where there is none. A retired task is not found any more."""
+        next ``limit`` ready ones past a place, from the oldest on, that were made before; fewer where they
+        have many rows. The place of the last that was looked at, None where there is none. A retired task is
+        not found any more."""
         ...
 
     async def remove_retired(self, limit: int) -> int:

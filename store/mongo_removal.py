@@ -22,6 +22,8 @@ TASKS = "tasks"
 RETIRED: Document = {"ready": 2}
 _PAGE = 1000
 """Rows whose times are looked at together."""
+_LOOKED_AT = 20_000
+"""Rows in one call, and those of one task more."""
 _CHUNK = 100
 """Documents in one removal: some compatible servers take a millisecond for each."""
 _IS_OPEN = {"$in": sorted(state.value for state in OPEN)}
@@ -55,12 +57,18 @@ class Removal:
             ],
         }
         sort = [("created_at", 1), ("_id", 1)]
-        found = await self._db.find(TASKS, where, {"created_at": 1}, sort=sort, limit=limit)
+        found = await self._db.find(TASKS, where, {"created_at": 1, "total": 1}, sort=sort, limit=limit)
+        place: TaskPlace | None = None
+        rows = 0
         for task in found:
+            place = TaskPlace(int(task["created_at"]), task["_id"])
             if await self._is_old(task["_id"], before):
                 ready = {"_id": task["_id"], "ready": True}
                 await self._db.call(partial(self._db[TASKS].update_one, ready, {"$set": RETIRED}))
-        return TaskPlace(int(found[-1]["created_at"]), found[-1]["_id"]) if found else None
+            rows += int(task["total"])
+            if rows >= _LOOKED_AT:
+                break
+        return place
 
     async def _is_old(self, task_id: str, before: int) -> bool:
         if await self._db.find_one(ROWS, {"task": task_id, "state": _IS_OPEN}, {"_id": 1}):

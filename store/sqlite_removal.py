@@ -15,6 +15,8 @@ from store.states import OPEN
 __all__ = ["Removal"]
 
 _OPEN = ", ".join(f"'{state.value}'" for state in sorted(OPEN))
+_LOOKED_AT = 20_000
+"""Rows in one call, and those of one task more: there are few threads to read with, and others wait."""
 _LAST_TIME = "max(created_at, claimed_at, sent_at, last_sent_at, delivered_at, read_at, played_at, ended_at)"
 
 
@@ -49,14 +51,28 @@ class Removal:
     ) -> tuple[TaskPlace | None, Collection[str]]:
         """The place of the last that was looked at, and those of which nothing is to be expected."""
         found = self._db.execute(
-            "SELECT created_at, id, open_rows = 0 AND NOT EXISTS"
-            f" (SELECT 1 FROM rows WHERE task_id = tasks.id AND {_LAST_TIME} >= ?)"
-            " FROM tasks INDEXED BY tasks_listed WHERE ready = 1 AND (created_at, id) > (?, ?)"
-            " AND created_at < ? ORDER BY created_at, id LIMIT ?",
-            (before, *after, before, limit),
-        ).fetchall()
-        old = [task_id for _, task_id, is_old in found if is_old]
-        return (TaskPlace(*found[-1][:2]) if found else None), old
+            "SELECT created_at, id, open_rows, total FROM tasks INDEXED BY tasks_listed WHERE ready = 1"
+            " AND (created_at, id) > (?, ?) AND created_at < ? ORDER BY created_at, id LIMIT ?",
+            (*after, before, limit),
+        )
+        place: TaskPlace | None = None
+        old: list[str] = []
+        rows = 0
+        for created_at, task_id, open_rows, total in found.fetchall():
+            place = TaskPlace(created_at, task_id)
+            if not open_rows:
+                rows += total
+                if not self._has_news(task_id, before):
+                    old.append(task_id)
+            if rows >= _LOOKED_AT:
+                break
+        return place, old
+
+    def _has_news(self, task_id: str, since: int) -> bool:
+        found = self._db.execute(
+            f"SELECT EXISTS (SELECT 1 FROM rows WHERE task_id = ? AND {_LAST_TIME} >= ?)", (task_id, since)
+        ).fetchone()
+        return bool(found[0])
 
     def retire(self, task_ids: Collection[str]) -> None:
         """Unless a row of theirs was queued again since they were looked at."""

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tornado.ioloop import IOLoop
 
+from store import mongo_removal, sqlite_removal
 from store.base import Store
 from store.records import Change, Cursor, LogBounds, NewRow, NewTask, Place, TaskPlace
 from store.states import State
@@ -172,6 +173,20 @@ async def ended(store: Store, task_id: str, *states: State) -> list[str]:
     lease = await lane_lease(store)
     await bring(store, lease, dict(zip(ids, states, strict=True)))
     return ids
+
+
+async def test_tasks_with_many_rows_are_looked_at_one_by_one(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (sqlite_removal, mongo_removal):
+        monkeypatch.setattr(module, "_LOOKED_AT", 3)
+    ids = [id for task in "abcd" for id in await ended(store, task, State.READ, State.READ)]
+    place = await store.retire_tasks(FOREVER, START, 10)
+    assert place is not None and place.id == "b"
+    assert [task.id for task in await store.list_tasks(10)] == ["d", "c"]
+    await retire_all(store, FOREVER, limit=10)
+    await remove_retired(store)
+    assert await store.find_rows(ids) == {}
 
 
 async def test_a_task_goes_with_its_rows_once_all_of_them_are_old(store: Store) -> None:
