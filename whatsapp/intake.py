@@ -45,6 +45,8 @@ class Intake:
 
     async def _append(self, updates: Sequence[Update]) -> None:
         updates = await self._not_told(updates)
+        if not updates:
+            return
         now = self._now_ms()
         keys = await self._keys(updates, now)
         await self._add_callback_data([update for update in updates if update.has_callback_data])
@@ -77,9 +79,14 @@ class Intake:
         return await self._together(updates, now)
 
     async def _together(self, updates: Sequence[Update], now: int) -> list[str]:
-        change = updates[0].change if updates else None
-        if change is not None:
-            return [await self._contacts.change(change.old, change.new, min(updates[0].at, now))]
+        first = updates[0]
+        if (change := first.change) is not None:
+            return [await self._contacts.change(change.old, change.new, min(first.at, now))]
+        if len(updates) == 1:
+            # As almost always: from memory, without a table of one.
+            contact = self._contacts.cached(first.address, min(first.at, now)) if first.address else ""
+            if contact is not None:
+                return [contact]
         times: dict[Address, int] = {}
         for update in updates:
             if update.address:
