@@ -347,7 +347,7 @@ async def test_what_customers_send_is_here_when_meta_has_it_no_more(tmp_path: Pa
         media_id = shelf.put(gateway.sandbox.number, "application/pdf", b"%PDF").id
         await customer_sends(gateway, media_id)
         consumers = [consumer["name"] for consumer in (await gateway.status())["consumers"]]
-        assert consumers == ["tracker", "windows", "media"]
+        assert "media" in consumers
         shelf.remove(media_id)
         await gateway.restart()
         async with gateway.http.get(f"{gateway.url}/api/media/{media_id}/download") as answer:
@@ -376,5 +376,5 @@ async def test_nothing_is_kept_unless_it_is_asked_for(tmp_path: Path) -> None:
     async with serving(tmp_path, media={"dir": str(tmp_path / "files")}) as gateway:
         status = await gateway.status()
         assert status["media"]["kept"] is None
-        assert [consumer["name"] for consumer in status["consumers"]] == ["tracker", "windows"]
+        assert "media" not in [consumer["name"] for consumer in status["consumers"]]
         assert not (tmp_path / "files").exists()

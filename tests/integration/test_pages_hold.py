@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from settings import HookSettings, Secret
 from tests.support.gateway import serving, serving_on_its_sandbox
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PHONE = "5215550001111"
@@ -43,20 +45,11 @@ def not_there_yet() -> list[tuple[list[str], str]]:
 async def test_what_the_readme_says_is_not_there_is_not_there(tmp_path: Path) -> None:
     missing = [name for names, today in not_there_yet() if today == "404" for name in names]
     paths = [f"/api/send{name}" if name.startswith("-") else name.split()[-1] for name in missing]
-    assert len(paths) > 2
     async with serving(tmp_path) as gateway:
         for path in paths:
             for method in ("GET", "POST"):
                 answer = await gateway.request(method, path.replace("<media_id>", "1"))
                 assert answer.status == 404, path
-
-        assert (await gateway.get("/ws?subscriber=x")).status == 400
-        async with gateway.http.ws_connect(f"{gateway.url}/ws") as socket:
-            assert (await socket.receive_json())["type"] == "hello"
-            await socket.send_json({"op": "send", "id": 1})
-            while (frame := await socket.receive_json())["type"] == "event":
-                pass
-            assert frame["code"] == "unsupported"
 
 
 async def test_every_field_of_the_status_page_is_explained(tmp_path: Path) -> None:
@@ -64,12 +57,13 @@ async def test_every_field_of_the_status_page_is_explained(tmp_path: Path) -> No
     rows = re.findall(r"^\| (`.+?) \|", text.split("`GET /api/status`:")[1], re.MULTILINE)
     explained = {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
     media = {"days": 1, "dir": str(tmp_path / "media")}
-    async with serving(tmp_path, media=media) as gateway:
+    hooks = {"endpoints": (HookSettings(name="crm", url=Secret(f"http://127.0.0.1:{free_port()}/")),)}
+    async with serving(tmp_path, media=media, hooks=hooks) as gateway:
         await gateway.lane_when(lambda lane: lane["state"] == "running")
         status = await gateway.status()
     fields = set()
     for name, value in status.items():
-        within = value[0] if isinstance(value, list) else value
+        within = (value or [None])[0] if isinstance(value, list) else value
         if isinstance(value, list):
             fields.add(f"{name}[]")
         if isinstance(within, dict) and name not in ("services", "depth", "refused"):
@@ -77,7 +71,7 @@ async def test_every_field_of_the_status_page_is_explained(tmp_path: Path) -> No
             for key, inner in within.items():
                 leaves = [f"{key}.{leaf}" for leaf in inner] if isinstance(inner, dict) else []
                 fields |= {f"{place}.{leaf}" for leaf in (key, *leaves)}
-        else:
+        elif not isinstance(value, list):
             fields.add(name)
     assert fields == explained
     assert all(f"`{service}`" in text for service in status["services"])
