@@ -86,10 +86,10 @@ class Access:
 
 def check_same_site(request: HTTPServerRequest) -> None:
     """Return unless a page of another site sends this. Raises AccessDenied."""
-    # A form is what any page may send to any address without asking, on behalf of whoever looks at it.
+    # A form, or nothing, is what any page may send to any address on behalf of whoever looks at it.
     origin = request.headers.get("Origin", "").lower()
     if origin and origin.partition("://")[2] != request.host.lower():
-        raise AccessDenied("a page of another site may not send forms here")
+        raise AccessDenied("a page of another site may send nothing here but JSON, if it may send that")
 
 
 def _hash(token: str) -> bytes:

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 from tornado.web import HTTPError, RequestHandler
 
-from handlers.access import Access, AccessDenied, KeyRequired
+from handlers.access import Access, AccessDenied, KeyRequired, check_same_site
 from handlers.idempotency import REPLAYED, Idempotency, IdempotencyMismatch, Work
 from handlers.parameters import KEY_HEADER
 from hub.replay import BadPosition
@@ -200,6 +200,8 @@ class BaseHandler(RequestHandler):
         """Return if the caller may come in. Raises KeyRequired, AccessDenied."""
         if not self.public:
             self._access.check(self.request)
+            if self.request.method == "POST" and not self._says_json():
+                check_same_site(self.request)
 
     def sameness(self) -> bytes:
         """What two requests with the same key must have in common."""
@@ -264,11 +266,15 @@ class BaseHandler(RequestHandler):
             raise NotJson(_why_not_json(self.request.body, error)) from error
 
     def _check_type(self) -> None:
-        """Raise UnsupportedMedia where the body does not say that it is JSON: a web page may send anything
-        else to any address without asking."""
-        kind = self.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        if kind != "application/json":
+        """Raise UnsupportedMedia where the body does not say that it is JSON."""
+        if not self._says_json():
             raise UnsupportedMedia("send the body as JSON, with the header Content-Type: application/json")
+
+    def _says_json(self) -> bool:
+        """Whether a web page may send this to another site only if that allows it: anything else, and no body
+        at all, it may send without asking."""
+        kind = self.request.headers.get("Content-Type", "").partition(";")[0]
+        return kind.strip().lower() == "application/json"
 
     def answer(self, body: object, status: int = 200) -> None:
         """End the request with a JSON answer."""

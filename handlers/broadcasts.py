@@ -13,7 +13,6 @@ from typing import Any
 
 import msgspec
 
-from handlers.access import check_same_site
 from handlers.base import MAX_DETAILS, BadForm, UnsupportedMedia
 from handlers.drafting import Read, read_request
 from handlers.fields import refuse_if
@@ -37,11 +36,6 @@ _ENVELOPE = ("messaging_product", "recipient_type", "to", "recipient")
 
 class Broadcasts(ManyHandler):
     """``POST`` of a form with a file."""
-
-    def admit(self) -> None:
-        """Also not for a page of another site."""
-        super().admit()
-        check_same_site(self.request)
 
     def sameness(self) -> bytes:
         """The fields and the file: whoever repeats a form puts another boundary between them."""

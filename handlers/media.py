@@ -15,7 +15,6 @@ import msgspec
 from tornado.iostream import StreamClosedError
 from tornado.web import stream_request_body
 
-from handlers.access import check_same_site
 from handlers.base import BaseHandler
 from handlers.fields import refusal
 from handlers.idempotency import check_key
@@ -144,7 +143,6 @@ class MediaUpload(BaseHandler):
 
     def _check(self) -> None:
         self.admit()
-        check_same_site(self.request)
         if (key := self.request.headers.get(KEY_HEADER)) is not None and self.request.method == "POST":
             # The rest of it follows once the file is in, which it is about.
             check_key(key)

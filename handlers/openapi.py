@@ -21,7 +21,8 @@ _REF = "#/components/schemas/{name}"
 _REFUSALS: Mapping[int, str] = {
     400: "Something in the request cannot be used, and nothing was done.",
     401: "A key is needed (API_KEY), and this is none.",
-    403: "Only callers on this machine may come without a key, and no page of another site with a form.",
+    403: "Only callers on this machine may come without a key, and no page of another site with a form, or"
+    " without a body.",
     413: "The body is too large.",
     415: "The body is of another type than this path takes, or does not say.",
     422: f"The {KEY_HEADER} was used with another body.",

@@ -47,6 +47,21 @@ async def check_no_effect(gateway: Harness, refused: Counter[str]) -> None:
     assert (await gateway.status())["refused"] == dict(refused)
 
 
+async def test_a_page_of_another_site_can_do_nothing_without_a_body(tmp_path: Path) -> None:
+    async with serving(tmp_path) as gateway:
+        paths = [
+            path.replace("{", "").replace("}", "")
+            for path, item in (await gateway.get("/api/openapi.json")).ok["paths"].items()
+            if path.startswith("/api/") and "post" in item
+        ]
+        assert {"/api/numbers/resume", "/api/hooks/name/replay"} <= set(paths)
+        for path in paths:
+            answer = await gateway.request("POST", path, headers={"Origin": "https://evil.example"})
+            check_refusal(answer, 403, "forbidden")
+            answer = await gateway.request("POST", path, headers={"Origin": gateway.url})
+            assert answer.status != 403, (path, answer)
+
+
 async def test_a_body_that_is_no_json_object_is_refused(tmp_path: Path) -> None:
     bodies = [b"", b"{", b"hello", b"\xff\xfe{}", b"[]", b"null", b'"text"', b"1", b'{"phone": NaN}']
     bodies += [b"[" * 100_000, b'{"a":' * 100_000, b'{"phone": "\\ud83d"}']
