@@ -208,6 +208,30 @@ async def test_replies_and_service_messages_still_go(tmp_path: Path) -> None:
         assert answer.ok["result"]["successful"] == 1
 
 
+async def test_a_template_that_the_account_has_as_marketing_goes_to_nobody_who_has_opted_out(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path, sandbox=QUIET, whatsapp={"waba_id": QUIET.waba_id}) as gateway:
+        await stopped(gateway)
+        code = {"type": "coupon_code", "coupon_code": "SAVE10"}
+        parts = [
+            {
+                "type": "header",
+                "parameters": [{"type": "image", "image": {"link": "https://x.example/a.png"}}],
+            },
+            {"type": "body", "parameters": [{"type": "text", "text": "tea"}]},
+            {"type": "button", "sub_type": "copy_code", "index": "0", "parameters": [code]},
+        ]
+        sale = {"template_name": "catalogue", "language": "en", "components": parts}
+        answer = await gateway.post("/api/send-template", {"phone": PHONE, **sale})
+        assert (answer.status, answer.body["code"]) == (400, "suppressed"), answer
+        service = {"phone": PHONE, "template_name": "hello_world", "language": "en_US"}
+        assert (await gateway.post("/api/send-template", service)).status == 200
+        many = {"phones": [PHONE, OTHER], **sale, "opted_out": "send", "use_queue": False}
+        answer = await gateway.post("/api/send-broadcast-template", many)
+        assert answer.ok["result"]["successful"] == 1
+
+
 async def test_marketing_goes_to_none_of_them_whatever_the_request_says(tmp_path: Path) -> None:
     async with serving(tmp_path, sandbox=QUIET) as gateway:
         await stopped(gateway)
