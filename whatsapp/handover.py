@@ -269,7 +269,7 @@ class HandOver:
             await self._give_up(asked, wanted.rule, f"the gateway failed at it: {type(error).__name__}")
 
     async def _carry(self, wanted: _Wanted) -> None:
-        found = await self._insist(lambda: self._store.events_after(wanted.offset - 1, 1))
+        found = await self._insist(lambda: self._log.read(wanted.offset - 1, 1))
         if not found or found[0].offset != wanted.offset:
             return  # Removed, so it is far too old.
         event = found[0]

@@ -84,6 +84,8 @@ class Suppressions:
 
     def notice(self, batch: Sequence[Event]) -> None:
         """What has changed, in whichever process."""
+        if len(self._known) > _MOST:
+            self._forget()  # as after a long list was put in, while no lane asks
         for event in batch:
             if event.type == EventType.CONTACT_SUPPRESSED:
                 for contact in (event.contact, *self._former.get(event.contact, ())):

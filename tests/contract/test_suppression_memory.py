@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+import pytest
 
 from store.base import Store
 from store.log import Log
@@ -116,6 +117,18 @@ async def test_what_is_remembered_is_asked_anew_after_a_minute(store: Store) -> 
     assert await process.refused(row("ann")) == set()
     process.now += 1
     assert await process.refused(row("ann")) == {0}
+
+
+async def test_a_long_list_that_is_put_in_does_not_fill_the_memory(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("whatsapp.suppressions._MOST", 10)
+    process = Process(store)
+    await process.start()
+    for n in range(100):
+        await process.says(f"one-{n}")
+    assert len(process.suppressions._known) <= 11
+    assert await process.refused(row("one-0"), row("one-99", n=1), row("bob", n=2)) == {0, 1}
 
 
 async def test_a_word_that_comes_during_a_read_is_not_undone_by_it(store: Store) -> None:
