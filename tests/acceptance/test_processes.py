@@ -22,9 +22,10 @@ from tests.support.follower import Follower, following, read_log
 from tests.support.load import KEYWORD, LEASED, UNDER_LOAD, Load, Record
 from tests.support.mongod import Mongod, database_url
 from tests.support.process import NUMBER, Installation, Process, SandboxProcess, running_sandbox
-from tests.support.proof import check_completed, check_direct, check_replies, prove
+from tests.support.proof import check_completed, check_direct, check_replies, check_threads, prove
 from tests.support.relay import relaying
 from tests.support.settling import settled
+from tests.support.threads import read_threads
 from tests.support.waiting import GUARD_S, eventually
 
 _NUMBERS = (NUMBER, "106540352242923", "106540352242924", "106540352242925")
@@ -113,6 +114,8 @@ class Together:
         for follower in self.followers:
             await follower.until(lambda f=follower: len(f.events) >= len(log), lambda: "the whole log")
             assert follower.events == log, "who stayed with one process saw another log than who comes now"
+        urls = [member.installation.url for member in self.members]
+        check_threads(log, await read_threads(log[-1]["offset"], *urls))
         return log
 
 

@@ -187,7 +187,7 @@ async def kill_and_count(folder: Path, store: str, trial: Trial, seed: str) -> C
                     await settled(installation, load.record.sends, follower, meta)
                     head = follower.events[-1]["offset"]
                     log = await read_log(installation.socket_url, head)
-                    threads = await read_threads(installation.url, head)
+                    threads = await read_threads(head, installation.url)
                 finally:
                     await process.kill()
             installation.check_logs()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -12,37 +13,42 @@ from tests.support.waiting import eventually
 __all__ = ["read_threads"]
 
 Json = dict[str, Any]
+Get = Callable[[str], Awaitable[Json]]
 _PAGE = 50
 
 
-async def read_threads(url: str, head: int) -> dict[str, list[Json]]:
-    """What stands in each thread, by contact, once they have all of the log up to this offset."""
-    async with aiohttp.ClientSession(url) as session:
+async def read_threads(head: int, url: str, *others: str) -> dict[str, list[Json]]:
+    """What stands in the threads of each contact, as the first of these processes tells it, once any of them
+    has kept all of the log up to this offset."""
+    async with aiohttp.ClientSession() as session:
 
-        async def get(path: str) -> Json:
-            async with session.get(path) as answer:
+        async def get(path: str, where: str = url) -> Json:
+            async with session.get(where + path) as answer:
                 assert answer.status == 200, (path, await answer.text())
                 found: Json = await answer.json()
                 return found
 
         async def caught_up() -> bool:
-            consumers = (await get("/api/status"))["consumers"]
-            return any(one["name"] == "conversations" and one["offset"] >= head for one in consumers)
+            told = [one for where in (url, *others) for one in (await get("/api/status", where))["consumers"]]
+            return any(one["name"] == "conversations" and one["offset"] >= head for one in told)
 
         await eventually(caught_up)
-        threads: dict[str, list[Json]] = {}
-        before = ""
-        while True:
-            page = await get(f"/api/conversations?limit={_PAGE}{before}")
-            for one in page["conversations"]:
-                assert one["contact"] not in threads, "a conversation is on two pages"
-                threads[one["contact"]] = await _whole(get, one["contact"])
-            if page["next"] is None:
-                return threads
-            before = f"&before={page['next']}"
+        return {contact: await _whole(get, contact) for contact in await _contacts(get)}
 
 
-async def _whole(get: Any, contact: str) -> list[Json]:
+async def _contacts(get: Get) -> list[str]:
+    listed: list[tuple[str, str]] = []
+    page = await get(f"/api/conversations?limit={_PAGE}")
+    while True:
+        listed += [(one["contact"], one["phone_number_id"]) for one in page["conversations"]]
+        if page["next"] is None:
+            break
+        page = await get(f"/api/conversations?limit={_PAGE}&before={page['next']}")
+    assert len(listed) == len(set(listed)), "a conversation is on two pages"
+    return sorted({contact for contact, _ in listed})
+
+
+async def _whole(get: Get, contact: str) -> list[Json]:
     path = f"/api/conversations/{quote(contact, safe='')}/messages?limit={_PAGE}"
     page = await get(path)
     found: list[Json] = page["messages"]
