@@ -203,7 +203,8 @@ class Gateway:
             self._start_task("media-keeper", self._keeper.run())
         self._followers: list[Consumer | HandOver] = [*self._consumers, *self._handovers]
         self._outlets = receivers.make_outlets(settings, self._around)
-        self._log.subscribe(self._outlets.notice)
+        if self._outlets.by_name:
+            self._log.subscribe(self._outlets.notice)
         await self._outlets.begin()
         for outlet in self._outlets.by_name.values():
             self._start_task(f"outlet-{outlet.name}", outlet.run())
