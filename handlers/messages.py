@@ -25,6 +25,7 @@ from whatsapp.failures import NoAnswer, OptedOut
 from whatsapp.opt_out import BLOCKED, marketing_names, promotes
 from whatsapp.outbox import Outbox
 from whatsapp.outcome import NO_WORD, WINDOW_CLOSED
+from whatsapp.template_holds import Template
 from whatsapp.template_list import Templates
 from whatsapp.validate import Findings, join
 
@@ -103,7 +104,7 @@ class SendHandler(BaseHandler):
                 findings.fault(join(name, translate(path, composed.names)), problem)
         return content or b""
 
-    async def marketing(self, kind: str) -> frozenset[tuple[str, str]]:
+    async def marketing(self, kind: str) -> frozenset[Template]:
         """The templates that are known to be marketing, where messages of this kind may be one."""
         return marketing_names(await self.templates.known()) if kind == "template" else frozenset()
 

@@ -20,6 +20,8 @@ from whatsapp.events import EventType, build_event, rfc3339
 from whatsapp.identity import Address
 from whatsapp.people import Contacts, preferring
 from whatsapp.plain_words import plain_words
+from whatsapp.template_holds import Template as Name
+from whatsapp.template_holds import named, template_of
 from whatsapp.templates import Template
 
 __all__ = [
@@ -125,34 +127,14 @@ def event_of(after: Suppression, at: int, phone_number_id: str = "", source: str
 # -- marketing ---------------------------------------------------------------------------------------------
 
 
-class _TemplateName(msgspec.Struct):
-    class _Language(msgspec.Struct):
-        code: str = ""
-
-    name: str = ""
-    language: _Language = msgspec.field(default_factory=_Language)
+def marketing_names(templates: Sequence[Template] | None) -> frozenset[Name]:
+    """Those that are for marketing; none where the list is not known (None)."""
+    return frozenset(named(one.name, one.language) for one in templates or () if one.category == "MARKETING")
 
 
-class _MaybeTemplate(msgspec.Struct):
-    template: _TemplateName | None = None
-
-
-_decode_template = msgspec.json.Decoder(_MaybeTemplate).decode
-
-
-def marketing_names(templates: Sequence[Template] | None) -> frozenset[tuple[str, str]]:
-    """Name and language of those that are for marketing; none where the list is not known (None)."""
-    return frozenset((one.name, one.language) for one in templates or () if one.category == "MARKETING")
-
-
-def promotes(message: bytes, marketing: frozenset[tuple[str, str]]) -> bool:
+def promotes(message: bytes, marketing: frozenset[Name]) -> bool:
     """Whether a message object is known to be marketing: by its path, or as one of these templates."""
-    if is_marketing(message):
-        return True
-    if not marketing or b'"template"' not in message:
-        return False
-    template = _decode_template(message).template
-    return template is not None and (template.name, template.language.code) in marketing
+    return is_marketing(message) or (bool(marketing) and template_of(message) in marketing)
 
 
 # -- readers -----------------------------------------------------------------------------------------------

@@ -186,8 +186,8 @@ def test_each_change_has_an_event_of_its_own_that_is_the_same_when_told_again() 
 # -- marketing ---------------------------------------------------------------------------------------------
 
 
-def template(name: str, category: str) -> Template:
-    return Template(name, "es", "APPROVED", category, False, Needs())
+def template(name: str, category: str, language: str = "es") -> Template:
+    return Template(name, language, "APPROVED", category, False, Needs())
 
 
 def test_what_is_marketing_is_known_by_its_path_or_its_template() -> None:
@@ -200,6 +200,7 @@ def test_what_is_marketing_is_known_by_its_path_or_its_template() -> None:
 
     assert promotes(message("sale"), names)
     assert not promotes(message("receipt"), names)
+    assert promotes(message("sale", "es-mx"), marketing_names([template("sale", "MARKETING", "es_MX")]))
     assert not promotes(message("sale", "en"), names)
     assert not promotes(message("sale"), frozenset())
     assert promotes(
