@@ -672,12 +672,11 @@ async def test_one_that_is_far_behind_catches_up_in_bounded_memory_beside_live_o
         async with behind as next_offset:
             await until(lambda: hub.stats.replaying == 1)
             most, seen, last = 0, [], 0
-            for turn in range(20):
+            for _ in range(20):
                 (last,) = await some(gateway, "b")
                 assert (await live.receive())["offset"] == last, "a live one waits for nobody"
                 most = max(most, *(member.transport.buffered for member in hub.members()))
                 seen += [await next_offset() for _ in range(200)]
-                assert turn > 5 or hub.stats.replaying == 1
             while seen[-1] < last:
                 seen.append(await next_offset())
                 most = max(most, *(member.transport.buffered for member in hub.members()))
@@ -691,7 +690,7 @@ async def test_one_that_is_far_behind_catches_up_in_bounded_memory_beside_live_o
 async def reading_from_the_start(kind: str, gateway: Harness) -> AsyncIterator[Callable[[], Awaitable[int]]]:
     """A client from the beginning on, which reads only what is asked for; offset by offset."""
     if kind == "sse":
-        async with streaming(stream_url(gateway, "?since=0")) as stream:
+        async with streaming(stream_url(gateway, "?since=0"), buffer_bytes=2**16) as stream:
             await stream.message()
 
             async def next_of_stream() -> int:

@@ -48,15 +48,17 @@ class Raw:
         await asyncio.get_running_loop().sock_sendall(self.connection, data)
 
     async def code(self) -> int | None:
-        """Read to the end, and say with which code it was closed; None where it just broke."""
+        """Read until it is closed, and say with which code; None where it just broke."""
         content = b""
         loop = asyncio.get_running_loop()
         with suppress(ConnectionError):
             async with asyncio.timeout(GUARD_S):
                 while piece := await loop.sock_recv(self.connection, 1 << 20):
                     content = (content + piece)[-200:]
-        at = content.rfind(b"\x88")
-        return int.from_bytes(content[at + 2 : at + 4]) if at >= 0 else None
+                    at = content.rfind(b"\x88")
+                    if at >= 0 and content[at + 1 : at + 2] == bytes([len(content) - at - 2]):
+                        return int.from_bytes(content[at + 2 : at + 4])
+        return None
 
 
 @asynccontextmanager

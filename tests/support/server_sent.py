@@ -72,12 +72,13 @@ class Stream:
 
 
 @asynccontextmanager
-async def streaming(url: str, **headers: str) -> AsyncIterator[Stream]:
-    """A stream; underscores in the names of headers stand for dashes."""
+async def streaming(url: str, *, buffer_bytes: int = 2**24, **headers: str) -> AsyncIterator[Stream]:
+    """A stream; underscores in the names of headers stand for dashes. ``buffer_bytes``: so much is taken from
+    the network before anybody asks for it, and no line may be longer."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     timeout = aiohttp.ClientTimeout(total=None)
     async with (
-        aiohttp.ClientSession(timeout=timeout, read_bufsize=2**24) as session,
+        aiohttp.ClientSession(timeout=timeout, read_bufsize=buffer_bytes) as session,
         session.get(url, headers=named) as response,
     ):
         assert response.status == 200, await response.text()
