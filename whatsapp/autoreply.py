@@ -109,11 +109,11 @@ class AutoReply:
         for event in batch:
             if event.type == EventType.MESSAGE_RECEIVED and event.phone_number_id in self._numbers:
                 told += await self._consider(event)
-        self._silence.keep()
         if told:
             await self._store.apply((), told, cursor, lease)
         else:
             await self._store.save_cursor(cursor, lease)
+        self._silence.keep()
 
     async def _consider(self, event: Event) -> list[NewEvent]:
         try:

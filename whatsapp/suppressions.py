@@ -62,7 +62,10 @@ class Suppressions:
                 (after,) = await self._store.put_suppressions([word])
                 if _decides(word, after):
                     events.append(event_of(after, event.at, one.phone_number_id, one.source))
-        await self._store.apply((), events, cursor, lease)
+        if events:
+            await self._store.apply((), events, cursor, lease)
+        else:
+            await self._store.save_cursor(cursor, lease)
 
     # -- the operator's door ---------------------------------------------------------------------------
 

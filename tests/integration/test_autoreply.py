@@ -435,6 +435,19 @@ async def test_who_wrote_before_this_process_started_is_known_by_the_threads(rig
     assert len(await rig.rows()) == 1
 
 
+async def test_what_is_handed_over_of_a_first_contact_is_so_when_its_telling_failed(rig: Rig) -> None:
+    rule = Rule("bot", Conditions(first_within_ms=0))
+    rig.replies = rig.consumer([Automation(rule, hand_over="crm")])
+    events = await rig.take(text_message("wamid.A", "hola"))
+    rig.store.fail("apply")
+    with pytest.raises(StoreUnavailable):
+        await rig.handle(events)
+    rig.store.heal()
+    await rig.note_threads(events)
+    await rig.handle(events)
+    assert len(await rig.told("automation.handover")) == 1
+
+
 async def test_a_batch_that_comes_again_finds_the_same_first_contacts(rig: Rig) -> None:
     rig.replies = rig.consumer([by(Conditions(first_within_ms=0))])
     events = await rig.take(text_message("wamid.A", "hola"), text_message("wamid.B", "hola"))
