@@ -214,9 +214,16 @@ class HandOver:
         return min(self._under_way) - 1 if self._under_way else self._read
 
     async def _save(self, lease: Lease) -> None:
+        """Save how far all is done with; later where the store is away, since what is under way would be
+        posted again if all began anew. Raises LeaseLost."""
         passed = self._passed
-        if passed > self.offset:
+        if passed <= self.offset:
+            return
+        try:
             await self._store.save_cursor(Cursor(self.name, passed), lease)
+        except StoreUnavailable as error:
+            _log.warning("store away, the place of %s is saved later: %s", self.name, error.message)
+        else:
             self.offset = passed
 
     async def _wait(self, lost: asyncio.Task[None]) -> None:

@@ -18,7 +18,7 @@ from config import changed_keys
 from settings import AutoReplyRule, HandOverSettings, Secret
 from tests.support.gateway import NUMBER, Harness, serving
 from tests.support.receiver import Delivery, Receiver, receiving
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, until
 from tests.support.webhooks import body, entry, message_value
 from whatsapp.post_signature import SIGNATURE, TIMESTAMP, signed_headers
 from whatsapp.sandbox import SandboxSettings
@@ -305,6 +305,30 @@ async def test_a_fault_of_the_gateways_own_is_told_and_keeps_nothing_waiting(
         way._messages = reader
         await gateway.webhook(wrote("hola", "wamid.B"))
         await gateway.calls.wait(1)
+
+
+async def test_what_is_under_way_is_not_posted_again_where_the_store_is_away(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with receiving() as bot, handing(tmp_path, bot) as gateway:
+
+        async def answer(delivery: Delivery, request: web.Request) -> web.StreamResponse:
+            if "slow" in delivery.body.decode():
+                await bot.held.wait()
+            return web.Response()
+
+        bot.answer = answer
+        await gateway.webhook(wrote("slow", "wamid.A", **{"from": OTHER}))
+        await bot.got(1)
+        gateway.store.fail("save_cursor")
+        await gateway.webhook(wrote("quick", "wamid.B"))
+        await bot.got(2)
+        await until(lambda: "the place of handover:bot is saved later" in caplog.text)
+        bot.held.set()
+        gateway.store.heal()
+        (consumer,) = [one for one in gateway.gateway._handovers if one.target == "bot"]
+        await until(lambda: consumer.offset == consumer._passed)
+        assert len(bot.posts) == 2
 
 
 async def test_no_event_is_removed_by_age_that_a_follower_of_the_log_has_not_had(tmp_path: Path) -> None:
