@@ -122,13 +122,24 @@ def attach(known: _Known, contact: str, address: Address) -> Told:
     kept = contact
     if own is not None and own.contact == contact and not own.peer:
         others = (known.get(address.user_id), known.get(address.phone))
-        kept = next((other.contact for other in others if other and other.contact != contact), contact)
+        kept = next((other.contact for other in others if other and _is_same(other, own, address)), contact)
     wanted = []
     for part, other in ((address.phone, address.user_id), (address.user_id, address.phone)):
         there = known.get(part)
         if part and (there is None or (there.contact in (contact, kept) and not there.peer)):
             wanted.append(Alias(part, kept, other, there.at if there else 0))
     return _told(known, kept, wanted, contact if kept != contact else "")
+
+
+def _is_same(there: Alias, own: Alias, answered: Address) -> bool:
+    """Whether who was dialled by ``own`` alone is the other contact that Meta's answer leads to.
+
+    A user id that has a phone which was seen with another one has taken it over.
+    """
+    if there.contact == own.contact:
+        return False
+    by_phone = there.alias == answered.phone
+    return not by_phone or own.alias.isdigit() or there.peer in ("", own.alias, answered.user_id)
 
 
 def _mover(known: _Known, old: Address, new: Address, at: int) -> str:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from store.records import Alias
 from whatsapp.identity import Address
-from whatsapp.identity_rules import move, place
+from whatsapp.identity_rules import attach, move, place
 
 P, Q, R = "15550000001", "15550000002", "15550000003"
 U, V, W = "US.111", "US.222", "US.333"
@@ -194,6 +194,39 @@ def test_after_a_change_both_old_ids_and_new_ones_lead_where_they_should() -> No
     assert [place(book, address)[0] for address in (Address(Q), Address("", V), Address("", U))] == [P, P, P]
     assert place(book, Address(P))[0] == P_NEXT
     assert place(book, Address(P, W))[0] == P_NEXT
+
+
+@pytest.mark.parametrize(
+    ("book", "contact", "address", "kept", "merged"),
+    [
+        pytest.param(BY_PHONE, P, Address(P), P, "", id="what is known"),
+        pytest.param(BY_PHONE, P, Address(Q, U), P, "", id="what is new"),
+        pytest.param(known(Alias(P, P), *pair(Q, Q, U)), P, Address(Q), Q, P, id="dialled in another form"),
+        pytest.param(known(Alias(P, P), *pair(Q, Q, U)), P, Address(P, U), Q, P, id="of a user who is known"),
+        pytest.param(
+            known(*pair(P, P, V), *pair(Q, Q, U)), P, Address(Q, U), P, "", id="of two who are known"
+        ),
+        pytest.param(known(Alias(U, U), Alias(P, P)), U, Address(P, U), P, U, id="a phone that was dialled"),
+        pytest.param(
+            known(Alias(U, U), *pair(P, P, V)), U, Address(P, U), U, "", id="a phone that was another user's"
+        ),
+        pytest.param(
+            known(Alias(P, U, U), Alias(U, U, P)), P, Address(P), U, "", id="a key that was merged since"
+        ),
+        pytest.param(
+            known(*pair(P, Q, V), Alias(P, P_NEXT)),
+            P,
+            Address(P),
+            P,
+            "",
+            id="a key whose phone was left",
+        ),
+    ],
+)
+def test_attach(book: dict[str, Alias], contact: str, address: Address, kept: str, merged: str) -> None:
+    told = attach(book, contact, address)
+    assert (told.contact, told.merged) == (kept, merged)
+    assert attach(put(book, told.aliases), contact, address) == (kept, [], "")
 
 
 CHANGES = [
