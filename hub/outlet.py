@@ -398,6 +398,9 @@ class Outlet:
         """Do what follows from a failure at the first of these events, if there are any."""
         if self._owes:
             await self._save(lease)
+        if not events and failure.fault is Fault.REFUSED:
+            # Not for an event of ours.
+            failure = failure._replace(fault=Fault.AWAY)
         self._tries += 1
         now = self._now_ms()
         record = troubled(self._memo.record, failure, events[0].offset if events else 0, now)

@@ -15,7 +15,7 @@ import pytest
 
 from hub import outlet as outlets
 from hub.carrier import Carried
-from hub.delivery import Record, Rules
+from hub.delivery import Failure, Record, Rules
 from store.base import Store
 from store.records import Event, Memo
 from tests.support.outlets import AWAY, GONE, NAME, REFUSED, Member, Receiver
@@ -215,6 +215,35 @@ async def test_of_many_words_at_once_none_is_lost(store: Store) -> None:
         assert (await first.outlet.status()).state == "paused"
         await second.outlet.resume()
         assert await receiver.took(2) == ["a", "a"]
+
+
+async def test_who_refuses_before_there_is_anything_to_take_is_tried_again(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a server that closes with 1003 at the hello: there is no event that could be skipped."""
+    receiver = Receiver()
+    member = Member(store, receiver)
+    looks = [REFUSED] * 5
+
+    async def look(after: int) -> Failure | None:
+        await asyncio.sleep(0.002)  # longer than a refusal is borne
+        return looks.pop() if looks else None
+
+    with (
+        mock.patch.object(member.outlet.carrier, "look", look),
+        mock.patch.object(member.outlet.carrier, "connected", False),
+    ):
+        await member.start()
+        await eventually(lambda: _none_left(looks))
+        await append(store, "a")
+        assert await receiver.took(1) == ["a"]
+        await member.stop()
+    assert "failed after offset" not in caplog.text
+    assert await member.events() == []
+
+
+async def _none_left(found: list[Failure]) -> bool:
+    return not found
 
 
 async def test_a_resume_has_what_backs_off_tried_at_once(store: Store) -> None:
