@@ -15,6 +15,7 @@ _STORE = (
 )
 _TEMPLATE = "Where it is right again before Meta says so, POST /api/templates/resume tries it at once."
 _CONSUMER = "Look in the log for the error, and report it."
+_HANDOVER = "handover:"
 _BROADCASTS = "POST /api/numbers/resume ends the pause sooner."
 
 
@@ -24,9 +25,9 @@ def trouble_of(
     hooks: Iterable[Mapping[str, Any]] = (),
     consumers: Iterable[Mapping[str, Any]] = (),
 ) -> Iterator[dict[str, Any]]:
-    """``{what, why, ...}`` for each: ``what`` is store, number, broadcasts, template, hook or consumer; those
-    of lanes with ``phone_number_id``, a template with ``name`` and ``language`` too, a hook or consumer with
-    ``name``.
+    """``{what, why, ...}`` for each: ``what`` is store, number, broadcasts, template, hook, handover or
+    consumer; those of lanes with ``phone_number_id``, a template with ``name`` and ``language`` too, the last
+    three with ``name``.
 
     ``hooks``: those that have been behind for long, or were paused by no person.
     """
@@ -44,9 +45,22 @@ def trouble_of(
     for hook in hooks:
         yield {"what": "hook", "why": _hook(hook), "name": hook["name"]}
     for consumer in consumers:
-        if fault := consumer["fault"]:
-            why = f"It fails at an event after offset {consumer['offset']} ({fault}), and tries again."
-            yield {"what": "consumer", "why": f"{why} {_CONSUMER}", "name": consumer["name"]}
+        if consumer["fault"]:
+            yield _consumer(consumer)
+
+
+def _consumer(consumer: Mapping[str, Any]) -> dict[str, Any]:
+    name, fault = consumer["name"], consumer["fault"]
+    if name.startswith(_HANDOVER):
+        # What fails there is the operator's program; faults of the gateway's own are in the log alone.
+        program = name.removeprefix(_HANDOVER)
+        why = (
+            f"It has not taken what was handed over last ({fault}): mend the program, or its url in "
+            "[[autoreply.handovers]]. Messages are tried until they are autoreply.max_age_s old."
+        )
+        return {"what": "handover", "why": why, "name": program}
+    why = f"It fails at an event after offset {consumer['offset']} ({fault}), and tries again. {_CONSUMER}"
+    return {"what": "consumer", "why": why, "name": name}
 
 
 def _hook(hook: Mapping[str, Any]) -> str:

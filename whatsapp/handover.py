@@ -333,11 +333,15 @@ class HandOver:
             else:
                 result = verdict(answer.status)
                 if result is Result.TAKEN:
+                    if self.fault:
+                        _log.info("%s takes messages again", self.name)
                     self.fault = ""
                     return answer
                 why = f"HTTP {answer.status}"
                 if result is Result.REFUSED:
                     return why
+            if not self.fault:
+                _log.warning("%s does not take messages: %s", self.name, why)
             self.fault = f"{self.target}: {why}"
             wait_s = _WAITS_S[min(tries, len(_WAITS_S) - 1)]
             await asyncio.sleep(wait_s * (0.5 + self._random() / 2))

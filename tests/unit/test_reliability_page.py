@@ -51,7 +51,8 @@ def test_what_to_do_comes_first_and_has_every_trouble() -> None:
     lane = {"phone_number_id": "1", "why": "why", "broadcasts_why": "why", "templates": [held]}
     hook = {"name": "crm", "last_error": "", "paused_at": 1}
     consumer = {"name": "tracker", "fault": "ValueError: no", "offset": 7}
-    kinds = {one["what"] for one in trouble_of(False, [lane], [hook], [consumer])} | {
+    handover = {"name": "handover:shop", "fault": "shop: HTTP 503", "offset": 7}
+    kinds = {one["what"] for one in trouble_of(False, [lane], [hook], [consumer, handover])} | {
         "account",
         "retention",
         "subscriber",
