@@ -41,6 +41,7 @@ from settings import (
 )
 from store.errors import GatewayError, Problem
 from whatsapp.events import unknown_types
+from whatsapp.validate import problem_of
 
 __all__ = [
     "VERSION_ENDS",
@@ -342,11 +343,25 @@ def _convert(value: Any, field: FieldInfo, kind: inspect.Type, *, strict: bool) 
         return msgspec.convert(value, field.type, strict=strict, dec_hook=_make_secret)
     except msgspec.ValidationError as error:
         wanted = f"must be {_wanted(kind)}"
-        if _is_tables(kind):
-            wanted += f": {error}"
+        if isinstance(kind, inspect.VarTupleType) and isinstance(kind.item_type, inspect.StructType):
+            item = kind.item_type.cls
+            wanted = _fault_in_tables(value, item, strict=strict) or f"{wanted}: {problem_of(error, item)[1]}"
         elif not isinstance(kind, inspect.CustomType):
             wanted += f", not {shown(value)}"
         raise ValueError(wanted) from None
+
+
+def _fault_in_tables(tables: Any, item: type[msgspec.Struct], *, strict: bool) -> str:
+    """What is wrong with the first that is at fault, which goes by its name, or by its number from 1; empty
+    where they are no list."""
+    for number, table in enumerate(tables if isinstance(tables, list) else (), 1):
+        try:
+            msgspec.convert(table, item, strict=strict, dec_hook=_make_secret)
+        except msgspec.ValidationError as error:
+            name = table.get("name", table.get("phone_number_id")) if isinstance(table, dict) else None
+            which = shown(name) if isinstance(name, str) else str(number)
+            return ": ".join(filter(None, (f"table {which}", *problem_of(error, item))))
+    return ""
 
 
 def _make_secret(kind: type, value: Any) -> Any:
@@ -418,15 +433,18 @@ def _handover_notices(settings: Settings) -> Iterator[str]:
 
 
 def _outside_notices(settings: Settings) -> Iterator[str]:
-    types = set(settings.relay.types)
+    yield from _type_notices("[relay] types", settings.relay.types)
     for hook in settings.hooks.endpoints:
-        types.update(hook.types)
+        yield from _type_notices(f"[[hooks.endpoints]] {hook.name}: types", hook.types)
         if not hook.secret:
             yield f"{hook_secret(hook.name)} is not set: its receiver cannot tell who posts to it"
         if hook.url.startswith("http:") and not is_loopback(urlsplit(hook.url).hostname or ""):
             yield f"[[hooks.endpoints]] {hook.name}: http:// carries what customers write in the clear"
-    for type in unknown_types(sorted(types - {INBOUND})):
-        yield f"types: {type} is no event of this version, nothing is sent for it"
+
+
+def _type_notices(where: str, types: Iterable[str]) -> Iterator[str]:
+    for type in unknown_types(sorted(set(types) - {INBOUND})):
+        yield f"{where}: {type} is no event of this version, nothing is sent for it"
 
 
 def _version_notices(version: str, today: date) -> Iterator[str]:

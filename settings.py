@@ -514,8 +514,8 @@ def faults(settings: Settings) -> Iterator[Fault]:
     if settings.retry.cap_s < settings.retry.base_s:
         yield (("retry", "cap_s"), ("retry", "base_s")), "must not be less than [retry] base_s"
     names = [rule.name for rule in settings.autoreply.rules]
-    if len(set(names)) < len(names):
-        yield (("autoreply", "rules"),), "gives two rules the same name"
+    if twice := [name for n, name in enumerate(names) if name in names[:n]]:
+        yield (("autoreply", "rules"),), f"gives two rules the same name, {shown(twice[0])}"
 
 
 def _check_opt_out(settings: Settings) -> Iterator[Fault]:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from store.errors import GatewayError
+from whatsapp.validate import problem_of
 
 __all__ = ["Ack", "Auth", "BadFrame", "Ping", "Request", "Send", "Subscribe", "decode"]
 
@@ -99,7 +100,7 @@ def decode(message: str | bytes) -> Request:
     try:
         return msgspec.convert(frame, _PLAIN[op])
     except msgspec.ValidationError as error:
-        raise BadFrame(f"{op}: {error}") from error
+        raise BadFrame(f"{op}: {': '.join(filter(None, problem_of(error, _PLAIN[op])))}") from error
 
 
 def _decode_send(frame: dict[str, Any]) -> Send:

@@ -9,6 +9,7 @@ as it came. What is right is converted in one go; only what is not is walked thr
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from types import NoneType, UnionType
@@ -20,7 +21,17 @@ from msgspec.structs import FieldInfo
 
 from store.errors import Problem
 
-__all__ = ["GROWS", "MAX_PROBLEMS", "MAX_UNKNOWN", "Checked", "Findings", "Unchecked", "join", "validate"]
+__all__ = [
+    "GROWS",
+    "MAX_PROBLEMS",
+    "MAX_UNKNOWN",
+    "Checked",
+    "Findings",
+    "Unchecked",
+    "join",
+    "problem_of",
+    "validate",
+]
 
 MAX_UNKNOWN = 100
 """Unknown fields that are told, and as many other things that are passed on."""
@@ -246,7 +257,27 @@ def _problem(error: msgspec.ValidationError, value: Any, kind: Any) -> str:
     for meta in _metas(kind):
         if meta.extra and "must" in meta.extra and _fits_plainly(value, kind):
             return f"must {meta.extra['must']}"
-    text = str(error)
+    return _in_words(str(error))
+
+
+def problem_of(error: msgspec.ValidationError, kind: type[msgspec.Struct]) -> Problem:
+    """What msgspec found first, in the words of a caller: (path, problem); the path may be empty."""
+    text, _, place = str(error).partition(" - at `$")
+    path = place.rstrip("`").removeprefix(".")
+    types = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+    if named := _NAMED.fullmatch(text):
+        what, name = named.groups()
+        problem = "is required" if what == "missing required" else f"is not known{meant(name, types)}"
+        return join(path, name[:_NAME_LIMIT]), problem
+    if choices := _choices(types.get(path)):
+        return path, f"must be one of {', '.join(map(str, choices))}"
+    return path, _in_words(text)
+
+
+_NAMED = re.compile(r"Object (contains unknown|missing required) field `(.*)`", re.DOTALL)
+
+
+def _in_words(text: str) -> str:
     for theirs, ours in _WORDS:
         text = text.replace(theirs, ours)
     return text[:1].lower() + text[1:]

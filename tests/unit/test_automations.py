@@ -170,7 +170,7 @@ def test_a_number_that_is_none_of_ours_stops_the_start(tmp_path: Path) -> None:
     [
         ('name = "b"\nurl = "ftp://x/"', "'b': url must be an https:// or http:// address"),
         ('name = "b"\nurl = "https://x/"\nheaders = ["X-Gateway-Event: 1"]', "is the gateway's own"),
-        ('name = "B!"\nurl = "https://x/"', "[autoreply] handovers: must be a list of tables"),
+        ('name = "B!"\nurl = "https://x/"', "[autoreply] handovers: table 'B!': name: must be text matching"),
         (
             'name = "a-b"\nurl = "https://x/"\n[[autoreply.handovers]]\nname = "a_b"\nurl = "https://x/"',
             "gives two",

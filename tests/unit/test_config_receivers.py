@@ -75,7 +75,8 @@ def test_what_an_operator_may_have_overlooked_is_told(tmp_path: Path) -> None:
     notices = load_from(tmp_path, text, dotenv="HOOKS_CMR_SECRET=x\n").notices
     assert "HOOKS_CRM_SECRET is not set: its receiver cannot tell who posts to it" in notices
     assert "[[hooks.endpoints]] crm: http:// carries what customers write in the clear" in notices
-    assert "types: message.recieved is no event of this version, nothing is sent for it" in notices
+    told = "types: message.recieved is no event of this version, nothing is sent for it"
+    assert f"[[hooks.endpoints]] crm: {told}" in notices
     assert any("HOOKS_CMR_SECRET is not a setting" in notice for notice in notices)
     local = HOOK.replace("https://example.com", "http://127.0.0.1:9000") + 'secret = "s"\n'
     assert not any("hooks" in notice.lower() for notice in load_from(tmp_path, local).notices)
@@ -88,7 +89,7 @@ def test_what_an_operator_may_have_overlooked_is_told(tmp_path: Path) -> None:
         ('url = "example.com"', "url must be an https://"),
         ('url = "https://"', "url must be an https://"),
         ('url = "https://example.com/a b"', "url must be an https://"),
-        ("types = []", "`$[0].types`"),
+        ("types = []", "table 'crm': types: must be a list of length >= 1"),
         ('types = ["message*"]', "endpoint 'crm': types: 'message*' is neither"),
         ('headers = ["X-Key"]', "headers must each be written 'Name: value'"),
         ('headers = ["X Key: 1"]', "headers must each be written 'Name: value'"),
@@ -96,13 +97,13 @@ def test_what_an_operator_may_have_overlooked_is_told(tmp_path: Path) -> None:
         ('headers = ["X-Key: é"]', "header X-Key must be plain ASCII"),
         ('headers = ["X-Gateway-Signature: mine"]', "header X-Gateway-Signature is the gateway's own"),
         ('headers = ["content-type: text/plain"]', "header content-type is the gateway's own"),
-        ("batch = 0", "`$[0].batch`"),
-        ("batch = 101", "`$[0].batch`"),
-        ('on_refused = "drop"', "`$[0].on_refused`"),
-        ('name = "CRM"', "`$[0].name`"),
-        ('name = "../etc"', "`$[0].name`"),
+        ("batch = 0", "table 'crm': batch: must be a whole number >= 1"),
+        ("batch = 101", "table 'crm': batch: must be a whole number <= 100"),
+        ('on_refused = "drop"', "table 'crm': on_refused: must be one of skip, pause"),
+        ('name = "CRM"', "table 'CRM': name: must be text matching"),
+        ('name = "../etc"', "table '../etc': name: must be text"),
         ('name = "relay"', "must not name an endpoint 'relay'"),
-        ("retries = 3", "`retries`"),
+        ("retries = 3", "table 'crm': retries: is not known"),
     ],
 )
 def test_a_hook_that_cannot_be_used_stops_the_start(tmp_path: Path, line: str, why: str) -> None:
