@@ -81,7 +81,9 @@ class MarkHandler(ConversationHandler):
         contact = await self.contacts.find_text(who)
         found = await self.conversations.heard_last(contact, request.phone_number_id)
         if found is None or not found[1].wamid:
-            raise NotFound(f"the contact {who[:100]} has written nothing that is known here")
+            number = request.phone_number_id
+            where = f"to phone_number_id {number[:100]}" if number else "that is known here"
+            raise NotFound(f"the contact {who[:100]} has written nothing {where}")
         thread, said = found
         if thread.phone_number_id not in self.numbers:
             raise refusal([("phone_number_id", f"{thread.phone_number_id[:100]} is no number that sends")])

@@ -66,7 +66,7 @@ class EventPage(_EventHandler):
         """200 with a page, which may be empty and yet not the last: ``next`` is where to go on."""
         query = query_of(self, EventsQuery, ["limit", "wait"], lists=["types"])
         wanted = await self.filter_of(query)
-        start = resume(query.after or 0, self.log.epoch, await self.log.bounds())
+        start = resume(query.after or 0, self.log.epoch, await self.log.bounds(), "after")
         if not query.after:
             # From the oldest kept, which is no loss to who names no place.
             start = Start(start.offset, True)
@@ -125,8 +125,9 @@ class EventStream(_EventHandler):
         """200 and the stream, which ends only where the client or the gateway ends it."""
         query = query_of(self, StreamQuery, [], lists=["types"])
         wanted = await self.filter_of(query)
-        since = self.request.headers.get("Last-Event-ID") or query.since or None
-        start = resume(since, self.log.epoch, await self.log.bounds())
+        last = self.request.headers.get("Last-Event-ID")
+        called = "Last-Event-ID" if last else "since"
+        start = resume(last or query.since or None, self.log.epoch, await self.log.bounds(), called)
         refusal = self.hub.refusal()
         if refusal is not None:
             raise (

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+import msgspec
+
 from store.errors import Problem
 from whatsapp.failures import InvalidRequest
 from whatsapp.validate import MAX_PROBLEMS, Checked, Findings, validate
@@ -28,7 +30,11 @@ def convert(body: Mapping[str, Any], kind: type[T], *, strict: bool = False) -> 
     findings = Findings()
     request = validate(body, kind, findings)
     if strict:
-        findings.problems += [(path, f"is no field of this request{hint}") for path, hint in findings.unknown]
+        takes = f"; it takes {', '.join(field.encode_name for field in msgspec.structs.fields(kind))}"
+        findings.problems += [
+            (path, f"is no field of this request{hint or ('' if '.' in path else takes)}")
+            for path, hint in findings.unknown
+        ]
     refuse_if(findings.problems)
     assert request is not None
     return request, warnings_of(findings)

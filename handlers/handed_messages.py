@@ -56,7 +56,7 @@ def _one(item: Any, path: str, to: Address, now: int, findings: Findings) -> Pre
     before = findings.faults
     for name in _NOT_THERE:
         if item.get(name) is not None:
-            findings.fault(join(path, name), "is said by the message that is answered")
+            findings.fault(join(path, name), "must be left out: who wrote gets the answer")
     fields = {name: value for name, value in item.items() if value is not None and name not in _NOT_THERE}
     ours = {name: value for name, value in fields.items() if name in _OURS}
     theirs = {name: value for name, value in fields.items() if name not in _OURS}

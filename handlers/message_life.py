@@ -23,7 +23,8 @@ class Messages(OwnMessages):
         if bool(query.wamid) == bool(query.message_id):
             raise refusal([("wamid", "is needed, or message_id, and not both")])
         if query.wamid:
-            found = await self.lives.of_wamid(query.wamid)
+            # They are base64 and hold no blank: it is a + that was not escaped.
+            found = await self.lives.of_wamid(query.wamid.replace(" ", "+"))
         else:
             found = await self.lives.of_row(query.message_id)
         if found is None:

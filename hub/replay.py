@@ -54,21 +54,22 @@ class Start(NamedTuple):
     """False when events that the client has not seen may be missing."""
 
 
-def parse_position(since: str | int) -> Position:
-    """A position as clients write it: ``epoch:offset``, or an offset alone. Raises BadPosition."""
+def parse_position(since: str | int, called: str = "since") -> Position:
+    """A position as clients write it: ``epoch:offset``, or an offset alone. Raises BadPosition, which
+    says what they call it."""
     if isinstance(since, int):
         epoch, offset = "", since
     else:
         epoch, colon, digits = since.rpartition(":")
         if (colon and not epoch) or not (digits.isascii() and digits.isdigit() and len(digits) <= 16):
-            raise BadPosition("since: a position is <epoch>:<offset>, or an offset alone")
+            raise BadPosition(f"{called}: a position is <epoch>:<offset>, or an offset alone")
         offset = int(digits)
     if not 0 <= offset <= _MAX_OFFSET:
-        raise BadPosition(f"since: an offset is between 0 and {_MAX_OFFSET}")
+        raise BadPosition(f"{called}: an offset is between 0 and {_MAX_OFFSET}")
     return Position(epoch, offset)
 
 
-def resume(since: str | int | None, epoch: str, bounds: LogBounds) -> Start:
+def resume(since: str | int | None, epoch: str, bounds: LogBounds, called: str = "since") -> Start:
     """Where a client goes on that asks for what comes after ``since``; None: what comes from now on.
 
     What cannot be continued (another log, an offset that the log never reached, events removed since) starts
@@ -76,7 +77,7 @@ def resume(since: str | int | None, epoch: str, bounds: LogBounds) -> Start:
     """
     if since is None:
         return Start(bounds.head, True)
-    position = parse_position(since)
+    position = parse_position(since, called)
     is_same_log = not position.epoch or position.epoch == epoch
     if is_same_log and bounds.floor <= position.offset <= bounds.head:
         return Start(position.offset, True)

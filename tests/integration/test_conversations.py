@@ -155,6 +155,8 @@ async def test_marking_tells_meta_the_last_message_and_reads_all_before(tmp_path
         assert [one["unread"] for one in await listed(gateway)] == [0]
         marks = [call.message for call in gateway.calls.all if "status" in call.message]
         assert marks == [{"messaging_product": "whatsapp", "status": "read", "message_id": "wamid.2"}]
+        other = await gateway.post(f"/api/conversations/{PHONE}/read", {"phone_number_id": "999"})
+        assert (other.status, "to phone_number_id 999" in other.body["error"]) == (404, True)
         # Again: nothing is unread, and Meta is not asked.
         assert (await gateway.post(f"/api/conversations/{PHONE}/read", {})).ok["wamid"] == "wamid.2"
         assert len([call for call in gateway.calls.all if "status" in call.message]) == 1
@@ -320,6 +322,8 @@ async def test_the_life_of_a_message_of_ours(tmp_path: Path) -> None:
         by_wamid = (await gateway.get(f"/api/messages?wamid={quote(wamid, safe='')}")).ok
         by_id = (await gateway.get(f"/api/messages?message_id={answer['task_id']}-0")).ok
         assert by_wamid == by_id
+        unescaped = wamid.replace("/", "%2F")
+        assert (await gateway.get(f"/api/messages?wamid={unescaped}")).ok == by_id
         assert (by_id["direction"], by_id["state"], by_id["wamids"]) == ("out", "read", [wamid])
         assert (by_id["contact"], by_id["callback_data"]) == (PHONE, "order 7")
         assert by_id["message"]["text"]["body"] == "buenas"

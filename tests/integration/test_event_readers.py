@@ -181,6 +181,7 @@ async def test_a_page_that_cannot_be_is_refused(tmp_path: Path, query: str, code
     async with serving(tmp_path) as gateway:
         answer = await gateway.get(f"/api/events?{query}")
         assert (answer.status, answer.body["code"]) == (400, code)
+        assert answer.body["error"].startswith(query.partition("=")[0])
 
 
 async def test_a_page_waits_for_what_it_wants(tmp_path: Path) -> None:
@@ -338,6 +339,8 @@ async def test_a_stream_that_cannot_be_is_refused_before_it_begins(
     async with serving(tmp_path) as gateway:
         answer = await gateway.get(f"/api/events/stream?{query}")
         assert (answer.status, answer.body["code"]) == (400, code)
+        again = await gateway.get("/api/events/stream", **{"Last-Event-ID": "x"})
+        assert (again.status, again.body["error"].partition(":")[0]) == (400, "Last-Event-ID")
 
 
 async def test_streams_and_sockets_share_the_bound_of_connections(tmp_path: Path) -> None:

@@ -167,7 +167,10 @@ async def test_one_contacts_slow_answer_keeps_no_other_waiting_and_their_own_in_
     [
         (says(text("")), "messages[0].text.body: must not be empty"),
         (says({"type": "image", "image": {}}), "messages[0].image"),
-        (says(text("x", to="5215550002222")), "messages[0].to: is said by the message that is answered"),
+        (
+            says(text("x", to="5215550002222")),
+            "messages[0].to: must be left out: who wrote gets the answer",
+        ),
         (says(text("x", priority="urgent")), "messages[0].priority: must be one of high, normal, low"),
         (says(*[text("x")] * 6), "its answer has 6 messages, at most 5"),
         (says("x"), "messages[0]: must be an object"),

@@ -141,6 +141,9 @@ def test_where_it_is_strict_fields_we_do_not_know_are_at_fault() -> None:
     told = "is no field of this request; did you mean `text`?"
     assert problems_of({**GOOD, "txet": 1}, strict=True) == [("txet", told)]
     assert problems_of({"text": "hola", "txet": 1}, strict=True) == [("phone", "is required"), ("txet", told)]
+    (far,) = problems_of({**GOOD, "colour": 1}, strict=True)
+    takes = "phone, text, count, use_queue, buttons, more, from, pace, kind"
+    assert far == ("colour", f"is no field of this request; it takes {takes}")
     many = problems_of({**GOOD, **{f"txet{n}": n for n in range(MAX_UNKNOWN + 1)}}, strict=True)
     assert len(many) == MAX_UNKNOWN
     assert all(problem.endswith("`text`?") for _, problem in many)

@@ -68,6 +68,8 @@ def test_position_is_an_offset_with_or_without_its_epoch(since: str | int, posit
 def test_what_is_no_position_is_refused_by_name(since: str | int) -> None:
     with pytest.raises(BadPosition, match=r"^since: "):
         parse_position(since)
+    with pytest.raises(BadPosition, match=r"^after: "):
+        parse_position(since, "after")
 
 
 @given(st.text() | st.integers())
