@@ -136,6 +136,9 @@ class EventStream(_EventHandler):
                 else Draining("the gateway is stopping, try again in a moment")
             )
         stream = self.detach()
+        if stream.closed():
+            # The client went while the store was asked.
+            return
         self.hub.subscribe(_Client(stream, self.hub, self.wire).subscription, wanted, start)
 
 
@@ -154,7 +157,10 @@ class _Client:
         self.subscription = Subscription(self._transport, wire)
         hub.register(self.subscription)
         stream.set_close_callback(self._gone)
-        if not stream.closed():
+        if stream.closed():
+            # The head could not be written, and nobody will call back any more.
+            self._gone()
+        else:
             # What it says is not taken, and not kept: it is closed.
             self._stream.read_bytes(1, partial=True).add_done_callback(self._spoke)
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,12 +15,13 @@ from unittest import mock
 
 import msgspec
 import pytest
+from tornado.iostream import IOStream
 
 from handlers import answers, events
 from hub import pages
 from settings import Secret
 from store.errors import StoreUnavailable
-from store.records import Event, NewEvent
+from store.records import Event, LogBounds, NewEvent
 from tests.support.gateway import Harness, serving
 from tests.support.memory_log import new_event
 from tests.support.server_sent import Stream, streaming
@@ -421,6 +423,42 @@ async def test_a_stream_whose_client_speaks_is_closed(tmp_path: Path) -> None:
         async with raw_stream(gateway) as client:
             await asyncio.get_running_loop().sock_sendall(client, b"GET / HTTP/1.1\r\n\r\n")
             await until(lambda: gateway.gateway._hub.stats.subscribers == 0)
+
+
+async def test_a_client_that_goes_before_its_stream_begins_leaves_nothing(tmp_path: Path) -> None:
+    async with serving(tmp_path) as gateway:
+        asked, gate = asyncio.Event(), asyncio.Event()
+        log = gateway.gateway._log
+        bounds = log.bounds
+
+        async def held() -> LogBounds:
+            asked.set()
+            await gate.wait()
+            return await bounds()
+
+        with mock.patch.object(log, "bounds", held):
+            with socket.create_connection(("127.0.0.1", gateway.port)) as client:
+                client.sendall(b"GET /api/events/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+                await asyncio.wait_for(asked.wait(), GUARD_S)
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            # So that the reset is there, and is seen, before the stream begins.
+            assert (await gateway.get("/api/health")).status == 200
+            gate.set()
+            assert (await gateway.get("/api/health")).status == 200
+        await until(lambda: gateway.gateway._hub.stats.subscribers == 0)
+        await some(gateway, "a")
+        assert list(gateway.gateway._hub.members()) == []
+
+
+async def test_a_stream_whose_beginning_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    async with serving(tmp_path) as gateway:
+
+        def closes(stream: IOStream, data: bytes) -> None:
+            stream.close()
+
+        with mock.patch.object(events, "_unless_closed", closes), contextlib.suppress(Exception):
+            await gateway.get("/api/events/stream")
+        assert list(gateway.gateway._hub.members()) == []
 
 
 async def test_a_stream_whose_client_vanished_is_forgotten(tmp_path: Path) -> None:
