@@ -1,7 +1,7 @@
 """Memory at a steady load: half the limits, messages going out and coming in, for minutes.
 
 Measures the resident memory of the gateway's process. What it must hold for a while (events for subscribers,
-recipients' pace, duplicates) fills up at first; after that it should stay where it is.
+recipients' pace, whom it knows) fills up at first; after that it should stay where it is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from tests.soak.gateway_run import GatewayRun, running, told
 __all__ = ["Steady", "stay_flat"]
 
 _RATE = 80
-_PEOPLE = 20_000
+_PEOPLE = 4_000
+"""Few enough for nearly all of them to be known once the memory has filled up: what is remembered of a person
+is bounded, and no part of what a message costs."""
 _EACH_S = 5.0
 """Between two requests to send, and between two looks at the memory."""
 _FILLED = 0.25
