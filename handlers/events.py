@@ -61,6 +61,7 @@ class EventPage(_EventHandler):
 
     waiting: set[asyncio.Future[None]]
     _wait: asyncio.Future[None] | None = None
+    _gone = False
 
     async def get(self) -> None:
         """200 with a page, which may be empty and yet not the last: ``next`` is where to go on."""
@@ -79,7 +80,7 @@ class EventPage(_EventHandler):
     async def _grows(self, place: int, until: float) -> bool:
         """Whether there is something past this place before that time."""
         left = until - asyncio.get_running_loop().time()
-        if left <= 0 or len(self.waiting) >= MAX_WAITING or self.hub.closing:
+        if left <= 0 or len(self.waiting) >= MAX_WAITING or self.hub.closing or self._gone:
             return False
         growth = asyncio.Task(self.log.wait(place), name="page-wait")
         self._wait = growth
@@ -95,6 +96,7 @@ class EventPage(_EventHandler):
 
     def on_connection_close(self) -> None:
         """Wait for nothing more."""
+        self._gone = True
         if self._wait is not None:
             self._wait.cancel()
 

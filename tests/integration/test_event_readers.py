@@ -209,6 +209,34 @@ async def test_who_goes_away_waits_no_more(tmp_path: Path) -> None:
         await until(lambda: not waits(gateway))
 
 
+async def test_who_went_before_the_wait_does_not_wait_at_all(tmp_path: Path) -> None:
+    async with serving(tmp_path) as gateway:
+        asked, gate, answered = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        log = gateway.gateway._log
+        bounds = log.bounds
+
+        async def held() -> LogBounds:
+            asked.set()
+            await gate.wait()
+            return await bounds()
+
+        def answer(handler: events.EventPage, page: pages.Page) -> None:
+            answered.set()
+
+        with (
+            mock.patch.object(log, "bounds", held),
+            mock.patch.object(events.EventPage, "_answer_page", answer),
+        ):
+            waiting = asyncio.ensure_future(gateway.get("/api/events?wait=30"))
+            await asyncio.wait_for(asked.wait(), GUARD_S)
+            waiting.cancel()
+            await asyncio.wait({waiting})
+            assert (await gateway.get("/api/health")).status == 200
+            gate.set()
+            # Far less than it would have waited, were this not so.
+            await asyncio.wait_for(answered.wait(), 20)
+
+
 async def test_only_so_many_pages_wait(tmp_path: Path) -> None:
     async with serving(tmp_path) as gateway:
         with mock.patch.object(events, "MAX_WAITING", 1):
