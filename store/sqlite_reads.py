@@ -45,13 +45,15 @@ _MAX_BYTES = 4 * 1024 * 1024
 """Of bodies read at once."""
 _LAST = "\U0010ffff"
 """After all that a key goes on with."""
+_DIGITS = 19
+"""Of a number that is too large for a column."""
 _READY = "task_id NOT IN (SELECT id FROM tasks WHERE ready = 0)"
 
 
 def row_key(row_id: str) -> tuple[str, int]:
     """Task id and place of a row; a place that no row has where the id is none of ours."""
     task_id, _, n = row_id.rpartition("-")
-    return task_id, int(n) if n.isascii() and n.isdigit() else -1
+    return task_id, int(n) if n.isascii() and n.isdigit() and len(n) < _DIGITS else -1
 
 
 class Reads:

@@ -123,9 +123,9 @@ async def test_each_of_many_changes_tells_whether_it_moved(store: Store) -> None
 
 async def test_a_change_of_an_unknown_row_moves_nothing(store: Store) -> None:
     await sending(store)
-    unknown = ("task-1", "other-0", "nothing", "")
+    unknown = ("task-1", "other-0", "nothing", "", f"task-{'9' * 30}")
     changes = [Change(row_id, State.SENT, 1, wamid=f"wamid.{row_id}") for row_id in unknown]
-    assert await store.apply([*changes, Change("task-0", State.SENT, 1)]) == [False] * 4 + [True]
+    assert await store.apply([*changes, Change("task-0", State.SENT, 1)]) == [False] * 5 + [True]
     assert (await store.find_rows([*unknown, "task-0"])).keys() == {"task-0"}
     assert await store.find_by_wamid([f"wamid.{row_id}" for row_id in unknown]) == {}
 
