@@ -120,10 +120,10 @@ class AutoReply:
             data = _decode(event.body).data
         except msgspec.MsgspecError:
             return []
-        # Of each, in order, also of one that is not answered.
-        silent_ms = await self._silence.before(event) if self._asks_silence and event.contact else None
         if self._now_ms() - min(event.at, metas_time(data.message.timestamp, event.at)) > self._max_age_ms:
+            self._silence.note(event)
             return []
+        silent_ms = await self._silence.before(event) if self._asks_silence and event.contact else None
         address = _sender(data)
         if not address:
             return []

@@ -35,14 +35,18 @@ class Silence:
             self._heard = {}
         self._heard |= self._batch
 
+    def note(self, event: Event) -> None:
+        """A message of a contact's of which nothing is asked."""
+        self._batch[event.contact] = event.at
+
     async def before(self, event: Event) -> int | None:
         """Milliseconds since the contact's message before this one; None where there was none. To be asked of
-        each of their messages, in order. Raises StoreUnavailable."""
+        each of their messages, in order, that is not noted. Raises StoreUnavailable."""
         contact = event.contact
         last = self._batch.get(contact) or self._heard.get(contact) or 0
         for thread in await self._store.threads_of(contact):
             last = max(last, await self._last_in(thread, event))
-        self._batch[contact] = event.at
+        self.note(event)
         return max(0, event.at - last) if last else None
 
     async def _last_in(self, thread: Thread, event: Event) -> int:

@@ -435,6 +435,19 @@ async def test_who_wrote_before_this_process_started_is_known_by_the_threads(rig
     assert len(await rig.rows()) == 1
 
 
+async def test_who_wrote_in_what_is_too_old_to_be_answered_writes_for_the_first_time_no_more(
+    rig: Rig,
+) -> None:
+    rig.replies = rig.consumer([by(Conditions(first_within_ms=0))])
+    old = await rig.take(text_message("wamid.A", "hola"))
+    rig.now += int(MAX_AGE_S * 1000) + 1
+    fresh = await rig.take(text_message("wamid.B", "hola"), text_message("wamid.C", "x", **{"from": OTHER}))
+    await rig.handle([*old, *fresh])
+    (row,) = await rig.rows()
+    assert json.loads(row.payload)["to"] == f"+{OTHER}"
+    assert rig.store.calls["threads_of"] <= 2
+
+
 async def test_what_is_handed_over_of_a_first_contact_is_so_when_its_telling_failed(rig: Rig) -> None:
     rule = Rule("bot", Conditions(first_within_ms=0))
     rig.replies = rig.consumer([Automation(rule, hand_over="crm")])
