@@ -178,7 +178,8 @@ class Names:
         holding = self._by_name.get(name)
         if holding is None:
             return None
-        return Held(None if holding.leaves else holding.subscription, holding.acknowledged)
+        is_over = holding.leaves or holding.subscription.state is State.CLOSED
+        return Held(None if is_over else holding.subscription, holding.acknowledged)
 
     def _hold(self, holding: _Holding) -> None:
         subscription = holding.subscription

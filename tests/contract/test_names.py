@@ -16,7 +16,7 @@ from hub.frames import hello_frame
 from hub.hub import Hub
 from hub.names import BadName, Names, TooManyNames
 from hub.replay import Start
-from hub.subscription import REMOVED, TAKEN_OVER, Filter, State, Subscription
+from hub.subscription import REMOVED, TAKEN_OVER, TOO_SLOW, Filter, State, Subscription
 from store.base import Store
 from store.errors import StoreUnavailable
 from store.log import Log
@@ -305,6 +305,20 @@ async def test_a_name_whose_connection_ended_while_it_was_taken_is_free(store: S
     assert (await store.find_subscribers(["crm"]))["crm"].holder == ""
     assert room.names.held("crm") is None
     assert client.start == Start(-1, False)
+
+
+async def test_a_name_whose_connection_is_being_closed_is_not_connected(store: Store) -> None:
+    room = await Room.make(store)
+    client = await room.take()
+    (event,) = await room.append("a")
+    client.acknowledge(event)
+    assert room.names.held("crm") == (client.subscription, event.offset)
+    room.hub.close(client.subscription, TOO_SLOW)
+    assert room.names.held("crm") == (None, event.offset)
+    client.go()
+    await room.names.save()
+    assert room.names.held("crm") is None
+    assert await room.offset() == event.offset
 
 
 async def test_a_removed_name_is_closed_and_forgotten(store: Store) -> None:
