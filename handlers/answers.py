@@ -613,6 +613,8 @@ class EventPage(msgspec.Struct, frozen=True):
     """Whether there is more to read right now."""
     recovered: bool
     """False where events past the position were removed unseen, or the position is of another log."""
+    warnings: list[str] | UnsetType = UNSET
+    """Which of `types` no event of this version has."""
 
 
 class SubscriberTold(msgspec.Struct, frozen=True):

@@ -17,7 +17,7 @@ from tornado.iostream import IOStream, StreamClosedError
 from handlers.base import BaseHandler, Busy
 from handlers.pages import query_of
 from handlers.parameters import EventFields, EventsQuery, StreamQuery
-from handlers.socket import ResolveContact
+from handlers.socket import ResolveContact, type_warnings
 from handlers.socket_transport import SocketTransport
 from hub.frames import Wire, closing_text, event_json
 from hub.hub import Hub
@@ -49,11 +49,12 @@ class _EventHandler(BaseHandler):
     log: Log
     resolve_contact: ResolveContact
 
-    async def filter_of(self, asked: EventFields) -> Filter:
-        """Which events are wanted. Raises BadFilter."""
+    async def filter_of(self, asked: EventFields) -> tuple[Filter, list[str]]:
+        """Which events are wanted, and what of that can never come. Raises BadFilter."""
         contact = await self.resolve_contact(asked.contact) if asked.contact else ""
         types = [name for part in asked.types.split(",") if (name := part.strip())]
-        return Filter.of(types, phone_number_id=asked.phone_number_id, contact=contact)
+        wanted = Filter.of(types, phone_number_id=asked.phone_number_id, contact=contact)
+        return wanted, type_warnings(types)
 
 
 class EventPage(_EventHandler):
@@ -66,7 +67,7 @@ class EventPage(_EventHandler):
     async def get(self) -> None:
         """200 with a page, which may be empty and yet not the last: ``next`` is where to go on."""
         query = query_of(self, EventsQuery, ["limit", "wait"], lists=["types"])
-        wanted = await self.filter_of(query)
+        wanted, warnings = await self.filter_of(query)
         start = resume(query.after or 0, self.log.epoch, await self.log.bounds(), "after")
         if not query.after:
             # From the oldest kept, which is no loss to who names no place.
@@ -75,7 +76,7 @@ class EventPage(_EventHandler):
         page = await read_page(self.hub.read, start, wanted, query.limit)
         while not page.events and page.place >= self.log.head and await self._grows(page.place, until):
             page = await read_page(self.hub.read, Start(page.place, page.recovered), wanted, query.limit)
-        self._answer_page(page)
+        self._answer_page(page, warnings)
 
     async def _grows(self, place: int, until: float) -> bool:
         """Whether there is something past this place before that time."""
@@ -100,15 +101,14 @@ class EventPage(_EventHandler):
         if self._wait is not None:
             self._wait.cancel()
 
-    def _answer_page(self, page: Page) -> None:
-        self.answer(
-            {
-                "events": [msgspec.Raw(event_json(event)) for event in page.events],
-                "next": f"{self.log.epoch}:{page.place}",
-                "more": page.place < self.log.head,
-                "recovered": page.recovered,
-            }
-        )
+    def _answer_page(self, page: Page, warnings: list[str]) -> None:
+        answer = {
+            "events": [msgspec.Raw(event_json(event)) for event in page.events],
+            "next": f"{self.log.epoch}:{page.place}",
+            "more": page.place < self.log.head,
+            "recovered": page.recovered,
+        }
+        self.answer({**answer, "warnings": warnings} if warnings else answer)
 
 
 class EventStream(_EventHandler):
@@ -126,7 +126,7 @@ class EventStream(_EventHandler):
     async def get(self) -> None:
         """200 and the stream, which ends only where the client or the gateway ends it."""
         query = query_of(self, StreamQuery, [], lists=["types"])
-        wanted = await self.filter_of(query)
+        wanted, warnings = await self.filter_of(query)
         last = self.request.headers.get("Last-Event-ID")
         called = "Last-Event-ID" if last else "since"
         start = resume(last or query.since or None, self.log.epoch, await self.log.bounds(), called)
@@ -141,7 +141,8 @@ class EventStream(_EventHandler):
         if stream.closed():
             # The client went while the store was asked.
             return
-        self.hub.subscribe(_Client(stream, self.hub, self.wire).subscription, wanted, start)
+        client = _Client(stream, self.hub, self.wire)
+        self.hub.subscribe(client.subscription, wanted, start, warnings)
 
 
 class _Client:

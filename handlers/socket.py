@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
@@ -44,6 +44,7 @@ __all__ = [
     "SocketHandler",
     "SocketSettings",
     "socket_routes",
+    "type_warnings",
 ]
 
 _log = logging.getLogger(__name__)
@@ -364,7 +365,7 @@ class SocketHandler(WebSocketHandler):
             start = resume(asked.since, self._events.epoch, await self._events.bounds())
         if not asked.subscriber and self._names is not None:
             self._names.release(subscription)
-        self._hub.subscribe(subscription, wanted, start, _warnings(asked))
+        self._hub.subscribe(subscription, wanted, start, type_warnings(asked.type_names))
 
     async def _take_name(
         self, subscription: Subscription, asked: Subscribe, wanted: Filter
@@ -390,9 +391,9 @@ def _check(asked: Subscribe) -> None:
         parse_position(asked.since)
 
 
-def _warnings(asked: Subscribe) -> list[str]:
+def type_warnings(types: Iterable[str]) -> list[str]:
     """An event of no known name is waited for in vain, and yet may come with a later version."""
-    return [f"types: {name} is no event of this version" for name in unknown_types(asked.type_names)]
+    return [f"types: {name} is no event of this version" for name in unknown_types(types)]
 
 
 def _has_key_header(headers: Mapping[str, str]) -> bool:

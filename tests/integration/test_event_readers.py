@@ -110,6 +110,16 @@ async def test_a_page_is_of_the_contact_that_is_asked_for(tmp_path: Path) -> Non
         assert (await gateway.get("/api/events?contact=5215550009999")).ok["events"] == []
 
 
+async def test_types_that_no_event_has_are_told(tmp_path: Path) -> None:
+    async with serving(tmp_path) as gateway:
+        query = "?types=message.received,nope.nope"
+        told = ["types: nope.nope is no event of this version"]
+        assert (await gateway.get(f"/api/events{query}")).ok["warnings"] == told
+        async with streaming(stream_url(gateway, query)) as stream:
+            hello = await stream.message()
+            assert hello is not None and hello.data["warnings"] == told
+
+
 async def test_a_long_log_without_anything_wanted_is_read_in_bounded_pages(tmp_path: Path) -> None:
     async with serving(tmp_path) as gateway:
         last = 0
@@ -220,7 +230,7 @@ async def test_who_went_before_the_wait_does_not_wait_at_all(tmp_path: Path) -> 
             await gate.wait()
             return await bounds()
 
-        def answer(handler: events.EventPage, page: pages.Page) -> None:
+        def answer(handler: events.EventPage, page: pages.Page, warnings: list[str]) -> None:
             answered.set()
 
         with (
