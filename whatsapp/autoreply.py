@@ -9,9 +9,10 @@ whoever carries it there (``handover.py``) keeps nobody waiting.
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -31,6 +32,8 @@ from whatsapp.silence import Silence
 
 __all__ = ["AutoReply", "Automation", "failed_event", "sender_of", "task_id_of"]
 
+_AT_ONCE = 32
+"""Contacts."""
 _NAMESPACE = uuid.UUID("6f1f2a52-4f0c-4a53-9a5e-0e3c5c3f7a10")
 
 
@@ -74,6 +77,15 @@ class _Body(msgspec.Struct):
     data: _Data
 
 
+class _Called(NamedTuple):
+    """A message that calls for something."""
+
+    event: Event
+    matched: Sequence[Matched]
+    to: Address
+    data: _Data
+
+
 _decode = msgspec.json.Decoder(_Body).decode
 
 
@@ -104,29 +116,33 @@ class AutoReply:
 
     async def handle(self, batch: Sequence[Event], cursor: Cursor, lease: Lease) -> None:
         """Act on what calls for it, then save the cursor. Raises StoreUnavailable, LeaseLost."""
-        told: list[NewEvent] = []
+        called: dict[str, list[_Called]] = {}
         self._silence.begin()
         for event in batch:
             if event.type == EventType.MESSAGE_RECEIVED and event.phone_number_id in self._numbers:
-                told += await self._consider(event)
+                one = await self._met(event)
+                if one is not None:
+                    called.setdefault(event.contact, []).append(one)
+        told = await self._act_on_all(list(called.values())) if called else []
         if told:
             await self._store.apply((), told, cursor, lease)
         else:
             await self._store.save_cursor(cursor, lease)
         self._silence.keep()
 
-    async def _consider(self, event: Event) -> list[NewEvent]:
+    async def _met(self, event: Event) -> _Called | None:
+        """The rules that a message meets; None where there are none."""
         try:
             data = _decode(event.body).data
         except msgspec.MsgspecError:
-            return []
+            return None
         if self._now_ms() - min(event.at, metas_time(data.message.timestamp, event.at)) > self._max_age_ms:
             self._silence.note(event)
-            return []
+            return None
         silent_ms = await self._silence.before(event) if self._asks_silence and event.contact else None
         address = _sender(data)
         if not address:
-            return []
+            return None
         incoming = Incoming(
             data.text,
             data.message.type,
@@ -135,11 +151,27 @@ class AutoReply:
             event.at,
             silent_ms,
         )
-        told: list[NewEvent] = []
-        for matched in match(self._rules, incoming):
-            if (event_of_it := await self._act(event, matched, address, data)) is not None:
-                told.append(event_of_it)
-        return told
+        matched = match(self._rules, incoming)
+        return _Called(event, matched, address, data) if matched else None
+
+    async def _act_on_all(self, calls: Collection[Sequence[_Called]]) -> list[NewEvent]:
+        """Act on those of each contact one after the other, and on contacts side by side, since it is the
+        store that is waited for; what is to be told, in the order of the log."""
+        room = asyncio.Semaphore(_AT_ONCE)
+        told: list[tuple[int, NewEvent]] = []
+
+        async def act_on(own: Sequence[_Called]) -> None:
+            async with room:
+                for event, matched, to, data in own:
+                    for one in matched:
+                        if (event_of_it := await self._act(event, one, to, data)) is not None:
+                            told.append((event.offset, event_of_it))
+
+        # To the end of each, since the batch that comes again must meet none of them under way.
+        for error in await asyncio.gather(*map(act_on, calls), return_exceptions=True):
+            if error is not None:
+                raise error
+        return [one for _, one in sorted(told, key=lambda pair: pair[0])]
 
     async def _act(self, event: Event, matched: Matched, to: Address, data: _Data) -> NewEvent | None:
         """Do what a rule says, once; what is to be told of it, if anything."""

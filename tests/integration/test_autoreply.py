@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -148,6 +149,40 @@ async def test_the_cursor_is_saved_whether_or_not_something_was_answered(rig: Ri
         events = await rig.take(text_message(f"wamid.{n}", text))
         await rig.handle(events)
         assert await rig.store.as_store().load_cursor("autoreply") == events[-1].offset
+
+
+async def test_contacts_are_answered_side_by_side_and_each_in_order(rig: Rig) -> None:
+    rig.replies = rig.consumer(cooldown_s=0.0)
+    events = await rig.take(
+        text_message("wamid.A", "hola"),
+        text_message("wamid.B", "hola", **{"from": "5215550002222"}),
+        text_message("wamid.C", "ayuda"),
+    )
+    rig.store.hold("claim_once")
+    handling = asyncio.Task(rig.handle(events))
+    # One of each contact waits for the store, and the second of the first waits for the first.
+    await rig.store.arrived("claim_once", 2)
+    assert rig.store.calls["claim_once"] == 2
+    rig.store.heal()
+    await handling
+    rows = await rig.rows()
+    assert len(rows) == 3
+    mine = [json.loads(row.payload)["text"]["body"] for row in rows if row.contact == PHONE]
+    assert mine == ["Welcome!", "A person will be with you."]
+
+
+async def test_a_batch_that_fails_at_one_contact_is_ended_before_it_comes_again(rig: Rig) -> None:
+    events = await rig.take(
+        text_message("wamid.A", "hola"), text_message("wamid.B", "hola", **{"from": "5215550002222"})
+    )
+    rig.store.fail("create_task")
+    with pytest.raises(StoreUnavailable):
+        await rig.handle(events)
+    assert rig.store.calls["create_task"] == 2
+    rig.store.heal()
+    for _ in range(2):
+        await rig.handle(events)
+    assert len(await rig.rows()) == 2
 
 
 async def test_a_sender_without_a_phone_is_answered_by_user_id(rig: Rig) -> None:
