@@ -9,6 +9,7 @@ once for many rows. All numbers of the gateway share one list: it hangs on a con
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from store.base import Store
@@ -16,7 +17,7 @@ from store.errors import StoreError
 from store.records import Cursor, Event, Lease, Row, Suppression
 from whatsapp.contacts import Contacts
 from whatsapp.events import EventType
-from whatsapp.opt_out import OptOutWords, event_of, said
+from whatsapp.opt_out import OptOutWords, Said, event_of, said
 
 __all__ = ["SUPPRESSIONS", "Suppressions"]
 
@@ -30,6 +31,10 @@ _HEAL_MS = 24 * 3600 * 1000
 """So long a change is told once more when it is said again; the log drops what it has."""
 _LIFE_MS = 60_000
 """After which all is asked anew: a word may be in the store whose event was lost with its process."""
+
+
+_Heard = tuple[tuple[Event, Said], Suppression]
+"""What was said, by which event, and the word that it is."""
 
 
 class Suppressions:
@@ -57,11 +62,11 @@ class Suppressions:
         if heard:
             keys = await self._contacts.resolve({one.address for _, one in heard if not one.contact})
             words = [one.by(one.contact or keys[one.address]) for _, one in heard]
-            # In one call each, so that one who leaves and comes back within a batch is told of both.
-            for (event, one), word in zip(heard, words, strict=True):
-                (after,) = await self._store.put_suppressions([word])
-                if _decides(word, after):
-                    events.append(event_of(after, event.at, one.phone_number_id, one.source))
+            for part in _once_each(list(zip(heard, words, strict=True))):
+                stands = await self._store.put_suppressions([word for _, word in part])
+                for ((event, one), word), after in zip(part, stands, strict=True):
+                    if _decides(word, after):
+                        events.append(event_of(after, event.at, one.phone_number_id, one.source))
         if events:
             await self._store.apply((), events, cursor, lease)
         else:
@@ -147,6 +152,19 @@ class Suppressions:
 
     def _forget(self) -> None:
         self._known, self._known_since, self._former = {}, self._now_ms(), {}
+
+
+def _once_each(words: Sequence[_Heard]) -> list[list[_Heard]]:
+    """In parts that name nobody twice: of one who leaves and comes back within a batch both are told."""
+    parts: list[list[_Heard]] = []
+    said_by: Counter[str] = Counter()
+    for heard, word in words:
+        turn = said_by[word.contact]
+        said_by[word.contact] += 1
+        if turn == len(parts):
+            parts.append([])
+        parts[turn].append((heard, word))
+    return parts
 
 
 def _decides(word: Suppression, after: Suppression) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from store.base import Store
 from store.log import Log
-from store.records import Alias, Row, Suppression
+from store.records import Alias, Cursor, Event, Row, Suppression
 from tests.support.faulty_store import FaultyStore
 from tests.support.rows import make_row
 from tests.support.waiting import eventually
@@ -117,6 +118,37 @@ async def test_what_is_remembered_is_asked_anew_after_a_minute(store: Store) -> 
     assert await process.refused(row("ann")) == set()
     process.now += 1
     assert await process.refused(row("ann")) == {0}
+
+
+async def test_what_a_batch_says_is_kept_at_once_and_all_of_it_is_told(store: Store) -> None:
+    process = Process(store)
+    await process.start()
+    words = OptOutWords(["stop"], ["start"])
+    kept = process.store.as_store()
+    suppressions = Suppressions(kept, Contacts(kept), words, now_ms=lambda: T)
+    said = [("ann", "stop"), ("bob", "stop"), ("ann", "start"), ("eve", "stop"), ("ann", "stop")]
+    batch = [
+        Event(
+            n,
+            n - 1,
+            f"in:{n}",
+            "message.received",
+            T + n * 1000,
+            json.dumps({"data": {"message": {}, "text": text}}).encode(),
+            contact=contact,
+        )
+        for n, (contact, text) in enumerate(said, 1)
+    ]
+    lease = await store.acquire_lease("consumer:suppressions", "me", 60_000)
+    assert lease is not None
+    process.store.calls["put_suppressions"] = 0
+    await suppressions.handle(batch, Cursor("suppressions", 5), lease)
+    assert process.store.calls["put_suppressions"] == 3
+    told = [(event.contact, event.type) for event in await store.events_after(0, 10)]
+    assert sorted(told) == sorted(
+        [(who, "contact.suppressed") for who in ("ann", "ann", "bob", "eve")] + [("ann", "contact.restored")]
+    )
+    assert (await store.find_suppressions(["ann", "bob", "eve"])).keys() == {"ann", "bob", "eve"}
 
 
 async def test_a_long_list_that_is_put_in_does_not_fill_the_memory(
