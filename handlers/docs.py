@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from handlers.access import KeyRequired
 from handlers.base import BaseHandler, NotFound
 
 __all__ = ["DocsAsset", "DocsPage", "Document", "OpenApi"]
@@ -84,7 +85,10 @@ class _Browsed(BaseHandler):
 
     def prepare(self) -> None:
         """Let in who may come in."""
-        self._access.check(self.request, self.get_query_argument("token", ""))
+        try:
+            self._access.check(self.request, self.get_query_argument("token", ""))
+        except KeyRequired as error:
+            raise KeyRequired(f"{error.message}; in a browser open /docs?token=") from None
         self.set_header("Referrer-Policy", "no-referrer")
 
 
