@@ -16,10 +16,11 @@ from tornado.iostream import StreamClosedError
 from tornado.web import stream_request_body
 
 from handlers.base import BaseHandler
-from handlers.fields import refusal
+from handlers.fields import refusal, refuse_if
 from handlers.idempotency import check_key
 from handlers.options import number_fault
-from handlers.parameters import KEY_HEADER
+from handlers.pages import query_of
+from handlers.parameters import KEY_HEADER, MediaQuery
 from handlers.upload_form import UploadDesk, UploadForm
 from store.errors import GatewayError
 from whatsapp.media import Media, Upload
@@ -41,7 +42,7 @@ class _OfOneNumber(BaseHandler):
 
     def _number(self) -> str:
         """The number of the query, or the default. Raises InvalidRequest."""
-        asked = self.get_query_argument("phone_number_id", "")
+        asked = query_of(self, MediaQuery, []).phone_number_id
         if fault := number_fault(asked, self.numbers):
             raise refusal([fault])
         return asked or self.numbers[0]
@@ -143,7 +144,11 @@ class MediaUpload(BaseHandler):
 
     def _check(self) -> None:
         self.admit()
-        if (key := self.request.headers.get(KEY_HEADER)) is not None and self.request.method == "POST":
+        if self.request.method != "POST":
+            return
+        misplaced = "is no parameter of this path: what goes with the file is a field of the form"
+        refuse_if([(name[:100], misplaced) for name in self.request.query_arguments])
+        if (key := self.request.headers.get(KEY_HEADER)) is not None:
             # The rest of it follows once the file is in, which it is about.
             check_key(key)
 

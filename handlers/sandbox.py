@@ -39,7 +39,7 @@ class SandboxInbound(BaseHandler):
                 str(request.sender), request.text, request.message, request.name
             )
         except SandboxError as error:
-            raise InvalidRequest(error.message) from error
+            raise InvalidRequest(error.message, error.details) from error
         self.answer({"success": True, **told})
 
 

@@ -26,7 +26,8 @@ class TemplateList(BaseHandler):
     async def get(self) -> None:
         """200 with the templates and what each asks for; 400 where no account is configured, 502 or 503 where
         Meta cannot be asked and nothing is known."""
-        refuse_if([(name, "is no filter") for name in self.request.query_arguments if name not in _FILTERS])
+        no = f"is no filter; these are: {', '.join(_FILTERS)}"
+        refuse_if([(name, no) for name in self.request.query_arguments if name not in _FILTERS])
         if not self.templates.configured:
             raise InvalidRequest("WABA_ID is not set: it names the account whose templates are listed")
         wanted = {name: self.get_query_argument(name, "") for name in _FILTERS}

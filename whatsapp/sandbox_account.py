@@ -284,12 +284,12 @@ class Account:
             raise SandboxError("There is no webhook_url to tell of an inbound message.")
         number = number or next(iter(self._senders))
         if number not in self._senders:
-            raise SandboxError(f"phone_number_id {number!r} is not one of the sandbox.")
+            raise SandboxError.at("phone_number_id", f"is none of the sandbox: {', '.join(self._senders)}")
         content = _inbound_content(text, message)
         wa_id, user_id = _customer(sender or content.get("from") or content.get("from_user_id"))
         wamid = content.get("id") or self._wamids.next()
         if not isinstance(wamid, str):
-            raise SandboxError("message.id must be a text.")
+            raise SandboxError.at("message.id", "must be text")
         name = name or self._names.get(wa_id or user_id, _CUSTOMER)
         self._remember(wa_id or user_id, name)
         self._throughput[number].count(now)
@@ -346,16 +346,16 @@ def _customer(sender: Any) -> tuple[str, str]:
     """(wa_id, user id) of who writes; the first is empty for somebody known by user id only."""
     address = parse_address(sender) if isinstance(sender, str | int) else None
     if address is None:
-        raise SandboxError("from must be a phone number or a user id.")
+        raise SandboxError.at("from", "must be a phone in international digits, or a user id")
     wa_id = wa_id_of(address.phone)
     return wa_id, address.user_id or user_id_of(wa_id)
 
 
 def _inbound_content(text: str | None, message: Mapping[str, Any] | None) -> dict[str, Any]:
     if (text is None) == (message is None):
-        raise SandboxError("An inbound message needs exactly one of text and message.")
+        raise SandboxError.at("text", "give text or message, and not both")
     if message is None:
         return {"type": "text", "text": {"body": text}}
     if not isinstance(message.get("type"), str):
-        raise SandboxError("message.type must be a text.")
+        raise SandboxError.at("message.type", "must be text")
     return dict(message)

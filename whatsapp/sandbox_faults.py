@@ -108,7 +108,7 @@ class FaultBook:
         asked = dict(wanted)
         reset = asked.pop("reset", False)
         if not isinstance(reset, bool):
-            raise SandboxError("reset must be true or false.")
+            raise SandboxError.at("reset", "must be true or false")
         known = {} if reset else {name: getattr(self.now, name) for name in Faults.__struct_fields__}
         ended = {name for name, value in asked.items() if value is None}
         _check_names(asked, Faults, "")
@@ -164,7 +164,7 @@ def _read(name: str, value: Any) -> Any:
     _check_names(value, fields, name)
     for field in msgspec.structs.fields(fields):
         if field.required and field.name not in value:
-            raise _refusal(f"{name}.{field.name}", "is required")
+            raise SandboxError.at(f"{name}.{field.name}", "is required")
     return fields(**{field: _convert(f"{name}.{field}", v, fields) for field, v in value.items()})
 
 
@@ -173,15 +173,12 @@ def _convert(path: str, value: Any, owner: type[msgspec.Struct]) -> Any:
     try:
         return msgspec.convert(value, types[path.rpartition(".")[2]])
     except msgspec.ValidationError:
-        raise _refusal(path, f"must be {_MUST[path]}") from None
+        raise SandboxError.at(path, f"must be {_MUST[path]}") from None
 
 
 def _check_names(given: Mapping[str, Any], owner: type[msgspec.Struct], path: str) -> None:
     known = owner.__struct_fields__
     if unknown := sorted(given.keys() - set(known)):
         name = f"{path}.{unknown[0]}" if path else unknown[0]
-        raise _refusal(name[:100], f"is no {'field' if path else 'fault'}; these are: {', '.join(known)}")
-
-
-def _refusal(path: str, problem: str) -> SandboxError:
-    return SandboxError(f"{path}: {problem}", [(path, problem)])
+        what = "field" if path else "fault"
+        raise SandboxError.at(name[:100], f"is no {what}; these are: {', '.join(known)}")

@@ -85,6 +85,11 @@ class SandboxError(GatewayError):
 
     code = "sandbox"
 
+    @classmethod
+    def at(cls, path: str, problem: str) -> SandboxError:
+        """What is wrong with a field."""
+        return cls(f"{path}: {problem}", [(path, problem)])
+
 
 class Refused(GatewayError):
     """What Meta answers instead of doing what was asked (CLOUD_API.md 1.2, 2)."""

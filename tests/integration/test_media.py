@@ -216,6 +216,12 @@ async def test_other_bodies_are_refused(tmp_path: Path) -> None:
         refused(broken, 400, "bad_form")
         answer = await gateway.get("/api/media")
         assert (answer.status, answer.headers["Allow"]) == (405, "POST")
+        form = HEAD + b"x" + TAIL
+        misplaced = await gateway.request("POST", "/api/media?phone_number_id=9", data=form, headers=FORM)
+        assert "phone_number_id: " in refused(misplaced, 400, "invalid_request")
+        assert "phone_numbr: " in refused(
+            await gateway.get("/api/media/9?phone_numbr=9"), 400, "invalid_request"
+        )
         elsewhere = {**FORM, "Origin": "https://evil.example.com"}
         answer = await gateway.request("POST", "/api/media", data=HEAD + b"x" + TAIL, headers=elsewhere)
         refused(answer, 403, "forbidden")

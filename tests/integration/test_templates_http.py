@@ -88,7 +88,7 @@ async def test_the_list_is_filtered(tmp_path: Path, query: str, found: list[tupl
 async def test_another_filter_is_refused(tmp_path: Path) -> None:
     async with serving(tmp_path, **NAMED) as gateway:
         answer = await gateway.get("/api/templates?category=UTILITY")
-        assert answer.status == 400 and "category: is no filter" in answer.body["error"]
+        assert answer.status == 400 and "category: is no filter; these are: name" in answer.body["error"]
 
 
 async def test_without_an_account_the_key_is_named(tmp_path: Path) -> None:

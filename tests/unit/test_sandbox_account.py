@@ -367,8 +367,11 @@ def test_the_name_of_a_customer_comes_back_with_statuses() -> None:
         ({"sender": "nobody", "text": "Hi"}, "from"),
         ({"sender": "", "text": "Hi"}, "from"),
         ({"sender": "", "message": {"type": "text", "from": ["1"]}}, "from"),
-        ({"sender": "16505551234"}, "exactly one"),
-        ({"sender": "16505551234", "text": "Hi", "message": {"type": "text"}}, "exactly one"),
+        ({"sender": "16505551234"}, "text: give"),
+        (
+            {"sender": "16505551234", "text": "Hi", "message": {"type": "text"}},
+            "text: give",
+        ),
         ({"sender": "16505551234", "message": {}}, "message.type"),
         ({"sender": "16505551234", "message": {"type": "text", "id": 5}}, "message.id"),
         ({"sender": "16505551234", "text": "Hi", "number": "7"}, "phone_number_id"),
