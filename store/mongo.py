@@ -87,6 +87,7 @@ _KEYS = [IndexModel([("events.k", 1)], name="key", unique=True)]
 _PROBES = "probes"
 """Has the index of the log, and holds two documents for a moment."""
 
+# Before version 5.0 MongoDB has no two indexes of the same fields, also where they are of other documents.
 _INDEXES: Mapping[str, Sequence[IndexModel]] = {
     EVENTS: _KEYS,
     _PROBES: _KEYS,
@@ -103,6 +104,11 @@ _INDEXES: Mapping[str, Sequence[IndexModel]] = {
     THREADS: [
         IndexModel([("contact", 1)], name="contact"),
         IndexModel([("phone_number_id", 1), ("last_offset", -1)], name="last"),
+        IndexModel(
+            [("unread", 1), ("phone_number_id", 1), ("last_offset", -1)],
+            name="unread",
+            partialFilterExpression={"unread": True},
+        ),
     ],
     "aliases": [IndexModel([("contact", 1)], name="contact")],
     ROWS: [
@@ -120,8 +126,8 @@ _INDEXES: Mapping[str, Sequence[IndexModel]] = {
         IndexModel([("lane", 1), ("seq", 1)], name="again", partialFilterExpression={"again": True}),
         IndexModel([("lane", 1), ("state", 1), ("seq", 1)], name="state"),
         IndexModel(
-            [("lane", 1), ("last_sent_at", 1), ("seq", 1)],
-            name="undelivered",
+            [("lane", 1), ("ordered", 1), ("last_sent_at", 1), ("seq", 1)],
+            name="waited_for",
             partialFilterExpression={"ordered": True, "state": State.SENT.value},
         ),
         IndexModel(

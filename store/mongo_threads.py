@@ -114,10 +114,10 @@ class Threads:
         where: Document = {"phone_number_id": number, "last_offset": {"$gt": 0}}
         if before is not None:
             where["last_offset"]["$lt"] = before
-        stages: list[Document] = [{"$match": where}, {"$sort": {"last_offset": -1}}, {"$limit": limit}]
         if unread:
-            stages.insert(2, {"$match": {"$expr": {"$gt": ["$heard_offset", "$read_offset"]}}})
-        return [_as_thread(document) for document in await self._db.aggregate(THREADS, *stages)]
+            where["unread"] = True
+        found = await self._db.find(THREADS, where, sort=[("last_offset", -1)], limit=limit)
+        return [_as_thread(document) for document in found]
 
     async def count_unread(self, threads: Sequence[Thread], most: int) -> list[int]:
         """Up to ``most`` of each."""
@@ -174,17 +174,19 @@ def _thread(thread: Thread) -> Document:
     if not thread.first_heard_at:
         # What is not there is set by the first $min.
         del fields["first_heard_at"]
-    return {"_id": _id(thread), **fields}
+    return {"_id": _id(thread), **fields, "unread": thread.unread}
 
 
 def _update(thread: Thread) -> UpdateOne:
-    values: Document = {"$max": {name: getattr(thread, name) for name in _MOST}}
-    told = {name: value for name in ("name", "preferences") if (value := getattr(thread, name))}
-    if told:
-        values["$set"] = told
+    """Then what follows of the fields as they are by then: an index cannot compare two of them."""
+    values: Document = {name: {"$max": [f"${name}", getattr(thread, name)]} for name in _MOST}
+    for name in ("name", "preferences"):
+        if value := getattr(thread, name):
+            values[name] = {"$literal": value}
     if thread.first_heard_at:
-        values["$min"] = {"first_heard_at": thread.first_heard_at}
-    return UpdateOne({"_id": _id(thread)}, values)
+        values["first_heard_at"] = {"$min": ["$first_heard_at", thread.first_heard_at]}
+    unread = {"$gt": ["$heard_offset", "$read_offset"]}
+    return UpdateOne({"_id": _id(thread)}, [{"$set": values}, {"$set": {"unread": unread}}])
 
 
 def _as_thread(document: Document) -> Thread:

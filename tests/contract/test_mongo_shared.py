@@ -43,6 +43,12 @@ def pair(io_loop: IOLoop, mongo_url: str) -> Iterator[Pair]:
         io_loop.run_sync(store.close)
 
 
+def test_no_two_indexes_of_a_collection_have_the_same_fields() -> None:
+    for name, indexes in mongo._INDEXES.items():
+        fields = [tuple(index.document["key"].items()) for index in indexes]
+        assert len(set(fields)) == len(fields), name
+
+
 # -- log -----------------------------------------------------------------------------------------------
 
 

@@ -132,11 +132,14 @@ async def test_a_thread_is_unread_until_it_is_marked_up_to_what_was_heard_last(s
     assert await store.count_unread(threads, 1) == [1, 1]
     await note(store, more=[marked(1)])
     assert await store.count_unread([await thread(store)], 10) == [1]
+    assert await store.list_threads([NUMBER], 10, unread=True) == [await thread(store)]
     await note(store, more=[marked(2)])
     assert not (await thread(store)).unread
     assert await store.count_unread([await thread(store)], 10) == [0]
+    assert await store.list_threads([NUMBER], 10, unread=True) == []
     await note(store, said(5))
     assert (await thread(store)).unread
+    assert await store.list_threads([NUMBER], 10, unread=True) == [await thread(store)]
 
 
 async def test_threads_are_listed_from_the_last_word_down(store: Store) -> None:
