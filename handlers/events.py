@@ -31,7 +31,8 @@ __all__ = ["EventPage", "EventStream"]
 
 MAX_WAITING: Final = 100
 """Requests for pages that may be waiting for events; others are answered at once."""
-_LOOK_AGAIN_S = 0.05
+_PAUSES_S = (0.0, 0.05, 0.1, 0.2, 0.4)
+"""Before what came is looked at: where much is written and little of it wanted, not for each of it."""
 _LINGER_S = 5.0
 _SILENT_MS = 60_000
 """How long what was sent may stay unacknowledged by the other side's network."""
@@ -74,7 +75,9 @@ class EventPage(_EventHandler):
             start = Start(start.offset, True)
         until = asyncio.get_running_loop().time() + query.wait
         page = await read_page(self.hub.read, start, wanted, query.limit)
+        pauses = iter(_PAUSES_S)
         while not page.events and page.place >= self.log.head and await self._grows(page.place, until):
+            await asyncio.sleep(next(pauses, _PAUSES_S[-1]))
             page = await read_page(self.hub.read, Start(page.place, page.recovered), wanted, query.limit)
         self._answer_page(page, warnings)
 
@@ -88,8 +91,6 @@ class EventPage(_EventHandler):
         self.waiting.add(growth)
         try:
             await asyncio.wait({growth}, timeout=left)
-            # Where much is written and little of it wanted, not for each of it.
-            await asyncio.sleep(min(_LOOK_AGAIN_S, max(left, 0)))
             return growth.done() and not growth.cancelled()
         finally:
             growth.cancel()
