@@ -50,6 +50,8 @@ from whatsapp.autoreply import AutoReply
 from whatsapp.clock import Clock
 from whatsapp.contacts import Contacts
 from whatsapp.conversations import CONVERSATIONS, ConversationKeeper
+from whatsapp.erased import Erased
+from whatsapp.erasure import Erasures
 from whatsapp.graph import Graph
 from whatsapp.handover import HandOver
 from whatsapp.intake import Intake
@@ -145,10 +147,13 @@ class Gateway:
         )
         self._parts.push_async_callback(self._names.close)
         self._monitor = StoreMonitor(self._store, now_ms=_now_ms, monotonic=time.monotonic)
-        self._contacts = Contacts(self._store, now_ms=_now_ms)
+        self._erased = Erased(self._store, now_ms=_now_ms)
+        await self._erased.load()
+        self._log.subscribe(self._erased.notice)
+        self._contacts = Contacts(self._store, now_ms=_now_ms, returning=self._erased.returning)
         self._parts.push_async_callback(self._contacts.flush)
         self._log.subscribe(self._contacts.notice)
-        self._intake = Intake(self._log, self._contacts, self._store, now_ms=_now_ms)
+        self._intake = Intake(self._log, self._contacts, self._store, now_ms=_now_ms, erased=self._erased)
         self._watch = IntakeWatch(self._store, now_ms=_now_ms)
         self._log.subscribe(self._watch.notice)
         self._accounts = AccountWatch(self._store, now_ms=_now_ms)
@@ -208,6 +213,10 @@ class Gateway:
         await self._outlets.begin()
         for outlet in self._outlets.by_name.values():
             self._start_task(f"outlet-{outlet.name}", outlet.run())
+        self._erasures = self._make_erasures()
+        self._log.subscribe(self._erasures.notice)
+        await self._erasures.begin()
+        self._start_task("erasures", self._erasures.run())
         self._retention = self._make_retention()
         self._start_task("retention", self._retention.run())
         self._start_task("monitor", self._monitor.run())
@@ -369,6 +378,25 @@ class Gateway:
             now_ms=_now_ms,
         )
 
+    def _make_erasures(self) -> Erasures:
+        return Erasures(
+            self._store,
+            self._log,
+            self._contacts,
+            self._erased,
+            numbers=list(self._rates),
+            consumers=[consumer.name for consumer in self._consumers],
+            forget=[
+                self._log.forget,
+                self._contacts.forget,
+                self._windows.forget,
+                self._suppressions.forget,
+            ],
+            remove_file=self._keeper.remove if self._keeper else None,
+            owner=self._owner,
+            now_ms=_now_ms,
+        )
+
     def _make_unheard_sweep(self) -> UnheardSweep:
         return UnheardSweep(
             self._store,
@@ -456,6 +484,7 @@ class Gateway:
             hub=self._hub,
             names=self._names,
             contacts=self._contacts,
+            erasures=self._erasures,
             suppressions=self._suppressions,
             windows=self._windows,
             media=self._media,
@@ -489,6 +518,7 @@ class Gateway:
             watch=self._watch,
             accounts=self._accounts,
             retention=self._retention,
+            erasures=self._erasures,
             media=self._media_status,
             errors=self._errors,
             monotonic=time.monotonic,

@@ -15,7 +15,7 @@ from tornado.web import Application, RequestHandler
 from handlers.access import Access
 from handlers.base import NothingHere
 from handlers.broadcasts import Broadcasts
-from handlers.contacts import ContactPage
+from handlers.contacts import ContactPage, ErasurePage
 from handlers.conversations import ConversationList, ConversationMessages, MarkRead, ShowTyping
 from handlers.dead_letters import DeadLetterList, DeadLetterPage, RetryDeadLetter, RetryDeadLetters
 from handlers.docs import DocsAsset, DocsPage, Document, OpenApi
@@ -51,6 +51,7 @@ from whatsapp.contact_view import ContactViews
 from whatsapp.contacts import Contacts
 from whatsapp.conversations import Conversations
 from whatsapp.dead_letters import DeadLetters
+from whatsapp.erasure import Erasures
 from whatsapp.media import Media
 from whatsapp.message_life import MessageLives
 from whatsapp.outbox import Outbox
@@ -85,6 +86,7 @@ def make_server(
     hub: Hub,
     names: Names,
     contacts: Contacts,
+    erasures: Erasures,
     suppressions: Suppressions,
     windows: Windows,
     media: Media,
@@ -157,7 +159,8 @@ def make_server(
         (r"/api/conversations/([^/]+)/messages", ConversationMessages, threads),
         (r"/api/conversations/([^/]+)/read", MarkRead, threads),
         (r"/api/conversations/([^/]+)/typing", ShowTyping, threads),
-        (r"/api/contacts/([^/]+)", ContactPage, {**shared, "views": views}),
+        (r"/api/contacts/([^/]+)", ContactPage, {**shared, "views": views, "erasures": erasures}),
+        (r"/api/erasures/([^/]+)", ErasurePage, {**shared, "erasures": erasures}),
         (r"/api/media", MediaUpload, {**shared, "media": media, "desk": uploads}),
         (r"/api/media/([^/]+)", MediaResource, {**shared, "media": media, "numbers": numbers}),
         (r"/api/media/([^/]+)/download", MediaDownload, {**shared, "media": media, "numbers": numbers}),

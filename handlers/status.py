@@ -16,6 +16,7 @@ from store.errors import StoreError
 from store.log import Log
 from store.monitor import StoreMonitor
 from whatsapp.account_watch import AccountWatch
+from whatsapp.erasure import Erasures
 from whatsapp.events import rfc3339
 from whatsapp.intake import Intake
 from whatsapp.intake_watch import IntakeWatch
@@ -58,6 +59,7 @@ class Overview:
         watch: IntakeWatch,
         accounts: AccountWatch,
         retention: Retention,
+        erasures: Erasures,
         media: Callable[[], dict[str, Any]],
         errors: Counter[str],
         monotonic: Callable[[], float],
@@ -76,6 +78,7 @@ class Overview:
         self._watch = watch
         self._accounts = accounts
         self._retention = retention
+        self._erasures = erasures
         self._errors = errors
         self._monotonic = monotonic
         self._now_ms = now_ms
@@ -100,6 +103,7 @@ class Overview:
             *trouble_of(store_up, lanes, troubled, consumers),
             *self._accounts.trouble(),
             *self._retention.trouble(),
+            *self._erasures.trouble(),
         ]
         return {
             "status": "degraded" if trouble else "healthy",
@@ -126,6 +130,7 @@ class Overview:
             "hooks": hooks,
             "media": self._media(),
             "retention": self._retention.status(),
+            "erasures": self._erasures.status(),
             "last_webhook_at": rfc3339(self._intake.last_at) if self._intake.last_at else None,
             "unbroken_since": rfc3339(self._watch.since) if self._watch.since else None,
             "refused": dict(self._errors),

@@ -28,6 +28,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
+from store.erasing import Erasure, Found, Mentions, Shelf
 from store.records import (
     ALL_DEAD,
     Alias,
@@ -481,6 +482,49 @@ class Store(Protocol):
 
     async def remove_claims(self, before: int, limit: int) -> int:
         """Remove claims made before, at most ``limit``; how many."""
+        ...
+
+    # -- erasing a contact -----------------------------------------------------------------------------
+
+    async def put_erasure(self, erasure: Erasure) -> None:
+        """Keep it, in place of what the same id had; no effect where that is done."""
+        ...
+
+    async def find_erasure(self, id: str) -> Erasure | None:
+        """The request of this id, or None."""
+        ...
+
+    async def list_erasures(self, done_since: int) -> list[Erasure]:
+        """Those that are not done, and those done since then, in the order in which they were asked for."""
+        ...
+
+    async def remove_erasures(self, done_before: int) -> None:
+        """Forget requests that were done before."""
+        ...
+
+    async def rewrite_events(self, events: Sequence[Event]) -> None:
+        """Put these in place of those at the same offsets, as far as they are there; ``at``,
+        ``phone_number_id``, offsets and ``prev`` stay. A key that is new must be no other event's."""
+        ...
+
+    async def search_shelf(self, shelf: Shelf, who: Mentions, after: str, limit: int) -> Found:
+        """Look through the next ``limit`` records past a place (empty: from the beginning): those that are
+        about these contacts, or in which one of their addresses stands."""
+        ...
+
+    async def erase(self, shelf: Shelf, ids: Sequence[str], answer: bytes = b"") -> int:
+        """Remove records of a shelf; how many went. With ``answer`` the bodies of answers are replaced by it,
+        and they stay. Messages that are open, or of tasks that are not ready, stay; a task has so many less,
+        and goes with its last."""
+        ...
+
+    async def forget_contacts(self, contacts: Collection[str]) -> None:
+        """Remove the addresses, windows, threads and suppressions of these keys."""
+        ...
+
+    async def purge(self) -> bool:
+        """See to it that nothing of what was removed or replaced is left in the store's own files, as far as
+        that is the store's to see to; False where somebody who reads stands in the way: try again."""
         ...
 
     # -- coordination ----------------------------------------------------------------------------------

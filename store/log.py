@@ -75,6 +75,12 @@ class Log:
             return self._from_memory(after, limit)
         return await self._store.events_after(after, limit)
 
+    def forget(self) -> None:
+        """Let go of what is in memory, since the store has it otherwise by now: it is read from there."""
+        self._recent.clear()
+        self._recent_bytes = 0
+        self._floor = self._head
+
     async def wait(self, after: int) -> None:
         """Return once there is an event past ``after``."""
         while self._head <= after:

@@ -10,6 +10,7 @@
 ``mongo_media.py``        ``media``: ids of uploaded files
 ``mongo_tasks.py``        ``tasks``, ``counters``: how a task is stored in steps, and ends
 ``mongo_removal.py``      removal by age
+``mongo_erasing.py``      ``erasures``: contacts of whom all is to be removed
 ``mongo_answers.py``      ``answers``: what a request was answered that its caller may repeat
 ``mongo_suppressions.py`` ``suppressions``: who is not to be written to unasked
 ``mongo_threads.py``      ``said``, ``threads``: conversations
@@ -33,9 +34,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pymongo import IndexModel
 
 from store.deadline import CALL_S
+from store.erasing import Erasure, Found, Mentions, Shelf
 from store.errors import StoreError, StoreUnavailable
 from store.mongo_answers import ANSWERS, Answers
 from store.mongo_connection import Connection, InOrder
+from store.mongo_erasing import Erasing
 from store.mongo_leases import Coordination
 from store.mongo_log import EVENTS, MongoLog
 from store.mongo_media import MEDIA, MediaIds
@@ -197,6 +200,7 @@ class MongoStore:
         self._moves = Moves(self._db, self._log, self._rows, self._coordination)
         self._tasks = Tasks(self._db, self._log, self._rows, self._in_order, clock)
         self._removal = Removal(self._db)
+        self._erasing = Erasing(self._db)
         self._answers = Answers(self._db)
         self._windows = Windows(self._db, self._in_order)
         self._threads = Threads(self._db)
@@ -531,6 +535,35 @@ class MongoStore:
 
     async def remove_claims(self, before: int, limit: int) -> int:
         return await self._removal.remove_claims(before, limit)
+
+    # -- erasing a contact -----------------------------------------------------------------------------
+
+    async def put_erasure(self, erasure: Erasure) -> None:
+        await self._erasing.put_erasure(erasure)
+
+    async def find_erasure(self, id: str) -> Erasure | None:
+        return await self._erasing.find_erasure(id)
+
+    async def list_erasures(self, done_since: int) -> list[Erasure]:
+        return await self._erasing.list_erasures(done_since)
+
+    async def remove_erasures(self, done_before: int) -> None:
+        await self._erasing.remove_erasures(done_before)
+
+    async def rewrite_events(self, events: Sequence[Event]) -> None:
+        await self._log.rewrite(events)
+
+    async def search_shelf(self, shelf: Shelf, who: Mentions, after: str, limit: int) -> Found:
+        return await self._erasing.search(shelf, who, after, limit)
+
+    async def erase(self, shelf: Shelf, ids: Sequence[str], answer: bytes = b"") -> int:
+        return await self._erasing.erase(shelf, ids, answer)
+
+    async def forget_contacts(self, contacts: Collection[str]) -> None:
+        await self._erasing.forget_contacts(contacts)
+
+    async def purge(self) -> bool:
+        return True
 
     # -- coordination ----------------------------------------------------------------------------------
 

@@ -19,9 +19,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
-from pymongo import DeleteOne
+from pymongo import DeleteOne, UpdateOne
 from pymongo.errors import DuplicateKeyError
 
 from store.commit import GroupCommit
@@ -48,6 +49,8 @@ _POLL_S = 0.2
 _TRUST_S = 60.0
 """How long a remembered tail may be built upon: far less than any age at which documents are removed."""
 _CONTEND_S = 1.4
+_REWRITTEN_TOGETHER = 50
+"""Events, each with an update of its own."""
 _REMOVED_TOGETHER = 32
 """Documents, each with a delete of its own."""
 _TAIL_FIELDS = {"size": 1, "total": 1}
@@ -367,6 +370,22 @@ class MongoLog:
         if deletions:
             await self._db.call(lambda: self._db[EVENTS].bulk_write(deletions, ordered=True))
         return removed
+
+    async def rewrite(self, events: Sequence[Event]) -> None:
+        """Each by a set of its own places within its document."""
+        updates = []
+        for event in events:
+            number, place = divmod(event.offset, _PLACES)
+            fresh = _pack(event)
+            values = {f"events.{place}.{name}": fresh[name] for name in ("k", "t", "b")}
+            named = {f"events.{place}.{name}": fresh.get(name) for name in ("c", "m")}
+            values |= {name: value for name, value in named.items() if value}
+            gone = {name: "" for name, value in named.items() if not value}
+            update = {"$set": values, **({"$unset": gone} if gone else {})}
+            updates.append(UpdateOne({"_id": number, f"events.{place}.t": {"$exists": True}}, update))
+        for start in range(0, len(updates), _REWRITTEN_TOGETHER):
+            chunk = updates[start : start + _REWRITTEN_TOGETHER]
+            await self._db.call(partial(self._db[EVENTS].bulk_write, chunk, ordered=True))
 
     # -- following -------------------------------------------------------------------------------------
 

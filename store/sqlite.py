@@ -23,6 +23,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from store.commit import GroupCommit
 from store.deadline import CALL_S
+from store.erasing import Erasure, Found, Mentions, Shelf
 from store.errors import GatewayError, StoreBusy, StoreError, StoreUnavailable
 from store.records import (
     ALL_DEAD,
@@ -412,6 +413,43 @@ class SqliteStore:
 
     async def remove_claims(self, before: int, limit: int) -> int:
         return await self._write(lambda writes: writes.removal.remove_claims(before, limit), limit)
+
+    # -- erasing a contact -----------------------------------------------------------------------------
+
+    async def put_erasure(self, erasure: Erasure) -> None:
+        await self._write(lambda writes: writes.erasing.put(erasure))
+
+    async def find_erasure(self, id: str) -> Erasure | None:
+        return await self._read(lambda reads: reads.erasing.find(id))
+
+    async def list_erasures(self, done_since: int) -> list[Erasure]:
+        return await self._read(lambda reads: reads.erasing.listed(done_since))
+
+    async def remove_erasures(self, done_before: int) -> None:
+        await self._write(lambda writes: writes.erasing.remove(done_before))
+
+    async def rewrite_events(self, events: Sequence[Event]) -> None:
+        await self._write(lambda writes: writes.erasing.rewrite_events(events), len(events))
+
+    async def search_shelf(self, shelf: Shelf, who: Mentions, after: str, limit: int) -> Found:
+        return await self._read(lambda reads: reads.erasing.search(shelf, who, after, limit))
+
+    async def erase(self, shelf: Shelf, ids: Sequence[str], answer: bytes = b"") -> int:
+        return await self._write(lambda writes: writes.erasing.erase(shelf, ids, answer), len(ids))
+
+    async def forget_contacts(self, contacts: Collection[str]) -> None:
+        await self._write(lambda writes: writes.erasing.forget(contacts))
+
+    async def purge(self) -> bool:
+        def work() -> bool:
+            assert self._writes is not None, "the store is not open"
+            return self._writes.erasing.purge()
+
+        try:
+            # Between two transactions, and not within one.
+            return await asyncio.get_running_loop().run_in_executor(self._writer_thread, work)
+        except sqlite3.Error as error:
+            raise _translate(error) from error
 
     # -- coordination ----------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ from store.records import (
     TaskPlace,
     TaskView,
 )
+from store.sqlite_erasing import Erasing
 from store.sqlite_removal import Removal
 from store.sqlite_subscribers import Subscribers
 from store.sqlite_threads import Threads
@@ -64,6 +65,7 @@ class Reads:
         self.subscribers = Subscribers(connection)
         self.threads = Threads(connection)
         self.removal = Removal(connection)
+        self.erasing = Erasing(connection, self.removal)
 
     def events_after(self, offset: int, limit: int) -> list[Event]:
         """Oldest first. Offsets of this store are contiguous, so ``prev`` follows from the offset."""

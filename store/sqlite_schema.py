@@ -216,6 +216,11 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX claims_at ON claims (at)",
     ),
     ("ALTER TABLE suppressions ADD COLUMN heard INTEGER NOT NULL DEFAULT 0",),
+    (
+        """CREATE TABLE erasures (
+            id TEXT PRIMARY KEY, asked_at INTEGER NOT NULL, body BLOB NOT NULL, done_at INTEGER NOT NULL
+        ) WITHOUT ROWID""",
+    ),
 )
 
 VERSION = len(_MIGRATIONS)

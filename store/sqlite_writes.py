@@ -36,6 +36,7 @@ from store.records import (
     intake_at,
     suppression_after,
 )
+from store.sqlite_erasing import Erasing
 from store.sqlite_reads import as_suppression, row_key
 from store.sqlite_removal import Removal
 from store.sqlite_subscribers import Subscribers
@@ -63,6 +64,7 @@ class Writes:
         self.subscribers = Subscribers(connection)
         self.threads = Threads(connection)
         self.removal = Removal(connection)
+        self.erasing = Erasing(connection, self.removal)
 
     def begin(self) -> None:
         """Open a transaction."""

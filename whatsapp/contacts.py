@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import ChainMap
-from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -118,8 +118,11 @@ class Contacts:
         *,
         cache_size: int = 100_000,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        returning: Callable[[Sequence[Alias]], Awaitable[None]] | None = None,
     ) -> None:
+        """``returning``: is shown addresses that are met for the first time, before they are stored."""
         self._store = store
+        self._returning = returning
         self._cache_size = cache_size
         self._cache: dict[str, Alias] = {}
         self._now_ms = now_ms
@@ -185,12 +188,13 @@ class Contacts:
     def notice(self, batch: Sequence[Event]) -> None:
         """What the log says: an identity changed, maybe in another process; what is in memory may be old."""
         if any(event.type in _CHANGES for event in batch):
-            self._forget()
+            self.forget()
         if any(event.type == EventType.CONTACT_MERGED for event in batch):
             # It is told before it is stored, and what is read again meanwhile may be old too.
-            asyncio.get_running_loop().call_later(_STORED_S, self._forget)
+            asyncio.get_running_loop().call_later(_STORED_S, self.forget)
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Let go of what is in memory."""
         self._cache = {}
 
     async def flush(self) -> None:
@@ -219,6 +223,9 @@ class Contacts:
             await self._store.append_events([merged(merge, now) for merge in book.merges])
         for merge in book.merges:
             await self._carry(merge)
+        fresh = [alias for alias in book.new.values() if alias.alias not in known]
+        if fresh and self._returning is not None:
+            await self._returning(fresh)
         await self._put(list(book.new.values()))
         return answers
 

@@ -13,6 +13,7 @@ from store.deadline import answered_in_time
 from store.log import Log
 from store.records import NewEvent
 from whatsapp.contacts import Contacts
+from whatsapp.erased import Erased
 from whatsapp.events import build_event
 from whatsapp.identity import Address
 from whatsapp.webhook import BadPayload, Update, parse
@@ -27,7 +28,17 @@ Meta's largest bodies that makes some 20 MB, and of one that is made for it any 
 class Intake:
     """Takes the bodies of webhooks whose signature has been checked."""
 
-    def __init__(self, log: Log, contacts: Contacts, store: Store, *, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        log: Log,
+        contacts: Contacts,
+        store: Store,
+        *,
+        now_ms: Callable[[], int],
+        erased: Erased | None = None,
+    ) -> None:
+        """``erased``: knows what is not to be told again, since it was erased."""
+        self._erased = erased
         self._log = log
         self._store = store
         self._contacts = contacts
@@ -45,6 +56,8 @@ class Intake:
 
     async def _append(self, updates: Sequence[Update]) -> None:
         updates = await self._not_told(updates)
+        if self._erased is not None:
+            updates = await self._erased.not_told(updates)
         if not updates:
             return
         now = self._now_ms()

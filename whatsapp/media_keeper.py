@@ -99,6 +99,7 @@ class MediaKeeper:
         """(when, by the loop's clock; order of coming; what; tries made)"""
         self._count = 0
         self._busy = 0
+        self._unwanted: set[str] = set()
         self._grown = asyncio.Event()
         self.fetched = 0
         self.given_up = 0
@@ -146,6 +147,14 @@ class MediaKeeper:
             for _ in range(_AT_ONCE):
                 group.create_task(self._fetch_all(), name="media-fetch")
             group.create_task(self._sweep(), name="media-sweep")
+
+    async def remove(self, media_id: str) -> None:
+        """Remove a file, and fetch it no more. Raises OSError."""
+        self._unwanted.add(media_id)
+        self._due = [due for due in self._due if due[2].id != media_id]
+        heapq.heapify(self._due)
+        await self._folder.forget(media_id)
+        await self._folder.remove(media_id)
 
     # -- fetching --------------------------------------------------------------------------------------
 
@@ -201,7 +210,8 @@ class MediaKeeper:
                     await writing.write(chunk)
                 self._check(writing, want, must_match)
                 mime_type = want.mime_type or download.type
-                await writing.keep(mime_type=mime_type, name=want.name, at=want.at)
+                if want.id not in self._unwanted:
+                    await writing.keep(mime_type=mime_type, name=want.name, at=want.at)
             finally:
                 await writing.discard()
 

@@ -152,6 +152,7 @@ class Retention:
             await self._remove_events(renewal)
             await self._portions(lambda: store.remove_said(before, _PORTION), renewal)
             await self._portions(lambda: store.remove_claims(before, _PORTION), renewal)
+            await self._store.remove_erasures(before)
             await self._remove_tasks(before, renewal)
         finally:
             await self._store.release_lease(lease)

@@ -106,6 +106,10 @@ class Suppressions:
                 # An opt-out goes along without an event of its own.
                 self._forget()
 
+    def forget(self) -> None:
+        """Let go of what is in memory."""
+        self._known = {}
+
     def remembers(self, row: Row) -> bool:
         """Whether a row is known not to be sent, by what is in memory."""
         return row.heeds_opt_out and self._known.get(row.contact, False)

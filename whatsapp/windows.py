@@ -147,7 +147,11 @@ class Windows:
         # When it was written may be earlier: then the window is closed, and Meta will say so.
         contacts[event.contact] = event.at
         if self._remembered > _MOST:
-            self._recent, self._remembered, self._needed = {}, 0, event.offset
+            self.forget()
+
+    def forget(self) -> None:
+        """Let go of what is in memory; the ledger has it, once it has come so far."""
+        self._recent, self._remembered, self._needed = {}, 0, self._seen
 
     # -- verdicts --------------------------------------------------------------------------------------
 

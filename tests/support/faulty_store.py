@@ -29,6 +29,11 @@ class FaultyStore:
         self.calls: Counter[str] = Counter()
         """Of each name; naming one for a fault begins its count anew."""
 
+    @property
+    def real(self) -> Store:
+        """Without faults."""
+        return self._real
+
     def as_store(self) -> Store:
         """Itself, with the type of what it stands for."""
         return cast(Store, self)
