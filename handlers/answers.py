@@ -511,6 +511,28 @@ class ContactTold(msgspec.Struct, frozen=True):
     suppression: SuppressionState | None
 
 
+class ErasureState(msgspec.Struct, frozen=True):
+    """How a request to erase a contact stands."""
+
+    erasure: str
+    state: Literal["running", "waiting", "done"]
+    """``waiting``: for a message to them that is under way, or of which nobody knows whether it left."""
+    asked_at: str
+    done_at: str | None
+    events: int
+    """How many were emptied, or had an address blotted out, so far."""
+    messages: int
+    """How many of ours were removed."""
+    files: int
+
+
+class ErasureAsked(ErasureState, frozen=True):
+    """A request to erase a contact, which is durable."""
+
+    success: Literal[True] = True
+    message: str = ""
+
+
 class MediaInfo(msgspec.Struct, frozen=True):
     """What Meta knows of a file."""
 

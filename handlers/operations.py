@@ -390,6 +390,23 @@ def _conversations() -> Iterator[Operation]:
         "All that is known of a contact",
         {200: ("It.", answers.ContactTold), 404: nothing},
     )
+    yield Operation(
+        "DELETE",
+        "/api/contacts/{contact}",
+        "contacts",
+        "Erase all that is kept of a contact",
+        {202: ("It will be; the request is durable.", answers.ErasureAsked), 404: nothing},
+    )
+    yield Operation(
+        "GET",
+        "/api/erasures/{erasure}",
+        "contacts",
+        "Whether a contact is erased",
+        {
+            200: ("How the request stands.", answers.ErasureState),
+            404: ("There is none of this id, or it was done over 35 days ago.", answers.Refusal),
+        },
+    )
 
 
 def _media() -> Iterator[Operation]:

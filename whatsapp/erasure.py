@@ -111,7 +111,7 @@ class Erasures:
         remove_file: Callable[[str], Awaitable[None]] | None,
         owner: str,
         now_ms: Callable[[], int],
-        every_s: float = _EVERY_S,
+        every_s: float | None = None,
     ) -> None:
         self._store = store
         self._log = log
@@ -123,7 +123,7 @@ class Erasures:
         self._remove_file = remove_file
         self._owner = owner
         self._now_ms = now_ms
-        self._every_s = every_s
+        self._every_s = _EVERY_S if every_s is None else every_s
         self._asked = asyncio.Event()
         self._files: set[str] = set()
         self._pending: list[Erasure] = []

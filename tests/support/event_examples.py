@@ -19,6 +19,7 @@ from tests.support.rows import LANE, TASK, make_row, make_task, make_view
 from tests.support.webhooks import PHONE, USER_ID, body, entry, system_message, text_message
 from whatsapp.autoreply import Automation, _handover, _limited, failed_event
 from whatsapp.contacts import Merge, merged
+from whatsapp.erasure_rules import _emptied, erased_event
 from whatsapp.errors import GraphError, classify
 from whatsapp.events import EventType, RowRef, build_event
 from whatsapp.identity_rules import place
@@ -300,6 +301,8 @@ def _of_operators() -> list[NewEvent]:
         hook_events.resumed("crm", "3", 1041, _NOW),
         hook_events.replayed("crm", "4", 1041, 1000, _NOW),
         hook_events.skipped("crm", "5", refused_event, failing, _NOW),
+        erased_event("0d9c1a52-3a9e-4f0e-9d52-5b3c1b3f1f0a", "5f1d", [PHONE, USER_ID], ["4711"], _NOW),
+        _emptied(refused_event),
         overtaken(Subscriber("dashboard", 1042, b"", 0, _NOW - 36 * 86_400_000, "", ""), 2100, _NOW),
     ]
 

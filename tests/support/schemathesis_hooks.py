@@ -12,7 +12,7 @@ import schemathesis
 
 from handlers import answers
 
-__all__ = ["CUSTOMER", "NAMES", "WAMID", "before_call", "before_load_schema"]
+__all__ = ["CUSTOMER", "ERASURE", "NAMES", "NOBODY", "WAMID", "before_call", "before_load_schema"]
 
 _KEY = "Idempotency-Key"
 _SHARED = 8
@@ -28,6 +28,10 @@ CUSTOMER = "5215550001111"
 """Who has written."""
 WAMID = "WAMID_OF_CUSTOMER"
 """The variable that has Meta's id of what they wrote."""
+NOBODY = "5215550009999"
+"""Who is erased, and has written nothing."""
+ERASURE = "SCHEMATHESIS_ERASURE"
+"""The variable that has the id of a request to do so."""
 
 
 @schemathesis.hook
@@ -49,7 +53,10 @@ def before_call(context: Any, case: schemathesis.Case, kwargs: dict[str, Any]) -
     if isinstance(wait := (case.query or {}).get("wait"), int):
         case.query["wait"] = min(wait, 1)
     if case.path.startswith(("/api/conversations/", "/api/contacts/")) and number % 2:
-        case.path_parameters["contact"] = CUSTOMER
+        # Who is asked about is not to be erased meanwhile.
+        case.path_parameters["contact"] = NOBODY if case.method == "DELETE" else CUSTOMER
+    if case.path == "/api/erasures/{erasure}" and number % 2:
+        case.path_parameters["erasure"] = os.environ[ERASURE]
     if (case.method, case.path) == ("GET", "/api/messages") and number % 2:
         case.query = {"wamid": os.environ[WAMID]}
     if case.path == "/api/subscribers/{name}" and number % 2:

@@ -54,6 +54,7 @@ def test_what_to_do_comes_first_and_has_every_trouble() -> None:
     handover = {"name": "handover:shop", "fault": "shop: HTTP 503", "offset": 7}
     kinds = {one["what"] for one in trouble_of(False, [lane], [hook], [consumer, handover])} | {
         "account",
+        "erasure",
         "retention",
         "subscriber",
     }
