@@ -9,7 +9,8 @@ what was done has its effect once.
 4. Their events are emptied in place, up to where the log ends by then; what comes later is a new contact's.
 5. Conversations, claims and answers kept for repetitions; then what hangs on their keys. Who had opted out
    is remembered by a fingerprint.
-6. ``contact.erased`` tells of it, and every process lets go of what it has in memory and on disk.
+6. ``contact.erased`` tells of it, and every process lets go of what it has in memory and on disk. At last
+   what was removed is overwritten in the store's files.
 
 What was done after the request, such as a message accepted meanwhile, may go too, or stay.
 """
@@ -52,6 +53,9 @@ _EVENTS = 200
 """In one read: their bodies are looked through in the event loop."""
 _PAUSE_S = 0.02
 _CATCH_UP_S = 10.0
+_IN_TIME_S = 2.5
+"""Longer than a webhook may take to be answered."""
+_PURGES = 20
 _PRIORITIES = (0, 1, 2)
 _FOREVER = (1 << 53) - 1
 _LATE_MS = 24 * 3600 * 1000
@@ -235,6 +239,12 @@ class Erasures:
     async def _erase(self, lease: Lease, renewal: asyncio.Task[None]) -> None:
         try:
             works = [_Work(erasure) for erasure in self._pending]
+            told = [work for work in works if not work.plan.contacts]
+            if told:
+                await self._end(told)
+            works = [work for work in works if work.plan.contacts]
+            if not works:
+                return
             if not self._store.atomic:
                 # Every process has to know them before their events are emptied, for Meta's repetitions.
                 await asyncio.sleep(2 * self._every_s)
@@ -245,6 +255,7 @@ class Erasures:
                 await self._store.put_erasure(work.record())
             if ready:
                 await self._erase_all(ready, renewal)
+                await self._end([work for work in ready if not work.plan.contacts])
             if len(ready) < len(works):
                 raise _NotYet("a message to them is still under way")
         finally:
@@ -253,6 +264,8 @@ class Erasures:
     async def _erase_all(self, works: Sequence[_Work], renewal: asyncio.Task[None]) -> None:
         await self._passed_by_consumers()
         await self._remove_messages(works, renewal)
+        # A status that was let in while its message was there is in the log by then, or refused.
+        await asyncio.sleep(_IN_TIME_S)
         await self._empty_events(works, await self._passed_by_consumers(), renewal)
         everybody = _together(works)
         await self._remove(everybody, "said", renewal)
@@ -263,10 +276,8 @@ class Erasures:
         for work in works:
             await self._remember(work)
             await self._store.forget_contacts(work.who.contacts)
-        if not await self._store.purge():
-            raise _NotYet("somebody reads what is to be overwritten in the file")
         for work in works:
-            await self._end(work)
+            await self._tell(work)
 
     async def _end_messages(self, works: Sequence[_Work], renewal: asyncio.Task[None]) -> set[str]:
         """Cancel what is queued; contacts to whom something is under way."""
@@ -382,17 +393,30 @@ class Erasures:
             ]
             await self._store.put_suppressions(words, by_operator=True)
 
-    async def _end(self, work: _Work) -> None:
-        """Told before it is done: what is told twice over a crash has one key."""
-        plan, now = work.plan, self._now_ms()
+    async def _tell(self, work: _Work) -> None:
+        """Told before it is noted: what is told twice over a crash has one key."""
+        plan = work.plan
         names = {*plan.contacts, *plan.addresses}
-        await self._store.append_events([erased_event(work.erasure.id, plan.salt, names, plan.media, now)])
-        plan.contacts, plan.addresses, plan.salt = [], [], ""
-        await self._store.put_erasure(work.record(done_at=now))
-        await self._store.purge()
-        _log.info(
-            "the erasure %s is done: %d events, %d messages", work.erasure.id, plan.events, plan.messages
+        await self._store.append_events(
+            [erased_event(work.erasure.id, plan.salt, names, plan.media, self._now_ms())]
         )
+        plan.contacts, plan.addresses, plan.salt = [], [], ""
+        await self._store.put_erasure(work.record())
+
+    async def _end(self, works: Sequence[_Work]) -> None:
+        """The last: nothing of them is written any more."""
+        for _ in range(_PURGES):
+            if await self._store.purge():
+                break
+            await asyncio.sleep(_PAUSE_S)
+        else:
+            raise _NotYet("somebody reads what is to be overwritten in the file")
+        for work in works:
+            await self._store.put_erasure(work.record(done_at=self._now_ms()))
+            plan = work.plan
+            _log.info(
+                "the erasure %s is done: %d events, %d messages", work.erasure.id, plan.events, plan.messages
+            )
 
 
 def told_erasure(erasure: Erasure) -> dict[str, Any]:

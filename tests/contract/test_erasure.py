@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import bson
 import msgspec
@@ -22,6 +23,7 @@ from tests.support.faulty_store import FaultyStore
 from tests.support.store_values import bring
 from tests.support.waiting import eventually
 from tests.support.webhooks import OUR_ID, PHONE, USER_ID, body, entry, message_value, status, text_message
+from whatsapp import erasure
 from whatsapp.contacts import Contacts
 from whatsapp.conversations import CONVERSATIONS, ConversationKeeper
 from whatsapp.erased import REMEMBERED, Erased
@@ -165,6 +167,12 @@ class Rig:
 
     async def events(self) -> list[Event]:
         return await self.store.events_after(0, 1000)
+
+
+@pytest.fixture(autouse=True)
+def _quick() -> Iterator[None]:
+    with mock.patch.object(erasure, "_IN_TIME_S", 0.0):
+        yield
 
 
 @pytest.fixture

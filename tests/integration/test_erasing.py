@@ -23,7 +23,7 @@ SECRET = "a thing that nobody is to know"
 
 @pytest.fixture(autouse=True)
 def _quick() -> Iterator[None]:
-    with mock.patch.object(erasure, "_EVERY_S", 0.05):
+    with mock.patch.object(erasure, "_EVERY_S", 0.05), mock.patch.object(erasure, "_IN_TIME_S", 0.5):
         yield
 
 

@@ -53,8 +53,11 @@ def before_call(context: Any, case: schemathesis.Case, kwargs: dict[str, Any]) -
     if isinstance(wait := (case.query or {}).get("wait"), int):
         case.query["wait"] = min(wait, 1)
     if case.path.startswith(("/api/conversations/", "/api/contacts/")) and number % 2:
-        # Who is asked about is not to be erased meanwhile.
-        case.path_parameters["contact"] = NOBODY if case.method == "DELETE" else CUSTOMER
+        case.path_parameters["contact"] = CUSTOMER
+    if (case.method, case.path) == ("DELETE", "/api/contacts/{contact}"):
+        if number % 2 or CUSTOMER in case.path_parameters["contact"]:
+            # Who is asked about, and whom all is sent to, is not to be erased meanwhile.
+            case.path_parameters["contact"] = NOBODY
     if case.path == "/api/erasures/{erasure}" and number % 2:
         case.path_parameters["erasure"] = os.environ[ERASURE]
     if (case.method, case.path) == ("GET", "/api/messages") and number % 2:
