@@ -198,8 +198,9 @@ class Erasures:
         """Take up what was told while this process was down. Raises StoreUnavailable."""
         await self._erased.load()
         for one in await self._store.list_erasures(self._now_ms() - _DONE_MS):
-            if one.done_at:
-                self._files.update(msgspec.json.decode(one.body, type=_Plan).media)
+            plan = msgspec.json.decode(one.body, type=_Plan)
+            if not plan.contacts:
+                self._files.update(plan.media)
 
     async def run(self) -> None:
         """Look every few seconds, and when asked, until cancelled."""
