@@ -36,6 +36,7 @@ class StoreMonitor:
         """Whether the store took a write a moment ago."""
         self.up_seconds = 0.0
         """How long it has, all in all, while this process ran."""
+        self._is_told = False  # that it is away
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -57,11 +58,13 @@ class StoreMonitor:
         try:
             await self._store.ping()
         except StoreError as error:
-            if self.up:
+            if not self._is_told:
                 _log.error("the store is away: %s", error.message)
-            self.up = False
+            self.up, self._is_told = False, True
         else:
-            self.up = True
+            if self._is_told:
+                _log.warning("the store answers again")
+            self.up, self._is_told = True, False
 
     async def _sweep(self) -> None:
         """Remove tasks whose request ended before all their rows were stored, and answers kept long

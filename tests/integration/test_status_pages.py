@@ -97,6 +97,7 @@ async def test_a_store_that_is_away_degrades_it_until_it_is_back(
         status = await gateway.status()
         assert (status["status"], status["store"]["up"]) == ("healthy", True)
         assert status["depth"][NUMBER]["queued"] == 0
+        assert caplog.text.count("the store answers again") == 1
 
 
 async def test_an_event_that_was_stepped_over_is_counted(
