@@ -109,6 +109,10 @@ class Store(Protocol):
         beginning there must be few: where there are more than ``limit``, any of them are left out."""
         ...
 
+    async def events_of(self, keys: Collection[str]) -> list[Event]:
+        """Events with these keys, in the order of the log; callers ask for a few thousand at most."""
+        ...
+
     async def known_keys(self, keys: Collection[str]) -> Collection[str]:
         """Those of these keys whose event is in the log."""
         ...

@@ -290,6 +290,9 @@ class MongoStore:
     async def find_events(self, beginnings: Collection[str], limit: int) -> list[Event]:
         return await self._log.find_events(beginnings, limit)
 
+    async def events_of(self, keys: Collection[str]) -> list[Event]:
+        return await self._log.events_of(keys)
+
     async def log_bounds(self) -> LogBounds:
         return await self._log.bounds()
 

@@ -53,6 +53,8 @@ _REWRITTEN_TOGETHER = 50
 """Events, each with an update of its own."""
 _REMOVED_TOGETHER = 32
 """Documents, each with a delete of its own."""
+_TOGETHER = 100
+"""Keys that are looked up at once: each may be in a document of its own."""
 _TAIL_FIELDS = {"size": 1, "total": 1}
 
 
@@ -124,22 +126,37 @@ class MongoLog:
         return await self._group.submit(events, len(events)) if events else []
 
     async def find_events(self, beginnings: Collection[str], limit: int) -> list[Event]:
-        """Down the index of keys; of each document only the events asked for leave the server."""
+        """Down the index of keys."""
         found: dict[int, Event] = {}
         for beginning in beginnings:
             key = {"$gte": beginning, "$lt": beginning + _LAST}
-            for document in await self._db.aggregate(
-                EVENTS,
-                {"$match": {"events": {"$elemMatch": {"k": key}}}},
-                {"$limit": limit},
-                {"$unwind": {"path": "$events", "includeArrayIndex": "place"}},
-                {"$match": {"events.k": key}},
-                {"$limit": limit},
-            ):
-                place, first = int(document["place"]), int(document["_id"]) * _PLACES
-                prev = first + place - 1 if place else int(document["prev"])
-                found[first + place] = _event(document["events"], first + place, prev)
+            found |= await self._look_up(key, limit)
         return [found[offset] for offset in sorted(found)[:limit]]
+
+    async def events_of(self, keys: Collection[str]) -> list[Event]:
+        """By the index of keys."""
+        wanted = sorted(set(keys))
+        found: dict[int, Event] = {}
+        for start in range(0, len(wanted), _TOGETHER):
+            key = {"$in": wanted[start : start + _TOGETHER]}
+            found |= await self._look_up(key, _TOGETHER)
+        return [found[offset] for offset in sorted(found)]
+
+    async def _look_up(self, key: Document, limit: int) -> dict[int, Event]:
+        """Of each document only the events asked for leave the server."""
+        found: dict[int, Event] = {}
+        for document in await self._db.aggregate(
+            EVENTS,
+            {"$match": {"events": {"$elemMatch": {"k": key}}}},
+            {"$limit": limit},
+            {"$unwind": {"path": "$events", "includeArrayIndex": "place"}},
+            {"$match": {"events.k": key}},
+            {"$limit": limit},
+        ):
+            place, first = int(document["place"]), int(document["_id"]) * _PLACES
+            prev = first + place - 1 if place else int(document["prev"])
+            found[first + place] = _event(document["events"], first + place, prev)
+        return found
 
     async def known_keys(self, keys: Collection[str]) -> set[str]:
         """Those of these keys that are in the log."""

@@ -156,6 +156,9 @@ class SqliteStore:
     async def save_cursor(self, cursor: Cursor, lease: Lease | None = None) -> None:
         await self._write(lambda writes: writes.save_cursor(cursor, lease))
 
+    async def events_of(self, keys: Collection[str]) -> list[Event]:
+        return await self._read(Reads.events_of, keys)
+
     async def count_past(self, offsets: Collection[int]) -> dict[int, int]:
         return await self._read(Reads.count_past, offsets)
 

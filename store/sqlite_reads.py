@@ -40,6 +40,8 @@ _ROW = (
     " fallback != x'' AND NOT fell_back, fell_back, claimed_at, spared, heeds_opt_out"
 )
 _ROW_WIDTH = 23
+_EVENT = "offset, offset - 1, key, type, at, body, phone_number_id, contact, message_id"
+"""Offsets of this store are contiguous, so ``prev`` follows from the offset."""
 _TASK = "id, kind, source, total, created_at, skipped"
 _TAKEN = ", ".join(f"'{state.value}'" for state in sorted(TAKEN))
 _MAX_BYTES = 4 * 1024 * 1024
@@ -68,10 +70,9 @@ class Reads:
         self.erasing = Erasing(connection, self.removal)
 
     def events_after(self, offset: int, limit: int) -> list[Event]:
-        """Oldest first. Offsets of this store are contiguous, so ``prev`` follows from the offset."""
+        """Oldest first."""
         found = self._db.execute(
-            "SELECT offset, offset - 1, key, type, at, body, phone_number_id, contact, message_id"
-            " FROM events WHERE offset > ? ORDER BY offset LIMIT ?",
+            f"SELECT {_EVENT} FROM events WHERE offset > ? ORDER BY offset LIMIT ?",
             (offset, limit),
         )
         events = []
@@ -94,13 +95,18 @@ class Reads:
         find = "SELECT 1 FROM events WHERE key = ?"
         return {key for key in keys if self._db.execute(find, (key,)).fetchone()}
 
+    def events_of(self, keys: Collection[str]) -> list[Event]:
+        """By point look-ups."""
+        find = f"SELECT {_EVENT} FROM events WHERE key = ?"
+        rows = (self._db.execute(find, (key,)).fetchone() for key in set(keys))
+        return sorted((Event(*row) for row in rows if row is not None), key=lambda event: event.offset)
+
     def find_events(self, beginnings: Collection[str], limit: int) -> list[Event]:
         """Down the index of keys."""
         found: dict[int, Event] = {}
         for beginning in beginnings:
             for values in self._db.execute(
-                "SELECT offset, offset - 1, key, type, at, body, phone_number_id, contact, message_id"
-                " FROM events WHERE key >= ? AND key < ? ORDER BY key LIMIT ?",
+                f"SELECT {_EVENT} FROM events WHERE key >= ? AND key < ? ORDER BY key LIMIT ?",
                 (beginning, beginning + _LAST, limit),
             ):
                 found[values[0]] = Event(*values)

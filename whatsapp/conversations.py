@@ -74,8 +74,8 @@ class ConversationKeeper:
     async def _places(self, wamids: Iterable[str], said: Sequence[Said]) -> dict[tuple[str, str], int]:
         """Offsets by the contact in whose thread it stands, and Meta's id."""
         keys = [key for wamid in wamids for key in keys_of_message(wamid)]
-        found = [event for event in await self._store.find_events(keys, 10 * len(keys)) if event.key in keys]
-        known = [*said, *(one for one in map(read_event, found) if isinstance(one, Said))]
+        found = map(read_event, await self._store.events_of(keys))
+        known = [*said, *(one for one in found if isinstance(one, Said))]
         return {(one.contact, one.wamid): one.offset for one in known if one.wamid}
 
 

@@ -67,11 +67,13 @@ class MessageLives:
         row_id = (await self._store.find_by_wamid([wamid])).get(wamid)
         if row_id is not None:
             return await self.of_row(row_id)
-        keys = keys_of_message(wamid)
-        beginnings = [*keys, f"{STATUS_KEY}{wamid}:"]
-        events = await self._store.find_events(beginnings, _MOST_EVENTS)
-        # What begins so may be about a message whose id goes on.
-        events = [one for one in events if one.key in keys or (_status(one) or {}).get("wamid") == wamid]
+        statuses = await self._store.find_events([f"{STATUS_KEY}{wamid}:"], _MOST_EVENTS)
+        events = [
+            *await self._store.events_of(keys_of_message(wamid)),
+            # What begins so may be about a message whose id goes on.
+            *(one for one in statuses if (_status(one) or {}).get("wamid") == wamid),
+        ]
+        events.sort(key=lambda event: event.offset)
         return await self._other(wamid, events) if events else None
 
     async def _sent(self, view: RowView) -> dict[str, Any]:

@@ -53,10 +53,8 @@ class ReadMarks:
             _log.warning("that messages were marked as read is not told: %s", error.message)
 
     async def _tell(self, wamid: str) -> None:
-        keys = keys_of_message(wamid)
-        for event in await self._store.find_events(keys, 10 * len(keys)):
-            said = read_event(event) if event.key in keys else None
-            if isinstance(said, Said):
+        for event in await self._store.events_of(keys_of_message(wamid)):
+            if isinstance(said := read_event(event), Said):
                 await self._store.append_events([_read(wamid, said, self._now_ms())])
 
 

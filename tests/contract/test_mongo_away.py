@@ -27,6 +27,7 @@ from store.records import (
     Progress,
     Row,
     Suppression,
+    TaskPlace,
     Window,
 )
 from store.states import State
@@ -61,6 +62,7 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "append_events": lambda store: store.append_events([new_event("a")]),
     "known_keys": lambda store: store.known_keys(["a"]),
     "events_after": lambda store: store.events_after(0, 10),
+    "events_of": lambda store: store.events_of(["a"]),
     "find_events": lambda store: store.find_events(["a"], 10),
     "log_bounds": lambda store: store.log_bounds(),
     "count_past": lambda store: store.count_past([1]),
@@ -119,6 +121,12 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "dead_letters": lambda store: store.dead_letters(10),
     "count_dead": lambda store: store.count_dead(1, 10),
     "find_history": lambda store: store.find_history("task-0"),
+    "list_cursors": lambda store: store.list_cursors(),
+    "remove_events": lambda store: store.remove_events(1, 1, 10),
+    "retire_tasks": lambda store: store.retire_tasks(1, TaskPlace(0, ""), 10),
+    "remove_retired": lambda store: store.remove_retired(10),
+    "remove_said": lambda store: store.remove_said(1, 10),
+    "remove_claims": lambda store: store.remove_claims(1, 10),
     "acquire_lease": lambda store: store.acquire_lease("lane:100", "me", 60_000),
     "release_lease": lambda store: store.release_lease(LEASE),
     "held_leases": lambda store: store.held_leases(),
@@ -272,7 +280,8 @@ WITHOUT_WRITES = frozenset(
     | {"read_contact", "blocking_rows", "undelivered", "rows_in_state", "task_rows", "list_tasks", "depth"}
     | {"count_dead", "dead_letters", "sweep_inbound", "list_suppressions"}
     | {"count_past", "list_subscribers", "known_keys", "aliases_of", "count_unread"}
-    | {"list_threads", "threads_of", "said_of"}
+    | {"list_threads", "threads_of", "said_of", "events_of"}
+    | {"list_cursors", "retire_tasks", "remove_events", "remove_retired", "remove_said", "remove_claims"}
     | {name for name in CALLS if name.startswith(("find", "held", "finished"))}
 )
 

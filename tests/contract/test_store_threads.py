@@ -220,3 +220,13 @@ async def test_events_are_found_by_how_their_keys_begin(store: Store) -> None:
     assert found == [everything[event.key] for event in found]
     assert len(await store.find_events(["row:a-1:", "x"], 3)) == 3
     assert await store.find_events(["nothing"], 10) == await store.find_events([], 10) == []
+
+
+async def test_events_are_found_by_their_keys(store: Store) -> None:
+    keys = [f"in:{n}" for n in range(250)]
+    for start in range(0, 250, 100):
+        await store.append_events([new_event(key) for key in keys[start : start + 100]])
+    everything = await store.events_after(0, 1000)
+    assert await store.events_of([*reversed(keys), "in:", "in", "in:1", "in:1000"]) == everything
+    assert await store.events_of(["in:7", "in:7"]) == [everything[7]]
+    assert await store.events_of([]) == []
