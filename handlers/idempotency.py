@@ -39,11 +39,11 @@ _KEY = re.compile(KEY_PATTERN, re.ASCII)
 _TASKS = uuid.UUID("b7f5bd2f-6e0c-4b52-9c1d-0f6f7f0c7c55")
 
 
-def check_key(key: str) -> None:
-    """Raise InvalidRequest for what can be no key."""
+def check_key(key: str, called: str = KEY_HEADER) -> None:
+    """Raise InvalidRequest for what can be no key; ``called``: what it stands in."""
     if _KEY.fullmatch(key) is None:
         problem = "must be 1 to 255 visible ASCII characters"
-        raise InvalidRequest(f"{KEY_HEADER}: {problem}", [(KEY_HEADER, problem)])
+        raise InvalidRequest(f"{called}: {problem}", [(called, problem)])
 
 
 class IdempotencyMismatch(GatewayError):

@@ -21,6 +21,7 @@ from tornado.httputil import (
 from tornado.web import Application
 
 from handlers.access import Access
+from handlers.idempotency import check_key
 from handlers.parameters import KEY_HEADER
 from whatsapp.failures import InvalidRequest
 
@@ -54,6 +55,7 @@ class SendFrames:
         if key is not None:
             if not isinstance(key, str):
                 raise InvalidRequest(f"{_KEY_FIELD}: must be text", [(_KEY_FIELD, "must be text")])
+            check_key(key, _KEY_FIELD)
             headers[KEY_HEADER] = key
         path = SEND_TEXT if "phone" in fields else SEND_OWN
         caught = _Caught()

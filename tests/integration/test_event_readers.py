@@ -695,6 +695,8 @@ async def test_a_frame_that_is_repeated_under_its_key_sends_once(tmp_path: Path)
         assert other["code"] == "idempotency_mismatch"
         wrong = await answered(client, op="send", id=4, **{**frame, "idempotency_key": 7})
         assert wrong["code"] == "invalid_request"
+        blank = await answered(client, op="send", id=5, **{**frame, "idempotency_key": "a b"})
+        assert (blank["code"], blank["details"][0]["path"]) == ("invalid_request", "idempotency_key")
         assert len(gateway.calls.all) == 1
         await client.close()
 
