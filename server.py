@@ -107,6 +107,7 @@ class Gateway:
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._sandbox: Sandbox | None = None
         self._keeper: MediaKeeper | None = None
+        self._autoreply: AutoReply | None = None
         self._parts = AsyncExitStack()
         self.port = 0
 
@@ -198,7 +199,8 @@ class Gateway:
             self._handovers = automations.make_handovers(settings.autoreply, self._around, self._outbox)
             for handover in self._handovers:
                 await handover.begin()
-            self._consumers.append(self._consumer("autoreply", self._make_autoreply()))
+            self._autoreply = self._make_autoreply()
+            self._consumers.append(self._consumer("autoreply", self._autoreply))
         if folder is not None:
             self._keeper = MediaKeeper(
                 self._media, folder, store=self._store, days=settings.media.days, now_ms=_now_ms
@@ -391,6 +393,8 @@ class Gateway:
                 self._contacts.forget,
                 self._windows.forget,
                 self._suppressions.forget,
+                self._outlets.forget,
+                *([self._autoreply.forget] if self._autoreply else []),
             ],
             remove_file=self._keeper.remove if self._keeper else None,
             owner=self._owner,

@@ -114,6 +114,7 @@ class Outlet:
         """When the receiver was last looked after."""
         self._woken = asyncio.Event()
         self._ahead = Ahead(wanted)
+        self._rereads = False
         self._saved = 0
         self._saved_at = 0.0
         self._owes = False
@@ -139,6 +140,10 @@ class Outlet:
         """To be told that there is an event about it: a person may want something of it."""
         self._memo.is_stale = True
         self._woken.set()
+
+    def forget(self) -> None:
+        """Hand over nothing that was read before, since the log may have it otherwise by now."""
+        self._rereads = True
 
     async def pause(self) -> None:
         """Have nothing sent until :meth:`resume`; what is under way may still arrive."""
@@ -283,6 +288,9 @@ class Outlet:
 
     async def _step(self, lease: Lease, lost: asyncio.Task[None]) -> None:
         self._woken.clear()
+        if self._rereads:
+            self._rereads = False
+            self._ahead.start_at(self._ahead.offset)
         if self._memo.is_stale or self._monotonic() - self._looked_at >= _LOOK_S:
             await self._refresh(lease)
         if self._memo.record.paused_at:

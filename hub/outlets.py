@@ -55,6 +55,11 @@ class Outlets:
             if (outlet := self.by_name.get(subject(event))) is not None:
                 outlet.notice()
 
+    def forget(self) -> None:
+        """Have all of them read again what they have read ahead."""
+        for outlet in self.by_name.values():
+            outlet.forget()
+
     async def status(self) -> list[OutletStatus]:
         """How each stands."""
         # Together: a store that is away keeps each of them waiting.

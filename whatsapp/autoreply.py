@@ -130,6 +130,11 @@ class AutoReply:
             await self._store.save_cursor(cursor, lease)
         self._silence.keep()
 
+    def forget(self) -> None:
+        """Let go of what is in memory."""
+        self._silence.forget()
+        self._guard.forget()
+
     async def _met(self, event: Event) -> _Called | None:
         """The rules that a message meets; None where there are none."""
         try:

@@ -19,6 +19,10 @@ class LoopGuard:
         self._most = most
         self._given: dict[str, dict[str, int]] = {}
 
+    def forget(self) -> None:
+        """Begin anew."""
+        self._given = {}
+
     def has_room(self, contact: str, token: str, now: int) -> bool:
         """Whether one more may be given. One of a token that was counted is given again."""
         given = _recent(self._given.get(contact, {}), now)

@@ -35,6 +35,10 @@ class Silence:
             self._heard = {}
         self._heard |= self._batch
 
+    def forget(self) -> None:
+        """Let go of what is in memory."""
+        self._heard, self._batch = {}, {}
+
     def note(self, event: Event) -> None:
         """A message of a contact's of which nothing is asked."""
         self._batch[event.contact] = event.at

@@ -93,7 +93,7 @@ class Suppressions:
     def notice(self, batch: Sequence[Event]) -> None:
         """What has changed, in whichever process."""
         if len(self._known) > _MOST:
-            self._forget()  # as after a long list was put in, while no lane asks
+            self.forget()  # as after a long list was put in, while no lane asks
         for event in batch:
             if event.type == EventType.CONTACT_SUPPRESSED:
                 for contact in (event.contact, *self._former.get(event.contact, ())):
@@ -104,11 +104,11 @@ class Suppressions:
                     self._known.pop(contact, None)  # it may have been said under that key, too
             elif event.type == EventType.CONTACT_MERGED:
                 # An opt-out goes along without an event of its own.
-                self._forget()
+                self.forget()
 
     def forget(self) -> None:
         """Let go of what is in memory."""
-        self._known = {}
+        self._known, self._known_since, self._former = {}, self._now_ms(), {}
 
     def remembers(self, row: Row) -> bool:
         """Whether a row is known not to be sent, by what is in memory."""
@@ -131,7 +131,7 @@ class Suppressions:
 
     async def _of(self, contacts: Collection[str]) -> Mapping[str, bool]:
         if self._now_ms() - self._known_since > _LIFE_MS or len(self._known) > _MOST:
-            self._forget()
+            self.forget()
         known = self._known
         missing = [contact for contact in contacts if contact not in known]
         if not missing:
@@ -153,9 +153,6 @@ class Suppressions:
         for former, contact in heirs.items():
             self._former.setdefault(contact, set()).add(former)
         return {contact: contact in found or heirs.get(contact) in of_heirs for contact in contacts}
-
-    def _forget(self) -> None:
-        self._known, self._known_since, self._former = {}, self._now_ms(), {}
 
 
 def _once_each(words: Sequence[_Heard]) -> list[list[_Heard]]:

@@ -470,6 +470,15 @@ async def test_who_wrote_before_this_process_started_is_known_by_the_threads(rig
     assert len(await rig.rows()) == 1
 
 
+async def test_nothing_is_remembered_of_who_was_erased(rig: Rig) -> None:
+    rig.replies = rig.consumer([by(Conditions(first_within_ms=0))], most=1)
+    await rig.receive(text_message("wamid.A", "one"))
+    await rig.receive(text_message("wamid.B", "two"))
+    rig.replies.forget()
+    await rig.receive(text_message("wamid.C", "three"))
+    assert len(await rig.rows()) == 2
+
+
 async def test_who_wrote_in_what_is_too_old_to_be_answered_writes_for_the_first_time_no_more(
     rig: Rig,
 ) -> None:

@@ -12,7 +12,9 @@ from unittest import mock
 import msgspec
 import pytest
 
+from settings import HookSettings, Secret
 from tests.support.gateway import NUMBER, Harness, serving
+from tests.support.receiver import receiving
 from tests.support.waiting import eventually
 from tests.support.webhooks import body, entry, text_message
 from whatsapp import erasure
@@ -129,6 +131,25 @@ async def test_webhooks_and_sends_go_on_beside_erasures(tmp_path: Path) -> None:
         received = [event["contact"] for event in (await gateway.get("/api/events?limit=1000")).ok["events"]]
         assert PHONE not in received
         assert received.count(OTHER) >= 80
+
+
+async def test_a_hook_that_was_behind_gets_nothing_of_who_was_erased(tmp_path: Path) -> None:
+    async with receiving() as receiver:
+        receiver.answers(503)
+        hook = HookSettings(name="crm", url=Secret(receiver.url), types=("*",))
+        quick = {"retry_base_s": 0.01, "retry_cap_s": 0.02, "endpoints": (hook,)}
+        async with serving(tmp_path, hooks=quick) as gateway:
+            await gateway.webhook(written(PHONE, "wamid.1", SECRET))
+            await receiver.got(2)
+            assert SECRET in receiver.posts[-1].body.decode()
+            await erased(gateway, PHONE)
+            tried = len(receiver.posts)
+            receiver.answers(200)
+            await gateway.webhook(written(OTHER, "wamid.2", "hello"))
+            await receiver.wait(lambda: any(b"wamid.2" in post.body for post in receiver.taken), "the other")
+            posted = b"".join(post.body for post in receiver.posts[tried:])
+            assert b"event.erased" in posted
+            assert SECRET.encode() not in posted and PHONE.encode() not in posted
 
 
 async def test_what_cannot_be_erased_is_refused(tmp_path: Path) -> None:
