@@ -167,9 +167,10 @@ class MongoLog:
     async def events_after(self, offset: int, limit: int) -> list[Event]:
         """The oldest events past ``offset``."""
         now = asyncio.get_running_loop().time()
-        found = self._ahead.take(offset, now) or await self._read_past(offset, limit)
+        ahead = self._ahead
+        found = ahead.take(offset, now) or await self._read_past(offset, limit)
         if limit > 1 and len(found) > limit:
-            self._ahead.keep(found[limit - 1].offset, found[limit:], now)
+            ahead.keep(found[limit - 1].offset, found[limit:], now)
         return list(found[:limit])
 
     async def _read_past(self, offset: int, limit: int) -> list[Event]:
@@ -403,6 +404,8 @@ class MongoLog:
         for start in range(0, len(updates), _REWRITTEN_TOGETHER):
             chunk = updates[start : start + _REWRITTEN_TOGETHER]
             await self._db.call(partial(self._db[EVENTS].bulk_write, chunk, ordered=True))
+        # Also what a read that is under way will keep of before.
+        self._ahead = Ahead()
 
     # -- following -------------------------------------------------------------------------------------
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import msgspec
+
 from store.base import Store
 from store.records import LogBounds, NewEvent
 from tests.support.store_values import Listener, new_event
@@ -178,3 +180,11 @@ async def test_keys_and_offsets_go_on_after_a_new_opening(store: Store, make_sto
         assert await again.events_after(0, 10) == [*old, added]
     finally:
         await again.close()
+
+
+async def test_a_reader_amid_a_page_is_not_given_what_was_put_in_another_place(store: Store) -> None:
+    added = await store.append_events([new_event(f"{n}") for n in range(6)])
+    assert await store.events_after(0, 2) == added[:2]
+    erased = msgspec.structs.replace(added[3], body=b'{"erased":true}')
+    await store.rewrite_events([erased])
+    assert await store.events_after(added[1].offset, 2) == [added[2], erased]
