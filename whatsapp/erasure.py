@@ -52,6 +52,10 @@ _PORTION = 500
 _EVENTS = 200
 """In one read: their bodies are looked through in the event loop."""
 _PAUSE_S = 0.02
+_BREATH_S = 0.004
+"""After a portion in which there was nothing: many more of these come."""
+_TOGETHER = 100
+"""Requests that are worked on at once."""
 _CATCH_UP_S = 10.0
 _IN_TIME_S = 2.5
 """Longer than a webhook may take to be answered."""
@@ -243,7 +247,7 @@ class Erasures:
             told = [work for work in works if not work.plan.contacts]
             if told:
                 await self._end(told)
-            works = [work for work in works if work.plan.contacts]
+            works = [work for work in works if work.plan.contacts][:_TOGETHER]
             if not works:
                 return
             if not self._store.atomic:
@@ -344,7 +348,7 @@ class Erasures:
             found = [event for event in events if event.offset <= upto and left_of(event, everybody)]
             if found:
                 await self._empty(works, found)
-            await asyncio.sleep(_PAUSE_S if found else 0)
+            await asyncio.sleep(_PAUSE_S if found else _BREATH_S)
 
     async def _empty(self, works: Sequence[_Work], events: Sequence[Event]) -> None:
         left = {event.offset: event for event in events}
@@ -378,7 +382,7 @@ class Erasures:
             found = await self._store.search_shelf(shelf, who, after, _PORTION)
             if found.ids:
                 yield found.ids
-                await asyncio.sleep(_PAUSE_S)
+            await asyncio.sleep(_PAUSE_S if found.ids else _BREATH_S)
             after = found.after
             if not after:
                 break
