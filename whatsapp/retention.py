@@ -35,7 +35,7 @@ _DAY_MS = 24 * 3600 * 1000
 _LEASE = "retention"
 _LEASE_MS = 30_000
 _EVERY_S = 600.0
-_PORTION = 200
+_PORTION = 100
 """Events or rows in one transaction: a few milliseconds of the writer's time."""
 _TASKS = 50
 _PAUSE_S = 0.05

@@ -21,7 +21,7 @@ from store.records import Change, Cursor, Event, KnownMedia, Lease, NewRow, NewT
 from store.states import State
 from tests.support.faulty_store import FaultyStore
 from tests.support.store_values import bring
-from tests.support.waiting import eventually
+from tests.support.waiting import GUARD_S, eventually
 from tests.support.webhooks import OUR_ID, PHONE, USER_ID, body, entry, message_value, status, text_message
 from whatsapp import erasure
 from whatsapp.contacts import Contacts
@@ -455,3 +455,32 @@ async def test_a_broadcast_has_one_recipient_less(rig: Rig) -> None:
     assert lease is not None
     await bring(rig.store, lease, {f"{TASK}-1": State.SENT})
     assert await rig.store.finished_tasks([TASK]) == {TASK}
+
+
+async def test_every_process_forgets_who_was_erased_by_another(mongo_url: str) -> None:
+    stores = [MongoStore(mongo_url, answer_s=GUARD_S) for _ in range(2)]
+    for one in stores:
+        await one.open()
+    try:
+        worker, other = Rig(stores[0]), Rig(stores[1], "another")
+        for rig in (worker, other):
+            await rig.start()
+        await fill(worker)
+        await eventually(lambda: _has(other, PHONE))
+        await other.contacts.find([Address(PHONE, USER_ID)])
+        await worker.erase()
+        await eventually(lambda: _has(other, "contact.erased"))
+        assert not any(PHONE.encode() in event.body for event in await other.log.read(0, 1000))
+        assert other.contacts.cached(Address(PHONE, USER_ID)) is None
+        await other.erasures.look()
+        assert other.removed == worker.removed == ["4711"]
+        before = await other.events()
+        await other.hear(theirs(0, TEXTS[0]))
+        assert await other.events() == before
+    finally:
+        for one in stores:
+            await one.close()
+
+
+async def _has(rig: Rig, mark: str) -> bool | None:
+    return any(mark.encode() in event.body for event in await rig.log.read(0, 1000)) or None
