@@ -129,6 +129,8 @@ async def test_a_named_subscriber_misses_nothing_when_the_gateway_is_killed(
             try:
                 for kill in range(KILLS[store]):
                     await further(named, rng.randint(5, 60), reading)
+                    if kill == 0:
+                        await something_kept(session, first.url)
                     which = kill % len(installations)
                     await processes[which].kill()
                     processes[which] = await installations[which].start()
@@ -157,6 +159,17 @@ async def test_a_named_subscriber_misses_nothing_when_the_gateway_is_killed(
         assert place <= read
         before = place
     assert before > 0, "no acknowledgement was ever kept"
+
+
+async def something_kept(session: aiohttp.ClientSession, url: str) -> None:
+    """Return once the store has kept an acknowledgement: it was seen later than it came first."""
+
+    async def is_kept() -> bool:
+        async with session.get(f"{url}/api/subscribers") as answer:
+            (found,) = (await answer.json())["subscribers"]
+        return bool(found["seen_at"] > found["created_at"])
+
+    await eventually(is_kept, "an acknowledgement that is kept", 4 * GUARD_S)
 
 
 async def listed_everywhere(session: aiohttp.ClientSession, installations: Sequence[Installation]) -> None:
