@@ -1,8 +1,9 @@
 """What is left of an event once the person that it is about is erased, and how a subscriber knows them.
 
 Pure. An event about them is emptied in its place: offset, ``prev``, time and number stay, its name becomes
-``event.erased``, and its key, which tells Meta's repetitions apart, a hash where it may name somebody. In an
-event about somebody else only their addresses are blotted out.
+``event.erased``. Its key is a hash of what it was where Meta may repeat it; such a key has a part that nobody
+can guess, while all other keys, out of which a phone could be found by trying, are gone. In an event about
+somebody else only their addresses are blotted out.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import msgspec
 
 from store.erasing import Mentions
 from store.records import Event, NewEvent
-from whatsapp.events import UPDATE_KEY, EventType, build_event
+from whatsapp.events import UPDATE_KEY, WEBHOOK_KEYS, EventType, build_event
 
 __all__ = ["ANSWER", "digests", "erased_event", "hidden_key", "left_of"]
 
@@ -63,10 +64,16 @@ def digests(salt: str, names: Iterable[str]) -> list[str]:
     return sorted({hashlib.sha256(f"{salt}:{name}".encode()).hexdigest() for name in names})
 
 
+def _key_left(event: Event) -> str:
+    if event.key.startswith((_HIDDEN, *WEBHOOK_KEYS)):
+        return hidden_key(event.key)
+    return f"{_HIDDEN}{event.offset}"
+
+
 def _emptied(event: Event) -> Event:
     left = build_event(
         EventType.EVENT_ERASED,
-        hidden_key(event.key),
+        _key_left(event),
         event.at,
         {"was": event.type},
         phone_number_id=event.phone_number_id,
@@ -79,7 +86,7 @@ def _blotted(event: Event, who: Mentions) -> Event:
         body = _without(msgspec.json.decode(event.body), who)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return _emptied(event)
-    key = hidden_key(event.key) if who.among(event.key) else event.key
+    key = _key_left(event) if who.among(event.key) else event.key
     return msgspec.structs.replace(event, key=key, body=msgspec.json.encode(body))
 
 

@@ -65,6 +65,19 @@ def test_an_event_of_theirs_is_emptied_in_its_place() -> None:
     assert hidden_key(left.key) == left.key
 
 
+@pytest.mark.parametrize("key", [f"contact:{PHONE}:1000:suppressed", f"merged:{PHONE}:US.1", "row:a-0:sent"])
+def test_no_phone_can_be_found_by_trying_out_what_a_key_may_have_been(key: str) -> None:
+    left = left_of(event(PHONE, "", key, "contact.suppressed"), WHO)
+    assert left is not None and left.key == "gone:7"
+
+
+def test_what_is_erased_for_somebody_else_too_keeps_the_key_that_it_got() -> None:
+    blotted = left_of(event("17", f"ask {PHONE}", f"in:{PHONE}"), WHO)
+    assert blotted is not None
+    emptied = left_of(blotted, Mentions(["17"], ["17"]))
+    assert emptied is not None and emptied.key == blotted.key == hidden_key(f"in:{PHONE}")
+
+
 def test_an_event_of_another_loses_their_address_alone() -> None:
     data = {"text": f"ask {PHONE}", PHONE: [int(PHONE), USER_ID, 1.5, None, True]}
     left = left_of(event("17", data), WHO)
