@@ -30,6 +30,8 @@ _MEMO = "erasure"
 _REPEATS_MS = 8 * 24 * 3600 * 1000
 """Meta repeats for seven days (CLOUD_API_2026.md 7)."""
 _PAGE = 500
+_LIFE_MS = 600_000
+"""After which opt-outs are read anew: those of a process that was killed before it told of them."""
 REMEMBERED = "erased:"
 """Before a fingerprint, where the key of a contact stands else: an opt-out that outlives its contact."""
 
@@ -47,30 +49,42 @@ class Erased:
         self._secret = b""
         self._recent: frozenset[str] = frozenset()
         self._silent: Mapping[str, Suppression] = {}
-        self._stale = False
+        self._stale = True
+        self._read_at = 0
 
     async def load(self) -> None:
-        """Read who was erased, or is to be. Raises StoreUnavailable."""
+        """Read who was erased, or is to be, and whose opt-outs are remembered, where that may have changed.
+        Raises StoreUnavailable."""
         if not self._secret:
             self._secret = await self._find_secret()
-        self._stale = False
         found = await self._store.list_erasures(self._now_ms() - _REPEATS_MS)
         self._recent = frozenset(
             one for each in found for one in msgspec.json.decode(each.body, type=_Prints).fingerprints
         )
-        silent: dict[str, Suppression] = {}
+        if self._stale or self._now_ms() - self._read_at > _LIFE_MS:
+            self._stale, self._read_at = False, self._now_ms()
+            try:
+                self._silent = {one.contact: one for one in await self._remembered()}
+            except BaseException:
+                self._stale = True
+                raise
+
+    def notice(self, batch: Sequence[Event]) -> None:
+        """A listener of the log: somebody was erased, or an opt-out ended, maybe by another process."""
+        if any(
+            event.type == EventType.CONTACT_ERASED or event.contact.startswith(REMEMBERED) for event in batch
+        ):
+            self._stale = True
+
+    async def _remembered(self) -> list[Suppression]:
+        found: list[Suppression] = []
         after = REMEMBERED
         while page := await self._store.list_suppressions(_PAGE, after):
-            silent |= {one.contact: one for one in page if one.contact.startswith(REMEMBERED)}
+            found += (one for one in page if one.contact.startswith(REMEMBERED))
             after = page[-1].contact
             if not after.startswith(REMEMBERED):
                 break
-        self._silent = silent
-
-    def notice(self, batch: Sequence[Event]) -> None:
-        """A listener of the log: somebody was erased, maybe by another process."""
-        if any(event.type == EventType.CONTACT_ERASED for event in batch):
-            self._stale = True
+        return found
 
     def fingerprint(self, name: str) -> str:
         """Of an address or a key."""

@@ -17,7 +17,7 @@ from store.base import Store
 from store.errors import StoreUnavailable
 from store.log import Log
 from store.mongo import MongoStore
-from store.records import Change, Cursor, Event, KnownMedia, Lease, NewRow, NewTask
+from store.records import Change, Cursor, Event, KnownMedia, Lease, NewRow, NewTask, Suppression
 from store.states import State
 from tests.support.faulty_store import FaultyStore
 from tests.support.store_values import bring
@@ -33,7 +33,9 @@ from whatsapp.identity import Address
 from whatsapp.intake import Intake
 from whatsapp.intake_watch import IntakeWatch
 from whatsapp.opt_out import OptOutWords
+from whatsapp.retry import RetryPolicy
 from whatsapp.suppressions import SUPPRESSIONS, Suppressions
+from whatsapp.tracker import Tracker
 from whatsapp.windows import WINDOWS, Windows
 
 NOW = 1_750_000_000_000
@@ -305,6 +307,30 @@ async def test_a_late_status_of_what_is_gone_is_nobodys(rig: Rig) -> None:
     await rig.hear(statuses=[read])
     assert await rig.events() == before
     assert await rig.store.aliases_of(PHONE) == []
+
+
+async def test_who_reads_the_log_anew_finds_nothing_of_them(rig: Rig) -> None:
+    await fill(rig)
+    await rig.erase()
+    tracker = Tracker(rig.store, policy=RetryPolicy(8), random=lambda: 0.5, now_ms=lambda: rig.now)
+    events = await rig.events()
+    for name, consumer in {**rig.consumers, "tracker": tracker}.items():
+        lease = await rig.store.acquire_lease(f"consumer:{name}", "consumers", 60_000)
+        assert lease is not None
+        await consumer.handle(events, Cursor(name, events[-1].offset), lease)
+    assert await rig.store.said_of(PHONE, 10) == []
+    assert await rig.store.find_inbound(OUR_ID, [PHONE]) == {}
+    assert await rig.store.aliases_of(PHONE) == []
+
+
+async def test_an_opt_out_that_was_remembered_ends_at_an_operators_word(rig: Rig) -> None:
+    await rig.hear(theirs(0, "STOP"))
+    await rig.consume()
+    await rig.erase()
+    for one in await rig.store.list_suppressions(10):
+        await rig.suppressions.put([Suppression(one.contact, 0, rig.now, one.reason, "api")])
+    found = await rig.contacts.resolve([Address(PHONE)])
+    assert await rig.store.find_suppressions(list(found.values())) == {}
 
 
 async def test_who_writes_again_is_a_new_contact(rig: Rig) -> None:
