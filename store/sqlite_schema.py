@@ -221,6 +221,13 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
             id TEXT PRIMARY KEY, asked_at INTEGER NOT NULL, body BLOB NOT NULL, done_at INTEGER NOT NULL
         ) WITHOUT ROWID""",
     ),
+    (
+        "DROP INDEX threads_last",
+        "CREATE INDEX threads_last ON threads (phone_number_id, last_offset)",
+        # In the words of the query, by which it is found.
+        "CREATE INDEX threads_unread ON threads (phone_number_id, last_offset)"
+        " WHERE heard_offset > read_offset",
+    ),
 )
 
 VERSION = len(_MIGRATIONS)

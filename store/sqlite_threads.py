@@ -151,7 +151,7 @@ class Threads:
     def page_of_threads(
         self, numbers: Sequence[str], limit: int, before: int | None, unread: bool
     ) -> list[Thread]:
-        """Of each number down its index, which has all that is asked for; then the last of these."""
+        """Of each number down its index, which those that are unread have too; then the last of these."""
         found: list[Thread] = []
         for number in numbers:
             page = self._db.execute(
