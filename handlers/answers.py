@@ -83,6 +83,8 @@ class Refusal(msgspec.Struct, frozen=True):
     details: list[Fault] | UnsetType = UNSET
     """At most 100."""
     meta: MetaError | UnsetType = UNSET
+    advice: str | UnsetType = UNSET
+    """What to do about an error of Meta's, or about a message that has failed."""
     task_id: str | UnsetType = UNSET
 
 

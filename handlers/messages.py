@@ -165,6 +165,8 @@ class SendHandler(BaseHandler):
         }
         if by_meta:
             answer["meta"] = meta
+        if advice := error.get("advice"):
+            answer["advice"] = advice
         self.answer(answer, 400 if by_meta or shut else 502)
 
 

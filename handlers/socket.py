@@ -217,7 +217,7 @@ class SocketHandler(WebSocketHandler):
             phone_number_id=self.get_query_argument("phone_number_id", ""),
             contact=self.get_query_argument("contact", ""),
             since=self.get_query_argument("since", "") or None,
-            subscriber=self.get_query_argument("subscriber", "") or None,
+            subscriber=self.get_query_argument("subscriber", None),
         )
         _check(asked)
         return asked
@@ -359,7 +359,7 @@ class SocketHandler(WebSocketHandler):
             raise BadFrame("contact: nobody is known by this phone, user id or key")
         wanted = Filter.of(asked.type_names, phone_number_id=asked.phone_number_id or "", contact=contact)
         start = None
-        if asked.subscriber:
+        if asked.subscriber is not None:
             start, wanted = await self._take_name(subscription, asked, wanted)
         elif asked.since is not None:
             start = resume(asked.since, self._events.epoch, await self._events.bounds())

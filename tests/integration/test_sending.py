@@ -191,6 +191,7 @@ async def test_a_refusal_of_metas_is_answered_with_its_words(tmp_path: Path) -> 
         assert (meta["code"], meta["subcode"]) == (131026, None)
         assert meta["title"] and meta["details"] and meta["fbtrace_id"]
         task_id = answer.body.pop("task_id")
+        assert answer.body.pop("advice").startswith("The recipient is not on WhatsApp")
         assert answer.body == {"success": False, "error": meta["details"], "code": "meta_refused"}
         task = await gateway.task(task_id)
         assert task["status"] == "FAILURE"

@@ -523,6 +523,7 @@ async def test_the_key_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
         ("?since=x", "bad_position", "since"),
         ("?types=a%20b", "bad_filter", "types"),
         ("?subscriber=a%20b", "bad_subscriber", "subscriber"),
+        ("?subscriber=", "bad_subscriber", "subscriber"),
         ("?nothing=1", "bad_frame", "nothing"),
     ],
 )
