@@ -1,7 +1,8 @@
 """``python -m tests.soak``: reliability, counted (docs/GOALS.md). What it finds is kept in docs/soak.json.
 
 Each part may be broken off at any time and called again: rounds are independent of each other, and one that
-was not finished is forgotten. ``report`` writes docs/soak.md from what is kept.
+was not finished is forgotten. ``report`` writes docs/soak.md from what is kept, and the counts in
+docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from tests.soak.flat import Steady, stay_flat
 from tests.soak.kills import GOAL, soak_kills
 from tests.soak.limits import Broadcasts, broadcast_within_limits
 from tests.soak.pushed import KINDS
-from tests.soak.report import page
+from tests.soak.report import page, with_counts
 from tests.soak.rounds import held
 from tests.soak.state import ROOT, State
 from tests.soak.unknown import Wanted, lose_answers
@@ -30,6 +31,7 @@ __all__ = ["main"]
 
 _BUILD = ROOT / "build"
 _PAGE = ROOT / "docs" / "soak.md"
+_RELIABILITY = ROOT / "docs" / "reliability.md"
 _STATE = ROOT / "docs" / "soak.json"
 """Kept with the code, so that the counting goes on wherever the code is."""
 
@@ -77,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     behind.add_argument("--readers", type=int, default=1, help="default: %(default)s")
     behind.add_argument("--by", choices=(SOCKET, *KINDS), default=SOCKET, help="default: %(default)s")
     behind.set_defaults(work=_catch_up)
-    report = parts.add_parser("report", help="write docs/soak.md from what was found so far")
+    report = parts.add_parser("report", help="write docs/soak.md, and the counts of docs/reliability.md")
     report.set_defaults(work=_report)
     return parser
 
@@ -119,8 +121,10 @@ async def _catch_up(options: argparse.Namespace, folder: Path) -> bool:
 
 
 async def _report(options: argparse.Namespace, folder: Path) -> bool:
-    text = page(State(options.state))
+    state = State(options.state)
+    text = page(state)
     _PAGE.write_text(text, "utf-8")
+    _RELIABILITY.write_text(with_counts(_RELIABILITY.read_text("utf-8"), state), "utf-8")
     print(text)
     return True
 

@@ -1,4 +1,5 @@
-"""Writes docs/soak.md from what the soak has found: counts, dates, versions, and what did not hold.
+"""Writes docs/soak.md from what the soak has found: counts, dates, versions, and what did not hold; and the
+counts that docs/reliability.md shows.
 
 Pure: the state's rounds in, the page out. What a part must show is said in docs/GOALS.md.
 """
@@ -14,12 +15,15 @@ from tests.soak.limits import LIMIT, LOWERED, SETTLED_S
 from tests.soak.state import State
 from tests.support.killing import STORES
 
-__all__ = ["page"]
+__all__ = ["page", "with_counts"]
 
 Json = dict[str, Any]
 
 _FAST = 0.9
 """Part of a limit that must have been used for a run to say something of it."""
+
+_BEGIN = "<!-- written by python -m tests.soak report -->\n"
+_END = "<!-- end of what was counted -->\n"
 
 _HEAD = """\
 # Soak
@@ -89,6 +93,19 @@ def page(state: State) -> str:
     for head, rows, names in parts:
         sections += [head, _table(rows) if rows else "Not run yet.\n", *_failures(state, names)]
     return "\n".join(section for section in sections if section)
+
+
+def with_counts(text: str, state: State) -> str:
+    """docs/reliability.md with the counts between its marks: all kills, and the last run of the rest."""
+    before, rest = text.split(_BEGIN)
+    _, after = rest.split(_END)
+    unknown, limits = state.rounds("unknown")[-1:], state.rounds("limits")[-1:]
+    tables = [
+        _table([_kills(state, store) for store in STORES]),
+        _table([_unknown(found) for found in unknown]),
+        _table([row for found in limits for row in _limits(found)]),
+    ]
+    return before + _BEGIN + "\n".join(tables) + _END + after
 
 
 def _kills(state: State, store: str) -> Json:

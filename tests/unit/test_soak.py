@@ -10,9 +10,9 @@ import pytest
 from tests.soak.flat import _judged
 from tests.soak.kills import GOAL, _trial, done, part
 from tests.soak.limits import _mixed, _tens
-from tests.soak.report import _within, page
+from tests.soak.report import _within, page, with_counts
 from tests.soak.rounds import reason
-from tests.soak.state import State
+from tests.soak.state import ROOT, State
 
 ROUND = {
     "kills": 30,
@@ -66,6 +66,13 @@ def test_the_page_tells_the_sums_and_what_did_not_hold(state: State) -> None:
     assert "| mongo | 0 of 1,000 | 0 | 0 | 0 (0) |  |" in text
     assert "- 1x AssertionError: acknowledged and not in the log: 1, such as ['wamid.7']\n" in text
     assert text.count("Not run yet.") == 4
+
+
+def test_the_pages_are_what_the_soak_has_counted() -> None:
+    state, reliability = State(ROOT / "docs" / "soak.json"), ROOT / "docs" / "reliability.md"
+    assert page(state) == (ROOT / "docs" / "soak.md").read_text("utf-8"), "python -m tests.soak report"
+    text = reliability.read_text("utf-8")
+    assert with_counts(text, state) == text, "python -m tests.soak report"
 
 
 def test_no_refusal_counts_for_nothing_where_it_was_too_slow_to_be_refused() -> None:
