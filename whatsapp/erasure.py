@@ -49,10 +49,13 @@ _LEASE = "erasure"
 _LEASE_MS = 30_000
 _EVERY_S = 5.0
 _PORTION = 500
-_EVENTS = 200
+"""Records that are looked through by one read."""
+_AT_ONCE = 100
+"""Of those that are erased: a few milliseconds of the writer's time."""
+_EVENTS = 100
 """In one read: their bodies are looked through in the event loop."""
 _PAUSE_S = 0.02
-_BREATH_S = 0.004
+_BREATH_S = 0.008
 """After a portion in which there was nothing: many more of these come."""
 _TOGETHER = 100
 """Requests that are worked on at once."""
@@ -217,7 +220,10 @@ class Erasures:
                 self.fault = str(error)
             except (StoreError, OSError) as error:
                 self.fault = str(error)
-                _log.warning("a contact is erased later: %s", error)
+                _log.info("who is to be erased is looked for later: %s", error)
+            except Exception as error:  # noqa: BLE001 - it must not stop intake and sending, now or at each start
+                self.fault = f"{type(error).__name__}: {error}"
+                _log.exception("the erasing of a contact failed, it is tried again")
             try:
                 async with asyncio.timeout(self._every_s):
                     await self._asked.wait()
@@ -380,9 +386,10 @@ class Erasures:
         after = ""
         while not renewal.done():
             found = await self._store.search_shelf(shelf, who, after, _PORTION)
-            if found.ids:
-                yield found.ids
-            await asyncio.sleep(_PAUSE_S if found.ids else _BREATH_S)
+            for start in range(0, len(found.ids), _AT_ONCE):
+                yield found.ids[start : start + _AT_ONCE]
+                await asyncio.sleep(_PAUSE_S)
+            await asyncio.sleep(_BREATH_S)
             after = found.after
             if not after:
                 break

@@ -104,6 +104,9 @@ class Retention:
             except StoreError as error:
                 self.fault = error.message
                 _log.warning("what is too old is removed later: %s", error.message)
+            except Exception as error:  # noqa: BLE001 - it must not stop intake and sending, now or at each start
+                self.fault = f"{type(error).__name__}: {error}"
+                _log.exception("the removal of what is too old failed, it is tried again")
             await asyncio.sleep(_EVERY_S)
 
     async def look(self) -> None:

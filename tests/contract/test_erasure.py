@@ -510,3 +510,23 @@ async def test_every_process_forgets_who_was_erased_by_another(mongo_url: str) -
 
 async def _has(rig: Rig, mark: str) -> bool | None:
     return any(mark.encode() in event.body for event in await rig.log.read(0, 1000)) or None
+
+
+async def test_what_nobody_expected_ends_neither_the_process_nor_the_request(rig: Rig) -> None:
+    await fill(rig)
+    asked = await rig.erasures.ask(PHONE)
+    assert asked is not None
+    rig.faulty.fail("search_shelf", ValueError("of nobody's doing"))
+    tasks = {asyncio.Task(rig.erasures.run()), asyncio.Task(rig._keep_consuming())}
+    await rig.faulty.arrived("search_shelf", 2)
+    assert "of nobody's doing" in rig.erasures.fault
+    rig.faulty.heal()
+
+    async def done() -> bool | None:
+        told = await rig.erasures.find(asked.id)
+        return (told is not None and told["state"] == "done") or None
+
+    await eventually(done)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
