@@ -158,8 +158,11 @@ class Erasures:
         elsewhere = await self._store.find_aliases([contact])
         own = [] if elsewhere and elsewhere[contact].contact != contact else [contact]
         addresses = sorted({*aliases, *own})
+        # Two who turned out to be one may have events under either key; who had such a phone before has it as
+        # a key of their own still.
+        former = [alias for alias in aliases if not await self._store.aliases_of(alias)]
         plan = _Plan(
-            contacts=sorted({contact, *aliases}),
+            contacts=sorted({contact, *former}),
             addresses=addresses,
             fingerprints=sorted({self._erased.fingerprint(one) for one in addresses}),
             salt=secrets.token_hex(16),

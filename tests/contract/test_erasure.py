@@ -468,6 +468,22 @@ async def test_a_phone_that_is_somebody_elses_by_now_stays_theirs(rig: Rig) -> N
     assert [event.contact for event in await rig.events() if b"wamid.C" in event.body] == [new]
 
 
+async def test_who_had_the_phone_before_stays_where_its_new_owner_is_erased(rig: Rig) -> None:
+    """Their key is that phone still, though it leads to somebody else by now."""
+    await rig.hear(theirs(0, TEXTS[0]))
+    await rig.hear(text_message("wamid.C", "new owner", from_user_id="US.42", timestamp="1749416999"))
+    row = await rig.write_to(Address("", USER_ID), State.SENT)
+    await rig.consume()
+    await rig.erase("US.42")
+    found = await rig.store.find_aliases([PHONE, USER_ID, "US.42"])
+    assert {alias: one.contact for alias, one in found.items()} == {USER_ID: PHONE}
+    assert [one.contact for one in await rig.store.threads_of(PHONE)] == [PHONE]
+    assert set(await rig.store.find_rows([row])) == {row}
+    left = [event for event in await rig.events() if TEXTS[0].encode() in event.body]
+    assert [event.contact for event in left] == [PHONE]
+    assert not any(b"new owner" in event.body for event in await rig.events())
+
+
 async def test_a_broadcast_has_one_recipient_less(rig: Rig) -> None:
     found = await rig.contacts.resolve([Address(PHONE), Address(OTHER)])
     rows = [NewRow(n, OUR_ID, contact, 1, 1000, b"{}") for n, contact in enumerate(found.values())]
