@@ -528,7 +528,9 @@ async def _has(rig: Rig, mark: str) -> bool | None:
     return any(mark.encode() in event.body for event in await rig.log.read(0, 1000)) or None
 
 
-async def test_what_nobody_expected_ends_neither_the_process_nor_the_request(rig: Rig) -> None:
+async def test_what_nobody_expected_ends_neither_the_process_nor_the_request(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
     await fill(rig)
     asked = await rig.erasures.ask(PHONE)
     assert asked is not None
@@ -546,3 +548,5 @@ async def test_what_nobody_expected_ends_neither_the_process_nor_the_request(rig
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
+    assert "the erasing of a contact failed" in caplog.text
+    caplog.clear()
