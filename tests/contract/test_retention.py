@@ -8,12 +8,16 @@ from collections.abc import Iterator
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tornado.ioloop import IOLoop
 
 from store.base import Store
 from store.errors import StoreUnavailable
 from store.records import Cursor
 from store.states import State
 from store.threads import Said, ThreadNews
+from tests.contract.conftest import MakeStore
 from tests.support.faulty_store import FaultyStore
 from tests.support.store_values import LANE, add_task, bring, lane_lease, new_event, new_row
 from whatsapp.retention import Retention, RetentionLimits, slowest
@@ -225,6 +229,54 @@ async def test_events_that_come_while_old_ones_go_are_kept(rig: Rig) -> None:
     kept = [(await rig.store.append_events([event]))[0].offset for event in fresh]
     await look
     assert (await rig.offsets())[-20:] == kept
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "mongo"])
+def test_of_any_log_only_what_is_old_and_was_had_goes(
+    kind: str, make_fresh: dict[str, MakeStore], io_loop: IOLoop
+) -> None:
+    @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(
+        gaps=st.lists(st.integers(0, 6), min_size=1, max_size=12),
+        places=st.lists(st.integers(0, 12), min_size=1, max_size=3),
+        named=st.integers(0, 12),
+        age=st.integers(0, 50),
+    )
+    def holds(gaps: list[int], places: list[int], named: int, age: int) -> None:
+        io_loop.run_sync(lambda: one_log(make_fresh[kind](), gaps, places, named, age))
+
+    holds()
+
+
+async def one_log(store: Store, gaps: list[int], places: list[int], named: int, age: int) -> None:
+    """Events so many days apart; readers and a named subscriber at any of them; ``age`` days later."""
+    await store.open()
+    try:
+        rig = Rig(store)
+        at = rig.began - sum(gaps) * DAY_MS
+        offsets = [0]
+        for n, gap in enumerate(gaps):
+            at += gap * DAY_MS
+            (event,) = await store.append_events([msgspec.structs.replace(new_event(f"{n}"), at=at)])
+            offsets.append(event.offset)
+        before = await store.events_after(0, 100)
+        readers = {f"r{n}": offsets[min(place, len(gaps))] for n, place in enumerate(places)}
+        for name, offset in readers.items():
+            await store.save_cursor(Cursor(name, offset))
+        await rig.subscribe("somebody", offsets[min(named, len(gaps))])
+        rig.later(age)
+        await rig.retention(*readers, events=8).look()
+        kept = {event.offset for event in await store.events_after(0, 100)}
+        young = rig.now - 8 * DAY_MS
+        for event in before:
+            needed = event.at >= young or event.offset > min(readers.values())
+            assert event.offset in kept or not needed
+        assert before[-1].offset in kept or len(kept) > 0
+        floor = (await store.log_bounds()).floor
+        if offsets[min(named, len(gaps))] < floor:
+            assert [one["subscriber"] for one in await rig.told()] == ["somebody"]
+    finally:
+        await store.close()
 
 
 def test_the_slowest_reader_is_found() -> None:
