@@ -63,6 +63,8 @@ class UnheardSweep:
                 await self.sweep()
             except StoreError as error:
                 _log.info("messages without word are looked for later: %s", error.message)
+            except Exception:  # noqa: BLE001 - it must not stop intake and sending, now or at each start
+                _log.exception("looking for messages without word failed, it is tried again")
             await asyncio.sleep(_EVERY_S)
 
     async def sweep(self) -> int:

@@ -15,6 +15,7 @@ from store.states import State
 from tests.support.faulty_store import FaultyStore
 from tests.support.store_values import LANE, add_task, bring, lane_lease, new_row, view
 from tests.support.tracking import Tracking
+from tests.support.waiting import eventually, until
 from whatsapp import unheard_sweep
 from whatsapp.events import UPDATE_KEY
 from whatsapp.intake_watch import IntakeWatch
@@ -172,6 +173,25 @@ async def test_many_expire_in_portions(rig: Rig, monkeypatch: pytest.MonkeyPatch
     assert await rig.first.sweep() == 10
     assert await rig.states() == [State.EXPIRED] * 10
     assert len(await rig.expired()) == 10
+
+
+async def test_a_fault_of_its_own_ends_nothing(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(unheard_sweep, "_EVERY_S", 0.001)
+    await rig.sent(b'{"type":"text"}')
+    await rig.wait_until(SENT_AT + USUAL_MS + DAY_MS + 1)
+    rig.store.fail("undelivered", RuntimeError("a bug"))
+    running = asyncio.Task(rig.first.run())
+    await until(lambda: "a bug" in caplog.text)
+    rig.store.heal()
+
+    async def is_expired() -> bool:
+        return await rig.states() == [State.EXPIRED]
+
+    await eventually(is_expired)
+    running.cancel()
+    caplog.clear()
 
 
 async def test_of_two_processes_one_looks(rig: Rig) -> None:
