@@ -256,7 +256,9 @@ class Erasures:
             told = [work for work in works if not work.plan.contacts]
             if told:
                 await self._end(told)
-            works = [work for work in works if work.plan.contacts][:_TOGETHER]
+            # Those that wait last, so that they keep nobody else waiting.
+            works = sorted((work for work in works if work.plan.contacts), key=lambda work: work.plan.waits)
+            works = works[:_TOGETHER]
             if not works:
                 return
             if not self._store.atomic:

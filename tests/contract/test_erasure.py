@@ -400,6 +400,22 @@ async def test_what_is_queued_is_cancelled_and_what_is_under_way_waited_for(rig:
     assert not any(PHONE.encode() in event.body for event in await rig.events())
 
 
+async def test_who_is_waited_for_keeps_nobody_else_waiting(rig: Rig) -> None:
+    await rig.hear(theirs(0, "hi"), others("wamid.B1", "hello"))
+    await rig.consume()
+    await rig.write_to(Address(PHONE, USER_ID), State.SENDING)
+    first = await rig.erasures.ask(PHONE)
+    rig.now += 1
+    second = await rig.erasures.ask(OTHER)
+    assert first is not None and second is not None
+    with mock.patch.object(erasure, "_TOGETHER", 1):
+        with pytest.raises(erasure._NotYet):
+            await rig.look()
+        await rig.look()
+    told = [await rig.erasures.find(asked.id) for asked in (first, second)]
+    assert [one["state"] for one in told if one is not None] == ["waiting", "done"]
+
+
 STEPS = [
     "read_contact",
     "search_shelf",
