@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -9,7 +12,8 @@ from hypothesis import strategies as st
 
 from store.erasing import Mentions
 from store.records import Event
-from whatsapp.erasure_rules import digests, hidden_key, left_of
+from tests.support.pages import page
+from whatsapp.erasure_rules import digests, erased_event, hidden_key, left_of
 from whatsapp.events import EventType, build_event
 
 PHONE, USER_ID, KEY = "16505551234", "US.13491208655302741918", "16505551234/16505551234"
@@ -111,3 +115,12 @@ def test_after_the_blotting_no_address_is_left(text: str) -> None:
 def test_a_digest_is_found_by_who_knows_the_address() -> None:
     assert digests("salt", [PHONE]) != digests("other", [PHONE])
     assert set(digests("salt", [PHONE])) < set(digests("salt", [PHONE, USER_ID]))
+
+
+def test_the_receiver_on_the_page_finds_whom_it_knows() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", page("docs/privacy.md"), re.DOTALL)
+    there: dict[str, Any] = {}
+    exec(code, there)
+    told = erased_event("id", "salt", [PHONE, USER_ID], ["4711"], 1_750_000_000_000)
+    event = msgspec.json.decode(told.body)
+    assert there["erased"](event, ["16505557777", PHONE, "US.1"]) == [PHONE]
