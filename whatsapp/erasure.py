@@ -1,7 +1,7 @@
 """Erases all that is kept of a contact, on request: durable once asked for, done in portions beside the load.
 
-Owns the order of the steps, each of which may be the last before a crash: the next look begins again, and
-what was done has its effect once.
+Owns the order of the steps, each of which may be the last before a crash: the next look begins again, but for
+the part of the log that it has gone through, and what was done has its effect once.
 
 1. What is queued for them is cancelled; what is under way, or of which nobody knows, is waited for.
 2. The consumers of the log pass what is in it by then, so that nothing that they keep of it comes after.
@@ -55,6 +55,8 @@ _AT_ONCE = 100
 _EVENTS = 100
 """In one read: their bodies are looked through in the event loop."""
 _PAUSE_S = 0.02
+_NOTED = 100
+"""Portions of the log after which it is noted how far it is."""
 _BREATH_S = 0.008
 """After a portion in which there was nothing: many more of these come."""
 _TOGETHER = 100
@@ -85,6 +87,8 @@ class _Plan(msgspec.Struct, omit_defaults=True):
     """Ids of files that they had sent."""
     events: int = 0
     messages: int = 0
+    place: int = 0
+    """Their events up to this offset are emptied."""
     waits: bool = False
     """Whether a message to them is still under way."""
 
@@ -350,15 +354,21 @@ class Erasures:
 
     async def _empty_events(self, works: Sequence[_Work], upto: int, renewal: asyncio.Task[None]) -> None:
         everybody = _together(works)
-        place = 0
+        place = min(work.plan.place for work in works)
+        portions = 0
         while place < upto and not renewal.done():
             events = await self._store.events_after(place, _EVENTS)
             if not events:
                 break
-            place = events[-1].offset
             found = [event for event in events if event.offset <= upto and left_of(event, everybody)]
             if found:
                 await self._empty(works, found)
+            place = min(upto, events[-1].offset)
+            portions += 1
+            if portions % _NOTED == 0:
+                for work in works:
+                    work.plan.place = place
+                    await self._store.put_erasure(work.record())
             await asyncio.sleep(_PAUSE_S if found else _BREATH_S)
 
     async def _empty(self, works: Sequence[_Work], events: Sequence[Event]) -> None:

@@ -173,7 +173,7 @@ class Rig:
 
 @pytest.fixture(autouse=True)
 def _quick() -> Iterator[None]:
-    with mock.patch.object(erasure, "_IN_TIME_S", 0.0):
+    with mock.patch.object(erasure, "_IN_TIME_S", 0.0), mock.patch.object(erasure, "_NOTED", 1):
         yield
 
 
@@ -454,6 +454,19 @@ async def test_what_breaks_off_at_any_step_is_done_by_the_next_process(
     assert after.removed == rig.removed == ["4711"]
     contact = (await after.contacts.resolve([Address(PHONE)]))[Address(PHONE)]
     assert set(await store.find_suppressions([contact])) == {contact}
+
+
+async def test_a_log_that_was_gone_through_is_not_gone_through_again(rig: Rig) -> None:
+    await fill(rig)
+    asked = await rig.erasures.ask(PHONE)
+    assert asked is not None
+    rig.faulty.fail("forget_contacts")
+    with pytest.raises(StoreUnavailable):
+        await rig.look()
+    rig.faulty.heal()
+    rig.faulty.hold("rewrite_events")
+    await rig.finish(asked.id)
+    assert rig.faulty.calls["rewrite_events"] == 0
 
 
 async def test_who_is_to_be_erased_already_is_not_asked_for_twice(rig: Rig) -> None:
