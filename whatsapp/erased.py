@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -29,9 +29,7 @@ __all__ = ["REMEMBERED", "Erased"]
 _MEMO = "erasure"
 _REPEATS_MS = 8 * 24 * 3600 * 1000
 """Meta repeats for seven days (CLOUD_API_2026.md 7)."""
-_PAGE = 500
-_LIFE_MS = 600_000
-"""After which opt-outs are read anew: those of a process that was killed before it told of them."""
+_TOGETHER = 500
 REMEMBERED = "erased:"
 """Before a fingerprint, where the key of a contact stands else: an opt-out that outlives its contact."""
 
@@ -48,43 +46,29 @@ class Erased:
         self._now_ms = now_ms
         self._secret = b""
         self._recent: frozenset[str] = frozenset()
-        self._silent: Mapping[str, Suppression] = {}
+        self._any_silent = False
         self._stale = True
-        self._read_at = 0
 
     async def load(self) -> None:
-        """Read who was erased, or is to be, and whose opt-outs are remembered, where that may have changed.
-        Raises StoreUnavailable."""
+        """Read who was erased, or is to be, and whether opt-outs are remembered. Raises StoreUnavailable."""
         if not self._secret:
             self._secret = await self._find_secret()
-        found = await self._store.list_erasures(self._now_ms() - _REPEATS_MS)
+        self._stale = False
+        try:
+            found = await self._store.list_erasures(self._now_ms() - _REPEATS_MS)
+            first = await self._store.list_suppressions(1, REMEMBERED)
+        except BaseException:
+            self._stale = True
+            raise
         self._recent = frozenset(
             one for each in found for one in msgspec.json.decode(each.body, type=_Prints).fingerprints
         )
-        if self._stale or self._now_ms() - self._read_at > _LIFE_MS:
-            self._stale, self._read_at = False, self._now_ms()
-            try:
-                self._silent = {one.contact: one for one in await self._remembered()}
-            except BaseException:
-                self._stale = True
-                raise
+        self._any_silent = any(one.contact.startswith(REMEMBERED) for one in first)
 
     def notice(self, batch: Sequence[Event]) -> None:
-        """A listener of the log: somebody was erased, or an opt-out ended, maybe by another process."""
-        if any(
-            event.type == EventType.CONTACT_ERASED or event.contact.startswith(REMEMBERED) for event in batch
-        ):
+        """A listener of the log: somebody was erased, maybe by another process."""
+        if any(event.type == EventType.CONTACT_ERASED for event in batch):
             self._stale = True
-
-    async def _remembered(self) -> list[Suppression]:
-        found: list[Suppression] = []
-        after = REMEMBERED
-        while page := await self._store.list_suppressions(_PAGE, after):
-            found += (one for one in page if one.contact.startswith(REMEMBERED))
-            after = page[-1].contact
-            if not after.startswith(REMEMBERED):
-                break
-        return found
 
     def fingerprint(self, name: str) -> str:
         """Of an address or a key."""
@@ -115,13 +99,16 @@ class Erased:
         they were erased. Raises StoreUnavailable."""
         if self._stale:
             await self.load()
-        if not self._silent:
+        if not self._any_silent:
             return
-        words = []
-        for alias in aliases:
-            kept = self._silent.get(REMEMBERED + self.fingerprint(alias.alias))
-            if kept is not None:
-                words.append(msgspec.structs.replace(kept, contact=alias.contact))
+        names = {REMEMBERED + self.fingerprint(alias.alias): alias for alias in aliases}
+        wanted = list(names)
+        words: list[Suppression] = []
+        for start in range(0, len(wanted), _TOGETHER):
+            found = await self._store.find_suppressions(wanted[start : start + _TOGETHER])
+            words += [
+                msgspec.structs.replace(kept, contact=names[one].contact) for one, kept in found.items()
+            ]
         if words:
             await self._store.put_suppressions(words, by_operator=any(word.firm for word in words))
 

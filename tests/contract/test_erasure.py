@@ -323,6 +323,15 @@ async def test_who_reads_the_log_anew_finds_nothing_of_them(rig: Rig) -> None:
     assert await rig.store.aliases_of(PHONE) == []
 
 
+async def test_however_many_opt_outs_are_remembered_those_who_come_are_looked_up_alone(rig: Rig) -> None:
+    remembered = [Suppression(f"{REMEMBERED}{n:04}", NOW, 0, "opted_out", "word") for n in range(1200)]
+    await rig.store.put_suppressions(remembered)
+    rig.faulty.calls.clear()
+    await rig.erased.load()
+    await rig.contacts.resolve([Address(str(16505550000 + n)) for n in range(3)])
+    assert (rig.faulty.calls["list_suppressions"], rig.faulty.calls["find_suppressions"]) == (1, 1)
+
+
 async def test_an_opt_out_that_was_remembered_ends_at_an_operators_word(rig: Rig) -> None:
     await rig.hear(theirs(0, "STOP"))
     await rig.consume()
