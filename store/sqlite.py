@@ -70,6 +70,10 @@ Operation = Callable[[Writes], Any]
 _LOCKED_MS = 1400
 """How long a statement waits for a lock that some other program holds on the file."""
 _READERS = 2
+_WRITER_CACHE_KB = 16 * 1024
+_READER_CACHE_KB = 8 * 1024
+"""Pages of the file that a connection holds; it takes no more, and gives none back. What is not in there is
+most often in the system's own cache, a copy away."""
 _TOGETHER = 1000
 """Events and rows in one transaction: some ten milliseconds of the writer's time."""
 _SWEEP = 500
@@ -540,13 +544,13 @@ class SqliteStore:
     def _reads(self) -> Reads:
         reads: Reads | None = getattr(self._reader, "reads", None)
         if reads is None:
-            reads = self._reader.reads = Reads(self._connect())
+            reads = self._reader.reads = Reads(self._connect(_READER_CACHE_KB))
         return reads
 
     def _open_writer(self) -> None:
         # Customers' messages are in it. SQLite gives the files beside it the same rights.
         os.close(os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-        connection = self._connect()
+        connection = self._connect(_WRITER_CACHE_KB)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         # What is removed is gone from the file too, not only from sight.
@@ -567,7 +571,7 @@ class SqliteStore:
         for connection in connections:
             connection.close()
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, cache_kb: int) -> sqlite3.Connection:
         connection = sqlite3.connect(
             self._path,
             timeout=_LOCKED_MS / 1000,
@@ -575,7 +579,7 @@ class SqliteStore:
             check_same_thread=False,
             cached_statements=256,
         )
-        connection.execute("PRAGMA cache_size = -32768")
+        connection.execute(f"PRAGMA cache_size = -{cache_kb}")
         self._connections.append(connection)
         return connection
 
