@@ -1,6 +1,7 @@
 """The command line of ``python server.py``: its options, what each does, and every line that is printed.
 
-Owns the reading of the settings, the signals and the event loop. Builds no part: that is ``server.py``'s.
+Owns the reading of the settings, the signals and the event loop. Builds no part: ``server.py`` says how, in a
+:class:`Program`.
 """
 
 from __future__ import annotations
@@ -16,24 +17,50 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import config
 import reloading
-import server
 from handlers.greeting import greet, greet_on_sandbox
 from hub.watch import WatchRefused, watch
+from store.base import Store
 from store.errors import GatewayError, StoreBusy
 from whatsapp.failures import SendError
 from whatsapp.graph import Graph
 
-__all__ = ["main"]
+__all__ = ["Program", "main"]
 
 _log = logging.getLogger("gateway")
 
 _DOTENV, _TOML = Path(".env"), Path("config.toml")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+class _Gateway(Protocol):
+    """What is there to run."""
+
+    port: int
+
+    async def start(self) -> None: ...
+    async def wait(self) -> None: ...
+    async def stop(self) -> None: ...
+    def follow(self, reloader: reloading.Reloader) -> None: ...
+    def renew(self, settings: config.Settings) -> str: ...
+
+
+class _MakeStore(Protocol):
+    def __call__(self, settings: config.Settings, *, lock_timeout_s: float | None = None) -> Store: ...
+
+
+class Program(NamedTuple):
+    """What the command line runs, and asks."""
+
+    version: str
+    make_gateway: Callable[[config.Settings], _Gateway]
+    make_store: _MakeStore
+    make_graph: Callable[[config.Settings], Graph]
+
+
+def main(program: Program, arguments: Sequence[str] | None = None) -> int:
     """Run the gateway, check what it would run with, or watch one that runs; the exit status."""
     options = _options(arguments)
     try:
@@ -46,11 +73,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     if options.check:
-        work = _check(settings)
+        work = _check(program, settings)
     elif options.watch:
         work = _watch(settings, options.since or "")
     else:
-        work = _serve(settings)
+        work = _serve(program, settings)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(work)
@@ -102,11 +129,11 @@ def _allow_files() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _serve(settings: config.Settings) -> int:
+async def _serve(program: Program, settings: config.Settings) -> int:
     for notice in settings.notices:
         _log.warning("%s", notice)
     _allow_files()
-    gateway = server.Gateway(settings)
+    gateway = program.make_gateway(settings)
     reloader = reloading.Reloader(
         settings,
         read=_read_settings,
@@ -128,13 +155,13 @@ async def _serve(settings: config.Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     # Only now: who has read it may send a signal at once, and is to see a drain.
-    print(_greeting(settings, gateway.port), flush=True)
+    print(_greeting(program.version, settings, gateway.port), flush=True)
     status = await _until_stopped(gateway, stopping)
     await gateway.stop()
     return status
 
 
-async def _until_stopped(gateway: server.Gateway, stopping: asyncio.Event) -> int:
+async def _until_stopped(gateway: _Gateway, stopping: asyncio.Event) -> int:
     """Return when it is to stop: 0 where that was asked for, 1 where a part of it failed."""
     failed = asyncio.Task(gateway.wait(), name="failure")
     stopped = asyncio.Task(stopping.wait(), name="signal")
@@ -148,8 +175,8 @@ async def _until_stopped(gateway: server.Gateway, stopping: asyncio.Event) -> in
     return status
 
 
-def _greeting(settings: config.Settings, port: int) -> str:
-    name, base_url = f"whatsapp-gateway {server.__version__}", f"http://{_host_in_url(settings)}:{port}"
+def _greeting(version: str, settings: config.Settings, port: int) -> str:
+    name, base_url = f"whatsapp-gateway {version}", f"http://{_host_in_url(settings)}:{port}"
     needs_key = bool(settings.server.api_key)
     if settings.sandbox_mode:
         environment = "" if port == config.Settings().server.port else f"PORT={port}"
@@ -199,7 +226,7 @@ async def _watch(settings: config.Settings, since: str) -> int:
 # -- to check --------------------------------------------------------------------------------------------
 
 
-async def _check(settings: config.Settings) -> int:
+async def _check(program: Program, settings: config.Settings) -> int:
     """Print a line for configuration, store, and Graph API; 0 if all is well, else 1."""
     for notice in settings.notices:
         print(f"note: {notice}")
@@ -207,14 +234,14 @@ async def _check(settings: config.Settings) -> int:
         "configuration: ok"
         + (" (no credentials: the sandbox would be used)" if settings.sandbox_mode else "")
     )
-    store_ok = await _check_store(settings)
-    graph_ok = await _check_graph(settings)
+    store_ok = await _check_store(program, settings)
+    graph_ok = await _check_graph(program, settings)
     return 0 if store_ok and graph_ok else 1
 
 
-async def _check_store(settings: config.Settings) -> bool:
+async def _check_store(program: Program, settings: config.Settings) -> bool:
     try:
-        store = server.make_store(settings, lock_timeout_s=0.0)
+        store = program.make_store(settings, lock_timeout_s=0.0)
         await store.open()
         try:
             await store.ping()
@@ -230,11 +257,11 @@ async def _check_store(settings: config.Settings) -> bool:
     return True
 
 
-async def _check_graph(settings: config.Settings) -> bool:
+async def _check_graph(program: Program, settings: config.Settings) -> bool:
     if settings.sandbox_mode:
         print("graph: not asked, the sandbox would be used")
         return True
-    graph = server.make_graph(settings)
+    graph = program.make_graph(settings)
     await graph.open()
     try:
         found = [await _check_number(graph, number.phone_number_id) for number in settings.numbers]

@@ -27,6 +27,7 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
 import automations
+import cli
 import config
 import receivers
 import reloading
@@ -76,7 +77,7 @@ from whatsapp.unheard_sweep import UnheardSweep
 from whatsapp.unknown import TRACKER
 from whatsapp.windows import WINDOWS, Windows
 
-__all__ = ["Gateway", "make_graph", "make_store"]
+__all__ = ["PROGRAM", "Gateway", "make_graph", "make_store"]
 
 __version__ = "0.1.0"
 
@@ -616,8 +617,8 @@ def _on(sandbox: Sandbox, settings: config.Settings) -> config.Settings:
     return replace(settings, whatsapp=whatsapp, media=media)
 
 
-if __name__ == "__main__":
-    # It imports this module by its name, once more: the script has another.
-    import cli
+PROGRAM = cli.Program(__version__, Gateway, make_store, make_graph)
 
-    sys.exit(cli.main())
+
+if __name__ == "__main__":
+    sys.exit(cli.main(PROGRAM))

@@ -39,8 +39,7 @@ class Gateway(server.Gateway):
         print("frozen:", gc.get_freeze_count(), flush=True)
         await super().wait()
 
-server.Gateway = Gateway
-sys.exit(cli.main([]))
+sys.exit(cli.main(server.PROGRAM._replace(make_gateway=Gateway), []))
 """
 
 

@@ -75,5 +75,4 @@ class ProbedGateway(server.Gateway):
 
 
 if __name__ == "__main__":
-    server.Gateway = ProbedGateway  # type: ignore[misc]
-    sys.exit(cli.main([]))
+    sys.exit(cli.main(server.PROGRAM._replace(make_gateway=ProbedGateway), []))
