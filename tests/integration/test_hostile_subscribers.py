@@ -229,7 +229,7 @@ async def test_one_that_says_nothing_more_is_forgotten(tmp_path: Path) -> None:
             await other.close()
 
 
-async def test_thousands_that_come_and_go_leave_nothing(tmp_path: Path) -> None:
+async def test_ten_thousand_that_come_and_go_leave_nothing(tmp_path: Path) -> None:
     async with serving(tmp_path, hub={"max_names": 5}) as gateway:
         other = await connected(gateway)
         hub, names = gateway.gateway._hub, gateway.gateway._names
@@ -239,8 +239,8 @@ async def test_thousands_that_come_and_go_leave_nothing(tmp_path: Path) -> None:
             async with raw(gateway, query):
                 pass
 
-        for n in range(0, 2000, 50):
-            await asyncio.gather(*(come_and_go(k) for k in range(n, n + 50)))
+        for n in range(0, 10_000, 100):
+            await asyncio.gather(*(come_and_go(k) for k in range(n, n + 100)))
         await until(lambda: members(gateway) == 1)
         await until(lambda: not names._unsaved and not names._of)
         assert sum(len(group) for groups in hub._live.values() for group in groups.values()) == 1
