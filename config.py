@@ -413,6 +413,7 @@ def _notices(settings: Settings, given: Mapping[Key, _Given], today: date) -> It
     yield from _version_notices(settings.whatsapp.version, today)
     yield from _outside_notices(settings)
     yield from _handover_notices(settings)
+    yield from _rule_notices(settings)
     if settings.sandbox_mode:
         if settings.store != StoreSettings():
             yield f"{_where(('store', 'url'), given)} is not used by the sandbox, which has SANDBOX_STORE_URL"
@@ -430,6 +431,17 @@ def _handover_notices(settings: Settings) -> Iterator[str]:
             yield f"{handover_secret(program.name)} is not set: it cannot tell who posts to it"
         if program.url.startswith("http:") and not is_loopback(urlsplit(program.url).hostname or ""):
             yield f"[[autoreply.handovers]] {program.name}: http:// carries what customers write in the clear"
+
+
+def _rule_notices(settings: Settings) -> Iterator[str]:
+    kept = settings.retention.days
+    for rule in settings.autoreply.rules:
+        for conditions in (rule, rule.unless):
+            if conditions and (conditions.first_within_days or 0) > kept:
+                yield (
+                    f"[[autoreply.rules]] {rule.name}: first_within_days looks back {kept:g} days at most, "
+                    "as far as conversations are kept (retention.days)"
+                )
 
 
 def _outside_notices(settings: Settings) -> Iterator[str]:

@@ -539,6 +539,17 @@ def test_today_is_the_day_unless_given() -> None:
     assert len(load({"VERSION": "v1.0"}, dotenv=None, toml=None).notices) == 1
 
 
+@pytest.mark.parametrize("unless", ["", "unless = "])
+@pytest.mark.parametrize(("days", "told"), [(35, 0), (36, 1)])
+def test_a_rule_that_looks_back_further_than_is_kept_is_noticed(
+    tmp_path: Path, unless: str, days: int, told: int
+) -> None:
+    condition = f"{{ first_within_days = {days} }}" if unless else f"first_within_days = {days}"
+    rule = f'[[autoreply.rules]]\nname = "new"\ntext = "hi"\nkeywords = ["a"]\n{unless}{condition}\n'
+    notices = load_from(toml=written(tmp_path, rule)).notices
+    assert [f"new: first_within_days looks back {35} days" in line for line in notices] == [True] * told
+
+
 def test_redis_url_is_ignored_with_a_notice(tmp_path: Path) -> None:
     dotenv = written(tmp_path, "REDIS_URL=redis://h\n", ".env")
     for settings in (load_from({"REDIS_URL": "redis://h"}), load_from(dotenv=dotenv)):
