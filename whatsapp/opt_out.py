@@ -18,7 +18,7 @@ from whatsapp.clock import metas_time
 from whatsapp.compose import is_marketing
 from whatsapp.events import EventType, build_event, rfc3339
 from whatsapp.identity import Address
-from whatsapp.people import Contacts, preferring
+from whatsapp.people import Contacts, objects_of, preferring
 from whatsapp.plain_words import plain_words
 from whatsapp.template_holds import Template as Name
 from whatsapp.template_holds import named, template_of
@@ -195,7 +195,7 @@ def _in_preferences(event: Event, items: Callable[[dict[str, Any]], object]) -> 
     data = msgspec.json.decode(event.body, type=dict[str, Any]).get("data")
     if not isinstance(data, dict):
         return
-    for one in _objects(items(data)):
+    for one in objects_of(items(data)):
         if one.get("category", _MARKETING) != _MARKETING:
             continue
         comes_back = _COMES_BACK.get(str(one.get("value")).lower())
@@ -211,10 +211,6 @@ def _old_list(data: dict[str, Any]) -> object:
     value = data.get("value")
     told = data.get("field") == _PREFERENCES and isinstance(value, dict)
     return value.get(_PREFERENCES) if told and isinstance(value, dict) else None
-
-
-def _objects(items: object) -> list[dict[str, Any]]:
-    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 
 
 def told_suppression(one: Suppression) -> dict[str, Any]:

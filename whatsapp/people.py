@@ -21,6 +21,7 @@ __all__ = [
     "is_ours",
     "listed",
     "number_of",
+    "objects_of",
     "preferring",
     "recipient",
     "recipient_key",
@@ -175,6 +176,11 @@ def identity_change(message: Json) -> IdentityChange | None:
         old_user_id = ""
     old_phone = _phone(message.get("from")) or _phone(system.get("customer"))
     return IdentityChange(Address(old_phone, old_user_id), new)
+
+
+def objects_of(items: object) -> list[dict[str, Any]]:
+    """The objects of a list; what is none is passed over."""
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 
 
 def text_of(value: object) -> str:

@@ -19,7 +19,7 @@ from store.records import Event
 from whatsapp.clock import metas_time
 from whatsapp.events import CALLS, FROM_CUSTOMERS, EventType
 from whatsapp.identity import Address
-from whatsapp.people import Contacts, recipient, sender
+from whatsapp.people import Contacts, objects_of, recipient, sender
 
 __all__ = [
     "LATE_MS",
@@ -208,20 +208,16 @@ def _read_former(event: Event) -> Reading:
 
 def _calls(event: Event, value: dict[str, Any]) -> list[Heard]:
     """Of calls, and of statuses that tell that one was taken (CLOUD_API.md 4.7)."""
-    contacts = Contacts(_objects(value.get("contacts")))
+    contacts = Contacts(objects_of(value.get("contacts")))
     heard = []
-    for call in _objects(value.get("calls")):
+    for call in objects_of(value.get("calls")):
         address, _ = sender(call, contacts, echo=call.get("direction") == _OURS)
         heard.append(_heard(event, call.get("timestamp"), address=address))
-    for status in _objects(value.get("statuses")):
+    for status in objects_of(value.get("statuses")):
         if status.get("status") == _TAKEN:
             address, _ = recipient(status, contacts)
             heard.append(_heard(event, status.get("timestamp"), address=address))
     return heard
-
-
-def _objects(items: object) -> list[dict[str, Any]]:
-    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 
 
 def _heard(
