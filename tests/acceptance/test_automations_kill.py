@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 import json
 import random
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +14,11 @@ from aiohttp import web
 
 from tests.support.follower import read_log
 from tests.support.killing import STORES, installed
-from tests.support.load import LEASED, post_webhook
-from tests.support.process import Installation, Process
+from tests.support.load import LEASED
+from tests.support.process import Installation
 from tests.support.receiver import Delivery, receiving
-from tests.support.waiting import GUARD_S, eventually, until
+from tests.support.waiting import GUARD_S, eventually
+from tests.support.writers import Writers, kill_amid
 
 Json = dict[str, Any]
 
@@ -31,30 +29,9 @@ _RULES = [
 ]
 
 
-class _Customers:
-    """Each writes once, until that is answered 200; every third opts out."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self.wrote: list[str] = []
-        self.ends = False
-
-    async def run(self) -> None:
-        timeout = aiohttp.ClientTimeout(total=GUARD_S)
-        async with aiohttp.ClientSession(timeout=timeout) as session:
-            for number in itertools.count():
-                if self.ends:
-                    return
-                text = "stop" if number % 3 == 0 else f"text {number}"
-                await eventually(lambda n=number, t=text: self._post(session, n, t))
-                self.wrote.append(text)
-
-    async def _post(self, session: aiohttp.ClientSession, number: int, text: str) -> bool:
-        try:
-            message = (f"wamid.{number}", f"52155500{number:05}", text)
-            return (await post_webhook(session, self._url, [message])).status == 200
-        except (aiohttp.ClientError, TimeoutError):
-            return False
+def _message(number: int) -> tuple[str, str]:
+    """Each writes once; every third opts out."""
+    return f"52155500{number:05}", "stop" if number % 3 == 0 else f"text {number}"
 
 
 async def _two_messages(delivery: Delivery, request: web.Request) -> web.StreamResponse:
@@ -63,25 +40,7 @@ async def _two_messages(delivery: Delivery, request: web.Request) -> web.StreamR
     return web.json_response({"messages": messages})
 
 
-async def _kill_again_and_again(installation: Installation, customers: _Customers, kills: int) -> Process:
-    rng = random.Random("automations")
-    process = await installation.start()
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(customers.run())
-            for _ in range(kills):
-                wanted = len(customers.wrote) + rng.randint(3, 25)
-                await until(lambda n=wanted: len(customers.wrote) >= n)
-                await process.kill()
-                process = await installation.start()
-            customers.ends = True
-    except BaseException:
-        await process.kill()
-        raise
-    return process
-
-
-async def _settled(installation: Installation, wrote: Sequence[str]) -> list[Json]:
+async def _settled(installation: Installation) -> list[Json]:
     """The log, once every message has had all that follows from it."""
     timeout = aiohttp.ClientTimeout(total=GUARD_S)
     async with aiohttp.ClientSession(timeout=timeout) as session:
@@ -120,14 +79,15 @@ async def test_kills_while_rules_act_leave_no_message_without_and_none_with_two_
             "AUTOREPLY_MAX_AGE_S": 3600,
         }
         with installed(tmp_path, store, settings) as installation:
-            customers = _Customers(installation.url)
-            process = await _kill_again_and_again(installation, customers, _KILLS[store])
+            customers = Writers(installation.url, _message)
+            rng = random.Random("automations")
+            process = await kill_amid(installation, customers, _KILLS[store], rng, most=25)
             try:
-                log = await _settled(installation, customers.wrote)
+                log = await _settled(installation)
             finally:
                 await process.kill()
             installation.check_logs()
-    total, leavers = len(customers.wrote), customers.wrote.count("stop")
+    total, leavers = len(customers.acknowledged), customers.acknowledged.count("stop")
     told = Counter(event["event"] for event in log)
     assert told["message.received"] == total
     assert told["automation.handover"] == total

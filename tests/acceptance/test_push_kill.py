@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import json
 import random
@@ -10,17 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from websockets.asyncio.server import ServerConnection
 
 from tests.support.follower import read_log
 from tests.support.killing import STORES, installed
-from tests.support.load import LEASED, post_webhook
-from tests.support.process import Installation, Process
+from tests.support.load import LEASED
+from tests.support.process import Installation
 from tests.support.receiver import Receiver, receiving
 from tests.support.socket_server import SocketServer, pushed_to
-from tests.support.waiting import GUARD_S, eventually, until
+from tests.support.writers import Writers, kill_amid
 
 Json = dict[str, Any]
 
@@ -29,52 +27,8 @@ _UNSAVED = 500
 """Events that come again after a crash at most: those of a quarter of a second of catching up."""
 
 
-class _Meta:
-    """Posts one message after the other, each until it is answered 200."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self.acknowledged: list[str] = []
-        self.ends = False
-
-    async def run(self) -> None:
-        timeout = aiohttp.ClientTimeout(total=GUARD_S)
-        async with aiohttp.ClientSession(timeout=timeout) as session:
-            for number in itertools.count():
-                if self.ends:
-                    return
-                await eventually(lambda n=number: self._post(session, n))
-                self.acknowledged.append(_text(number))
-
-    async def _post(self, session: aiohttp.ClientSession, number: int) -> bool:
-        message = (f"wamid.{number}", "5215550001111", _text(number))
-        try:
-            return (await post_webhook(session, self._url, [message])).status == 200
-        except (aiohttp.ClientError, TimeoutError):
-            return False
-
-
-def _text(number: int) -> str:
-    return f"text {number}"
-
-
-async def _kill_again_and_again(installation: Installation, meta: _Meta, kills: int) -> Process:
-    """The process that is left, once all is acknowledged."""
-    rng = random.Random("push")
-    process = await installation.start()
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(meta.run())
-            for _ in range(kills):
-                wanted = len(meta.acknowledged) + rng.randint(3, 40)
-                await until(lambda n=wanted: len(meta.acknowledged) >= n)
-                await process.kill()
-                process = await installation.start()
-            meta.ends = True
-    except BaseException:
-        await process.kill()
-        raise
-    return process
+def _message(number: int) -> tuple[str, str]:
+    return "5215550001111", f"text {number}"
 
 
 async def _acknowledge(connection: ServerConnection, event: Json) -> None:
@@ -99,10 +53,11 @@ async def test_kills_while_events_are_pushed_lose_none_and_keep_the_order(store:
             "AUTOREPLY_ENABLED": "false",
         }
         with installed(tmp_path, store, settings) as installation:
-            meta = _Meta(installation.url)
-            process = await _kill_again_and_again(installation, meta, _KILLS[store])
+            customers = Writers(installation.url, _message)
+            rng = random.Random("push")
+            process = await kill_amid(installation, customers, _KILLS[store], rng, most=40)
             try:
-                log = await _arrived(installation, meta, server, one, many)
+                log = await _arrived(installation, customers, server, one, many)
             finally:
                 await process.kill()
             installation.check_logs()
@@ -111,16 +66,16 @@ async def test_kills_while_events_are_pushed_lose_none_and_keep_the_order(store:
 
 
 async def _arrived(
-    installation: Installation, meta: _Meta, server: SocketServer, *receivers: Receiver
+    installation: Installation, customers: Writers, server: SocketServer, *receivers: Receiver
 ) -> list[Json]:
     """The messages in the log, once the last of them has come to everybody."""
-    last = meta.acknowledged[-1]
+    last = customers.acknowledged[-1]
     await server.wait(lambda: last in server.texts, "the last message")
     for receiver in receivers:
         await receiver.wait(lambda r=receiver: last in _texts(_events(r)), "the last message")
     log = await read_log(installation.socket_url, server.events[-1]["offset"])
     messages = [event for event in log if event["event"] == "message.received"]
-    assert _texts(messages) == meta.acknowledged
+    assert _texts(messages) == customers.acknowledged
     return messages
 
 

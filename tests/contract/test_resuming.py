@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-
-import aiohttp
 
 from server import Gateway
 from settings import Secret
 from store.mongo import MongoStore
-from tests.support.gateway import NUMBER, Client, settings_for, signed, stop_whole
+from tests.support.gateway import NUMBER, Client, running, settings_for, signed
 from tests.support.waiting import GUARD_S, eventually
 from tests.support.webhooks import template_update
 from whatsapp.sandbox import Sandbox, SandboxSettings
 
 
-@asynccontextmanager
-async def running(directory: Path, base_url: str, mongo_url: str) -> AsyncIterator[Client]:
+def on_database(directory: Path, base_url: str, mongo_url: str) -> Gateway:
     """One of several gateways on a database."""
     settings = settings_for(directory, base_url, {"store": {"url": Secret(mongo_url)}})
-    gateway, client = Gateway(settings, store=MongoStore(mongo_url, answer_s=GUARD_S)), Client()
-    async with aiohttp.ClientSession() as client.http:
-        await gateway.start()
-        client.port = gateway.port
-        try:
-            yield client
-        finally:
-            await stop_whole(gateway)
+    return Gateway(settings, store=MongoStore(mongo_url, answer_s=GUARD_S))
 
 
 async def test_a_word_that_one_process_is_given_reaches_the_lane_in_another(
@@ -38,8 +26,8 @@ async def test_a_word_that_one_process_is_given_reaches_the_lane_in_another(
     await sandbox.start()
     try:
         async with (
-            running(tmp_path, sandbox.base_url, mongo_url) as owner,
-            running(tmp_path, sandbox.base_url, mongo_url) as other,
+            running(on_database(tmp_path, sandbox.base_url, mongo_url)) as owner,
+            running(on_database(tmp_path, sandbox.base_url, mongo_url)) as other,
         ):
 
             async def lane(of: Client) -> dict[str, object]:

@@ -7,8 +7,8 @@ import contextlib
 import json
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -219,22 +219,31 @@ async def test_who_goes_away_waits_no_more(tmp_path: Path) -> None:
         await until(lambda: not waits(gateway))
 
 
+@contextmanager
+def held_bounds(gateway: Harness) -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
+    """Whoever asks for the log's bounds waits; set once somebody does, and to be set to let them go on."""
+    asked, gate = asyncio.Event(), asyncio.Event()
+    log = gateway.gateway._log
+    bounds = log.bounds
+
+    async def held() -> LogBounds:
+        asked.set()
+        await gate.wait()
+        return await bounds()
+
+    with mock.patch.object(log, "bounds", held):
+        yield asked, gate
+
+
 async def test_who_went_before_the_wait_does_not_wait_at_all(tmp_path: Path) -> None:
     async with serving(tmp_path) as gateway:
-        asked, gate, answered = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        log = gateway.gateway._log
-        bounds = log.bounds
-
-        async def held() -> LogBounds:
-            asked.set()
-            await gate.wait()
-            return await bounds()
+        answered = asyncio.Event()
 
         def answer(handler: events.EventPage, page: pages.Page, warnings: list[str]) -> None:
             answered.set()
 
         with (
-            mock.patch.object(log, "bounds", held),
+            held_bounds(gateway) as (asked, gate),
             mock.patch.object(events.EventPage, "_answer_page", answer),
         ):
             waiting = asyncio.ensure_future(gateway.get("/api/events?wait=30"))
@@ -465,16 +474,7 @@ async def test_a_stream_whose_client_speaks_is_closed(tmp_path: Path) -> None:
 
 async def test_a_client_that_goes_before_its_stream_begins_leaves_nothing(tmp_path: Path) -> None:
     async with serving(tmp_path) as gateway:
-        asked, gate = asyncio.Event(), asyncio.Event()
-        log = gateway.gateway._log
-        bounds = log.bounds
-
-        async def held() -> LogBounds:
-            asked.set()
-            await gate.wait()
-            return await bounds()
-
-        with mock.patch.object(log, "bounds", held):
+        with held_bounds(gateway) as (asked, gate):
             with socket.create_connection(("127.0.0.1", gateway.port)) as client:
                 client.sendall(b"GET /api/events/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
                 await asyncio.wait_for(asked.wait(), GUARD_S)

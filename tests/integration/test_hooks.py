@@ -15,9 +15,9 @@ from aiohttp import web
 
 from handlers import answers
 from settings import HookSettings, Secret
-from tests.support.gateway import Harness, Json, serving
+from tests.support.gateway import Harness, Json, serving, write
 from tests.support.memory_log import new_event
-from tests.support.receiver import Answer, Delivery, Receiver, receiving
+from tests.support.receiver import Answer, Delivery, Receiver, endless, receiving
 from tests.support.waiting import eventually
 from whatsapp.post_signature import SIGNATURE, TIMESTAMP, signed_headers
 
@@ -34,14 +34,6 @@ def hook(receiver: Receiver | str, name: str = "crm", **values: Any) -> HookSett
 async def hooked(path: Path, *endpoints: HookSettings, **rules: Any) -> AsyncIterator[Harness]:
     async with serving(path, hooks={**_QUICK, **rules, "endpoints": endpoints}) as gateway:
         yield gateway
-
-
-async def write(gateway: Harness, *texts: str) -> None:
-    """Customers write, one word after the other."""
-    before = gateway.events.counts["message.received"]
-    for text in texts:
-        await gateway.sandbox.inbound("5215550001111", text)
-    await gateway.events.wait("message.received", before + len(texts))
 
 
 async def state(gateway: Harness, name: str = "crm") -> Json:
@@ -336,15 +328,6 @@ async def test_a_slow_receiver_and_a_dead_one_hold_back_nobody_else(tmp_path: Pa
 
 
 async def test_an_endless_answer_is_an_answer(tmp_path: Path) -> None:
-    async def endless(delivery: Delivery, request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse()
-        await response.prepare(request)
-        try:
-            while True:
-                await response.write(b"x" * 65536)
-        except ConnectionError:
-            return response
-
     async with receiving() as receiver, hooked(tmp_path, hook(receiver)) as gateway:
         receiver.answer = endless
         await write(gateway, "a", "b")

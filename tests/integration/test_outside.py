@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from tests.support.receiver import Delivery, receiving
+from tests.support.receiver import Delivery, endless, receiving
 from whatsapp.outside import Poster, Unanswered
 from whatsapp.post_signature import SIGNATURE, TIMESTAMP, signed_headers
 
@@ -68,15 +68,6 @@ async def test_a_redirect_is_an_answer_and_is_not_followed() -> None:
 
 
 async def test_of_an_endless_answer_only_as_much_as_asked_for_is_read() -> None:
-    async def endless(delivery: Delivery, request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse()
-        await response.prepare(request)
-        try:
-            while True:
-                await response.write(b"x" * 65536)
-        except ConnectionError:
-            return response
-
     async with receiving() as receiver:
         receiver.answer = endless
         sender = poster(receiver.url, most_bytes=1000)

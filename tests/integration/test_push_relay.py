@@ -16,7 +16,7 @@ from websockets.asyncio.server import ServerConnection
 
 from hub import outlet
 from settings import Secret
-from tests.support.gateway import Harness, Json, serving
+from tests.support.gateway import Harness, Json, serving, write
 from tests.support.memory_log import new_event
 from tests.support.relay import relaying
 from tests.support.socket_server import SocketServer, pushed_to
@@ -35,14 +35,6 @@ async def relayed(path: Path, server: SocketServer | str, **relay: Any) -> Async
             path, whatsapp={"websocket_url": Secret(url)}, relay={**_QUICK, **relay}
         ) as gateway:
             yield gateway
-
-
-async def write(gateway: Harness, *texts: str) -> None:
-    """Customers write, one word after the other."""
-    before = gateway.events.counts["message.received"]
-    for text in texts:
-        await gateway.sandbox.inbound("5215550001111", text)
-    await gateway.events.wait("message.received", before + len(texts))
 
 
 async def state_when(gateway: Harness, ready: Callable[[Json], bool]) -> Json:

@@ -37,11 +37,13 @@ __all__ = [
     "Client",
     "Events",
     "Harness",
+    "running",
     "serving",
     "serving_on_its_sandbox",
     "settings_for",
     "signed",
     "stop_whole",
+    "write",
 ]
 
 Json = dict[str, Any]
@@ -407,7 +409,13 @@ async def serving(
 async def serving_on_its_sandbox(directory: Path, **changes: Mapping[str, Any]) -> AsyncIterator[Client]:
     """A gateway without credentials: it starts a sandbox of its own."""
     sandbox = {"store_url": Secret(f"sqlite:///{directory / 'sandbox.db'}")}
-    gateway = Gateway(Settings(**_sections(_QUICK, {"sandbox": sandbox}, changes)))
+    async with running(Gateway(Settings(**_sections(_QUICK, {"sandbox": sandbox}, changes)))) as client:
+        yield client
+
+
+@asynccontextmanager
+async def running(gateway: Gateway) -> AsyncIterator[Client]:
+    """A caller of this gateway, from its start to its stop."""
     client = Client()
     async with aiohttp.ClientSession() as client.http:
         await gateway.start()
@@ -416,6 +424,14 @@ async def serving_on_its_sandbox(directory: Path, **changes: Mapping[str, Any]) 
             yield client
         finally:
             await stop_whole(gateway)
+
+
+async def write(gateway: Harness, *texts: str) -> None:
+    """A customer writes, one word after the other."""
+    before = gateway.events.counts["message.received"]
+    for text in texts:
+        await gateway.sandbox.inbound("5215550001111", text)
+    await gateway.events.wait("message.received", before + len(texts))
 
 
 async def stop_whole(gateway: Gateway) -> None:

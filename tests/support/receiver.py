@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
-__all__ = ["Answer", "Delivery", "Receiver", "receiving"]
+__all__ = ["Answer", "Delivery", "Receiver", "endless", "receiving"]
 
 _WITHIN_S = 20.0
 Answer = Callable[["Delivery", web.Request], Awaitable[web.StreamResponse]]
@@ -126,3 +126,14 @@ async def receiving(tls: ssl.SSLContext | None = None) -> AsyncIterator[Receiver
         yield receiver
     finally:
         await receiver.stop()
+
+
+async def endless(delivery: Delivery, request: web.Request) -> web.StreamResponse:
+    """An answer that ends only with its connection."""
+    response = web.StreamResponse()
+    await response.prepare(request)
+    try:
+        while True:
+            await response.write(b"x" * 65536)
+    except ConnectionError:
+        return response
