@@ -258,6 +258,8 @@ class _Misfortunes:
 
     async def _sleep(self, sleeper: Member, dying: Member | None) -> None:
         """Until all that it held has another owner, who may have died meanwhile; then it goes on."""
+        # One that has just started has its share of the lanes a moment later.
+        await eventually(sleeper.lanes)
         self.lost_sleep += bool(await sleeper.lanes())
         sleeper.process.signal(signal.SIGSTOP)
         try:
